@@ -1,0 +1,30 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both use the same .venv, editable, with every extra.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+WORKERS ?= 2
+
+.PHONY: demo test lint docs clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/ranp prune unet3d --set base_width=16 --classes 3 --data phantom --patch 48 --batches 4 --sparsity 0.5 --reweight flops --out runs/demo --force
+
+test: $(STAMP) lint
+	OMP_NUM_THREADS=1 RANP_NATIVE=require $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python docs/make_cli.py
+
+clean:
+	rm -rf .venv build runs

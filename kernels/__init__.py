@@ -1,0 +1,1 @@
+"""Native kernels behind a thin C ABI."""

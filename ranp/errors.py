@@ -1,0 +1,88 @@
+"""The errors of ranp, and the exit code each one becomes on the command line.
+
+    RanpError
+    ├── UsageError        2  the user's mistake: one line that names the option, its value, what was expected
+    ├── InfeasibleError   3  the limit can't be met; carries the closest feasible value
+    ├── UnsupportedError  3  the network can't be handled; names the op and the module
+    ├── CheckFailed       1  the work was done but a check (verification, parity) failed
+    └── MissingExtra      4  an optional dependency is absent; names the `pip install` line
+
+The library raises them and the command line prints the same text. `UsageError` is a `ValueError` as well, so that
+notebook code may catch what it expects.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class RanpError(Exception):
+    """Base of every error ranp raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(RanpError, ValueError):
+    """A mistake in what the user gave: an option, a file, an array, a module."""
+
+    exit_code = 2
+
+
+class InfeasibleError(RanpError):
+    """A limit that no plan meets.
+
+    Args:
+        closest: the nearest value that can be met, in the unit of the limit, or None where there is none.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, closest: float | None = None) -> None:
+        super().__init__(message)
+        self.closest = closest
+
+
+class UnsupportedError(RanpError):
+    """A network ranp can't handle; the message names the op and the module."""
+
+    exit_code = 3
+
+
+class CheckFailed(RanpError):
+    """The work was done, but a check of it failed."""
+
+    exit_code = 1
+
+
+class MissingExtra(RanpError):
+    """An optional dependency that the request needs is not installed."""
+
+    exit_code = 4
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the closest of the known words, or an empty string.
+
+    >>> nearest("unet3", ["unet3d", "psm"])
+    "; did you mean 'unet3d'?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency where it is used, or say which extra brings it.
+
+    Args:
+        module: dotted name to import, such as `"nibabel"`.
+        extra: the extra in pyproject.toml that installs it, such as `"medical"`.
+
+    Raises:
+        MissingExtra: with the exact `pip install` line.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise MissingExtra(f"{name} is not installed: pip install 'ranp[{extra}]'") from error
