@@ -1,0 +1,1 @@
+"""The channel graph: which channels of which parameters live and die together."""

@@ -1,0 +1,137 @@
+"""trace(): from a module and example inputs to its channel graph."""
+
+import fnmatch
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from ranp.errors import UsageError, nearest
+from ranp.graph.decisions import Decisions
+from ranp.graph.graph import Graph
+from ranp.graph.labels import Ints
+from ranp.graph.probe import settle
+from ranp.graph.run import Failure, Inputs, Recorder, as_arguments, failed, run
+from ranp.graph.tensors import check_initialised, on_meta, tensors_of
+from ranp.graph.trace import Trace
+
+
+def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = ()) -> Graph:
+    """Find which channels of which parameters live and die together.
+
+    The network runs on meta tensors in evaluation mode, and in training mode where it can (heads used only in
+    training). Slim networks built from random plans are run beside it, so that sizes baked into the forward are found;
+    what they stop is frozen, with the reason.
+
+    Args:
+        model: any module of convolutions; it is untouched.
+        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword ones; shapes and dtypes matter.
+        freeze: globs of module or parameter paths whose channels must stay.
+
+    Raises:
+        UsageError: the model is not a module, the inputs are no tensors, or a glob matches nothing.
+        UnsupportedError: the network does not run, with the op and the module.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3))
+        >>> graph = trace(net, torch.zeros(1, 1, 8, 8))
+        >>> [(group.name, len(group.units), graph.reason_of(group)) for group in graph.groups[1:]]
+        [('0', 2, None), ('2', 4, 'network output')]
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    as_arguments(example_inputs)
+    check_initialised(model)
+    patterns = tuple(freeze)
+    with _collector_paused():
+        try:
+            graph = _trace(on_meta(model), _to_meta(example_inputs), patterns)
+        except Failure:
+            graph = _trace_real(model, example_inputs, patterns)
+    kind = type(model)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return replace(graph, inputs=describe(example_inputs), model=name, freeze=patterns, shapes=shapes)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking the many records of a run again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:
+    """Trace on real tensors, for a network that reads values while it runs."""
+    try:
+        graph = _trace(model, tree_map_only(Tensor, _real, _plain(inputs)), patterns)
+    except Failure as failure:
+        raise failed(failure) from failure.error
+    return replace(graph, notes=(*graph.notes, "traced on real tensors: the network reads values while it runs"))
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Return a copy of an input, or zeros where only its shape is known."""
+    return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+
+
+def _plain(inputs: Inputs) -> Any:
+    return dict(inputs) if isinstance(inputs, Mapping) else inputs
+
+
+def _to_meta(inputs: Inputs) -> Any:
+    return tree_map_only(Tensor, lambda t: torch.empty_like(t, device="meta"), _plain(inputs))
+
+
+def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...]) -> Graph:
+    grown, notes = Trace(), []
+    run(grown, model, inputs, Recorder(grown), training=False)
+    try:
+        run(grown, model, inputs, Recorder(grown), training=True)
+    except Failure as failure:
+        grown.runs.pop("train")
+        said = " ".join(str(failure.error).split())[:200]
+        notes.append(f"not traced in training mode: {failure.where}: {said}")
+    decisions = Decisions(fixed=_by_user(grown, patterns))
+    graph = settle(grown, model, inputs, list(tensors_of(model)), decisions)
+    return replace(graph, notes=tuple(notes))
+
+
+def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
+    frozen = []
+    for pattern in patterns:
+        found = [layer for layer in grown.layers.values() if _named(layer.name, pattern)]
+        if not found:
+            known = sorted({layer.name.rpartition(".")[0] for layer in grown.layers.values()})
+            raise UsageError(f"--freeze {pattern!r} matches no convolution or linear layer{nearest(pattern, known)}")
+        frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
+    return [(labels, why) for labels, why in frozen if labels.size]
+
+
+def _named(parameter: str, pattern: str) -> bool:
+    """Whether a glob names a parameter, its module, or a module it lies in."""
+    parts = parameter.split(".")
+    return any(fnmatch.fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
+
+
+def describe(inputs: Inputs) -> list[dict[str, object]] | dict[str, dict[str, object]]:
+    """Return shapes and dtypes of inputs in plain values, for the plan's file."""
+    args, kwargs = as_arguments(inputs)
+    described = [_describe(each) for each in args]
+    return {name: _describe(each) for name, each in kwargs.items()} if kwargs else described
+
+
+def _describe(value: Any) -> dict[str, object]:
+    if isinstance(value, Tensor):
+        return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+    raise UsageError(f"an example input is a {type(value).__name__}; expected tensors")

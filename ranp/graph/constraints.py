@@ -1,0 +1,82 @@
+"""Plans that can be built: grow a set of kept units until every constraint holds."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranp.graph.graph import Graph, Mask, staying
+from ranp.graph.labels import Ints
+
+
+def grow(graph: Graph, kept: Mask, priority: NDArray[np.float64], align: int = 1) -> Mask:
+    """Return the smallest superset of kept units, by priority, that the network can be built with.
+
+    Frozen units stay. Every group keeps its least width (`Graph.least`). Rows of a balance constraint (the groups of a
+    grouped convolution or of group norm, the halves of a chunk) keep equally many. With `align`, each group with a
+    removable unit keeps a multiple of it, or all.
+
+    Args:
+        graph: of the network.
+        kept: mask (count,) of the units asked for.
+        priority: of each unit, shape (count,); the highest are added first, the lowest number on ties.
+        align: what widths are rounded up to.
+    """
+    kept = kept | graph.frozen
+    order = np.lexsort((np.arange(graph.count), -priority))
+    rank = np.empty(graph.count, dtype=np.int64)
+    rank[order] = np.arange(graph.count)
+    for group, least in zip(graph.groups, graph.least, strict=True):
+        _add(kept, group.units, rank, least - int(kept[group.units].sum()))
+    while True:
+        before = int(kept.sum())
+        for rows in graph.balance:
+            _level(kept, rows, rank)
+        if align > 1:
+            _align(graph, kept, rank, align)
+        if int(kept.sum()) == before:
+            return kept
+
+
+def _level(kept: Mask, rows: Ints, rank: Ints) -> None:
+    """Fill every row up to the fullest one."""
+    counts = staying(kept)[rows].sum(axis=1)
+    for row, lack in zip(rows, counts.max() - counts, strict=True):
+        _add(kept, row, rank, int(lack))
+
+
+def _add(kept: Mask, units: Ints, rank: Ints, lack: int) -> None:
+    if lack <= 0:
+        return
+    candidates = units[units >= 0]
+    candidates = candidates[~kept[candidates]]
+    chosen = candidates[np.argsort(rank[candidates], kind="stable")][:lack]
+    kept[chosen] = True
+
+
+def _align(graph: Graph, kept: Mask, rank: Ints, align: int) -> None:
+    frozen = graph.frozen
+    for group in graph.groups:
+        width = int(kept[group.units].sum())
+        if width % align and not frozen[group.units].all():
+            _add(kept, group.units, rank, align - width % align)
+
+
+def random_plan(
+    graph: Graph, removed: float | NDArray[np.float64], generator: np.random.Generator, least: int = 1
+) -> Mask:
+    """Return a plan that removes about a share of the units of each group.
+
+    Args:
+        graph: of the network.
+        removed: share of each group to remove, in [0, 1]: one for all, or one for each, shape (groups,).
+        generator: draws which.
+        least: how many of each group stay.
+    """
+    priority = generator.random(graph.count)
+    kept = np.ones(graph.count, dtype=bool)
+    for group, share in zip(graph.groups, np.broadcast_to(removed, len(graph.groups)), strict=True):
+        count = min(max(round(len(group.units) * share), 1), len(group.units) - least)
+        if count <= 0:
+            continue
+        worst = group.units[np.argsort(priority[group.units])][:count]
+        kept[worst] = False
+    return grow(graph, kept, priority)

@@ -1,0 +1,375 @@
+"""The channel graph: units, groups, layers, and which index of which parameter each unit carries.
+
+A worked case: `conv1(1 -> 2)`, `conv2(2 -> 4)`. Label a and b are the two outputs of conv1; conv2 reads them. Unit 0 is
+{(conv1.weight, dim 0, 0), (conv1.bias, dim 0, 0), (conv2.weight, dim 1, 0)} and unit 1 the same with index 1. Both have
+members in the same parameters, so they form one group of width 2. The four outputs of conv2 are units too, frozen
+because they are the network's output.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ranp.graph.decisions import Extra
+from ranp.graph.flow import Flow
+from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph.trace import Layer as Made
+from ranp.graph.trace import Run, Trace
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer.
+
+    Args:
+        name: its weight parameter.
+        module: path of the module that called it.
+        kind: "conv", "depthwise", "transposed" or "linear".
+        out_dim: the weight's dimension of output channels (with `groups`, that of one group if transposed).
+        groups: of the convolution.
+        units: unit of each output channel, shape (O,); negative where a channel can't be removed and is no unit.
+        bias: its bias parameter, if any.
+        norm: weight and bias of the affine norm right behind it, if any.
+    """
+
+    name: str
+    module: str
+    kind: str
+    out_dim: int
+    groups: int
+    units: Ints
+    bias: str | None
+    norm: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Members:
+    """The units of one parameter or buffer.
+
+    Args:
+        shape: of the tensor.
+        dims: for some dimensions, the unit of each index; negative for indices that always stay.
+        grouped: for a grouped convolution, units (groups, n) of dimension 1 by group; rows of group j read row j.
+        reads: where a dimension of `dims` reads channels: a mask of its indices.
+        grouped_reads: whether `grouped` reads channels.
+    """
+
+    shape: tuple[int, ...]
+    dims: dict[int, Ints]
+    grouped: Ints | None
+    reads: dict[int, Mask]
+    grouped_reads: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units whose members lie in the same parameters.
+
+    Args:
+        name: module of the first layer that makes them, numbered where one layer makes several groups.
+        units: their numbers, ascending.
+        layers: names of the layers that make them.
+    """
+
+    name: str
+    units: Ints
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Which channels of which parameters live and die together.
+
+    Args:
+        count: how many units there are.
+        reasons: for each unit, why it must stay, or None.
+        layers: in the order of the model's parameters.
+        groups: in the order of their first unit.
+        group_of: the group of each unit, shape (count,).
+        parameters: units of each parameter and buffer, by name.
+        balance: unit arrays (rows, n): every row keeps equally many.
+        runs: the ops of the run in "eval" and, where possible, in "train" mode.
+        table: unit of each label of the runs; negative where it is no unit.
+        inputs: shapes and dtypes the network was run with: a list for positional ones, a dict for keyword ones.
+        notes: what a person should know about the trace.
+        model: class of the network, for a reader.
+        freeze: globs of what the user fixed.
+        shapes: of every parameter, those without units too, buffers left out.
+        least: how many units each group keeps at least: 2 where a width of 1 would change the meaning of an op, else 1.
+    """
+
+    count: int
+    reasons: tuple[str | None, ...]
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+    group_of: Ints
+    parameters: dict[str, Members]
+    balance: tuple[Ints, ...]
+    runs: dict[str, Run]
+    table: Ints
+    inputs: list[dict[str, object]] | dict[str, dict[str, object]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    model: str = ""
+    freeze: tuple[str, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    least: tuple[int, ...] = ()
+
+    @property
+    def frozen(self) -> Mask:
+        """Mask (count,) of the units that must stay."""
+        return np.array([reason is not None for reason in self.reasons], dtype=bool)
+
+    def units_of(self, labels: Ints) -> Ints:
+        """Return the unit of each label of a field; negative where it is none."""
+        return np.where(labels >= 0, self.table[labels], labels) if labels.size else labels
+
+    def reason_of(self, group: Group) -> str | None:
+        """Return why a group is frozen: the reason of its first unit if every unit is, else None."""
+        reasons = [self.reasons[unit] for unit in group.units]
+        return reasons[0] if all(reasons) else None
+
+    def widths(self, kept: Mask) -> list[int]:
+        """Return how many units of each group a plan keeps."""
+        return [int(each) for each in np.bincount(self.group_of[kept], minlength=len(self.groups))]
+
+    def slim_shape(self, flow: Flow, kept: Mask) -> tuple[int, ...]:
+        """Return a tensor's shape under a plan; a dimension several fields share keeps what all of them keep."""
+        stays = staying(kept)
+        shape = list(flow.shape)
+        for labels in flow.fields:
+            mask = stays[self.units_of(labels)]
+            for axis, size in enumerate(labels.shape):
+                if size > 1:
+                    others = tuple(a for a in range(labels.ndim) if a != axis)
+                    shape[axis] = min(shape[axis], int(mask.any(axis=others).sum()))
+        return tuple(shape)
+
+    def sliced(self, name: str, tensor: torch.Tensor, kept: Mask) -> torch.Tensor:
+        """Return the part of a parameter or buffer that a plan keeps, as a new tensor."""
+        members = self.parameters.get(name)
+        if members is None:
+            return tensor.detach().clone()
+        stays, out = staying(kept), tensor.detach()
+        if out.is_meta:  # its shape alone: index_select is slow there
+            return torch.empty(_sliced_shape(members, stays), dtype=out.dtype, device="meta")
+        if members.grouped is not None:
+            out = _select_grouped(out, members.grouped, stays)
+        for dim, units in members.dims.items():
+            if not stays[units].all():
+                index = torch.from_numpy(np.flatnonzero(stays[units])).to(out.device)
+                out = out.index_select(dim, index)
+        return out.clone() if out.data_ptr() == tensor.data_ptr() or out._is_view() else out
+
+    def where(self, name: str, kept: Mask) -> torch.Tensor:
+        """Return the mask of a parameter's elements that a plan keeps, of the parameter's full shape."""
+        members = self.parameters[name]
+        stays = staying(kept)
+        mask = np.ones(members.shape, dtype=bool)
+        for dim, units in members.dims.items():
+            mask &= _along(stays[units], dim, mask.ndim)
+        if members.grouped is not None:
+            mask &= _rows_of_groups(stays[members.grouped], members.shape)
+        return torch.from_numpy(mask)
+
+    def read_by(self, name: str, kept: Mask) -> torch.Tensor:
+        """Return the mask of a parameter's elements that read removed units: zero there is what masked means."""
+        members = self.parameters[name]
+        stays = staying(kept)
+        mask = np.zeros(members.shape, dtype=bool)
+        for dim, reads in members.reads.items():
+            mask |= _along(reads & ~stays[members.dims[dim]], dim, mask.ndim)
+        if members.grouped is not None and members.grouped_reads:
+            mask |= _rows_of_groups(~stays[members.grouped], members.shape)
+        return torch.from_numpy(mask)
+
+
+def staying(kept: Mask) -> Mask:
+    """Return a plan's mask with a tail of True for the negative unit numbers, which always stay."""
+    return np.concatenate([kept, [True, True]])
+
+
+def _along(mask: Mask, dim: int, ndim: int) -> Mask:
+    return mask.reshape([-1 if axis == dim else 1 for axis in range(ndim)])
+
+
+def _rows_of_groups(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    rows = np.repeat(mask, shape[0] // len(mask), axis=0)
+    return rows.reshape(*rows.shape, *(1,) * (len(shape) - 2))
+
+
+def _sliced_shape(members: Members, stays: Mask) -> list[int]:
+    shape = list(members.shape)
+    for dim, units in members.dims.items():
+        shape[dim] = int(stays[units].sum())
+    if members.grouped is not None:
+        counts = stays[members.grouped].sum(axis=1)
+        assert (counts == counts[0]).all(), "the groups of a convolution keep unequally many"
+        shape[1] = int(counts[0])
+    return shape
+
+
+def _select_grouped(tensor: torch.Tensor, grouped: Ints, stays: Mask) -> torch.Tensor:
+    parts = []
+    for rows, units in zip(tensor.chunk(len(grouped), dim=0), grouped, strict=True):
+        index = torch.from_numpy(np.flatnonzero(stays[units])).to(tensor.device)
+        parts.append(rows.index_select(1, index))
+    return torch.cat(parts)
+
+
+def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -> Graph:
+    """Turn the classes of a trace into units and groups.
+
+    Args:
+        trace: after its runs.
+        labels: those of the trace, tied further by decisions.
+        order: names of the model's parameters in traversal order.
+        extra: what decisions add.
+    """
+    roots = labels.roots()
+    frozen = _reasons(trace, roots, extra.frozen)
+    neurons = np.zeros(len(roots), dtype=bool)
+    for made in trace.layers.values():
+        neurons[roots[made.neurons[made.neurons >= 0]]] = True
+    table, count = _number(trace, roots, frozen, neurons)
+    reasons = _unit_reasons(table, roots, frozen, neurons, count)
+    rank = {name: position for position, name in enumerate(order)}
+    in_order = sorted(trace.layers.values(), key=lambda made: rank.get(made.name, len(rank)))
+    layers = tuple(_layer(table, made) for made in in_order)
+    parameters = _members(trace, table)
+    groups, group_of = _groups(parameters, layers, count)
+    rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
+    balance = _unique([each for each in rows if (each >= 0).any()])
+    least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
+    return Graph(count, reasons, layers, groups, group_of, parameters, balance, trace.runs, table, least=least)
+
+
+def _layer(table: Ints, made: Made) -> Layer:
+    units = _look(table, made.neurons)
+    return Layer(made.name, made.module, made.kind, made.out_dim, made.groups, units, made.bias, made.norm)
+
+
+def _least(table: Ints, wide: list[Ints], group_of: Ints, count: int) -> tuple[int, ...]:
+    least = np.ones(count, dtype=np.int64)
+    for labels in wide:
+        units = _look(table, labels)
+        least[group_of[units[units >= 0]]] = 2
+    return tuple(least.tolist())
+
+
+def _look(table: Ints, labels: Ints) -> Ints:
+    return np.where(labels >= 0, table[labels], labels)
+
+
+def _reasons(trace: Trace, roots: Ints, extra: list[tuple[Ints, str]]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *extra]:
+        for root in np.unique(roots[labels[labels >= 0]]).tolist():
+            found.setdefault(root, reason)
+    return found
+
+
+def _number(trace: Trace, roots: Ints, frozen: dict[int, str], neurons: Mask) -> tuple[Ints, int]:
+    """Number the classes that carry a channel; frozen ones nothing makes or reads (kernel positions) are left out."""
+    wanted = neurons.copy()
+    for labels in trace.consumers:
+        wanted[roots[labels]] = True
+    heads = np.unique(roots)
+    stays = np.isin(heads, np.fromiter(frozen, dtype=np.int64, count=len(frozen)))
+    heads = heads[wanted[heads] | ~stays]
+    numbers = np.full(len(roots), FIXED)
+    numbers[heads] = np.arange(len(heads))
+    table = np.append(numbers[roots], [FIXED, FREE])  # a look-up by FREE or FIXED finds the tail
+    return table, len(heads)
+
+
+def _unit_reasons(
+    table: Ints, roots: Ints, frozen: dict[int, str], neurons: Mask, count: int
+) -> tuple[str | None, ...]:
+    reasons: list[str | None] = [None] * count
+    made = np.zeros(count, dtype=bool)
+    units = table[np.flatnonzero(neurons)]
+    made[units[units >= 0]] = True
+    for unit in np.flatnonzero(~made):
+        reasons[unit] = "no convolution or linear layer makes it"
+    for root, reason in frozen.items():
+        if table[root] >= 0:
+            reasons[table[root]] = reason
+    return tuple(reasons)
+
+
+def _members(trace: Trace, table: Ints) -> dict[str, Members]:
+    alias = trace.alias.roots()
+    reads = np.zeros(len(alias) + 2, dtype=bool)  # a look-up by FREE or FIXED finds the tail
+    for labels in trace.consumers:
+        reads[alias[labels]] = True
+    reads[:-2] = reads[alias]
+    found = {}
+    for name in sorted(set(trace.born) | set(trace.grouped)):
+        dims = trace.born.get(name, {})
+        grouped = trace.grouped.get(name)
+        units = {dim: _look(table, labels) for dim, labels in sorted(dims.items())}
+        found[name] = Members(
+            trace.shapes[name],
+            {dim: each for dim, each in units.items() if (each >= 0).any()},
+            None if grouped is None else _look(table, grouped),
+            {dim: (labels >= 0) & reads[labels] for dim, labels in dims.items() if reads[labels[labels >= 0]].any()},
+            grouped is not None and bool(reads[grouped].any()),
+        )
+    return {name: each for name, each in found.items() if each.dims or each.grouped is not None}
+
+
+def _groups(parameters: dict[str, Members], layers: tuple[Layer, ...], count: int) -> tuple[tuple[Group, ...], Ints]:
+    if not count:
+        return (), np.zeros(0, dtype=np.int64)
+    keys = np.zeros(count, dtype=np.uint64)
+    generator = np.random.default_rng(0)
+    for name in parameters:
+        members = parameters[name]
+        for units in [*members.dims.values(), *([members.grouped] if members.grouped is not None else [])]:
+            key = generator.integers(1, 2**63, dtype=np.uint64)
+            keys[np.unique(units[units >= 0])] += key
+    _, first, group_of = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    group_of = position[group_of].astype(np.int64)
+    makers = _makers(layers, group_of, len(order))
+    names = _names(makers, parameters, group_of, len(order))
+    by_group = np.split(
+        np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of, minlength=len(order)))[:-1]
+    )
+    groups = tuple(Group(names[g], units, tuple(m.name for m in makers[g])) for g, units in enumerate(by_group))
+    return groups, group_of
+
+
+def _makers(layers: tuple[Layer, ...], group_of: Ints, count: int) -> list[list[Layer]]:
+    makers: list[list[Layer]] = [[] for _ in range(count)]
+    for layer in layers:
+        for group in np.unique(group_of[layer.units[layer.units >= 0]]).tolist():
+            makers[group].append(layer)
+    return makers
+
+
+def _names(makers: list[list[Layer]], parameters: dict[str, Members], group_of: Ints, count: int) -> list[str]:
+    names: list[str] = []
+    readers = [""] * count
+    for name, members in parameters.items():
+        for units in members.dims.values():
+            for group in np.unique(group_of[units[units >= 0]]).tolist():
+                readers[group] = readers[group] or f"read by {name.rpartition('.')[0] or name}"
+    seen: dict[str, int] = {}
+    for group in range(count):
+        name = (makers[group][0].name.rpartition(".")[0] or makers[group][0].name) if makers[group] else readers[group]
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def _unique(constraints: list[Ints]) -> tuple[Ints, ...]:
+    found = {(each.shape, each.tobytes()): each for each in constraints}
+    return tuple(found.values())

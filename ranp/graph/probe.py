@@ -1,0 +1,179 @@
+"""Check a graph by running slim networks built from it, and decide what the run of the full one left open.
+
+Slim networks are built from random plans, on meta tensors, and run under the same rules. The first op that differs is
+decided again one stage stricter where it is a view or a cut; any other difference is traced back to the group whose
+removal makes it, and that group is frozen. A group that may not shrink to one channel alone keeps two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from ranp.graph.constraints import grow, random_plan
+from ranp.graph.decisions import PARTS, VIEWS, Decisions, Point, fields_of, fixed_size, splits_labels
+from ranp.graph.graph import Graph, Group, Mask, finalise, staying
+from ranp.graph.run import Inputs
+from ranp.graph.slimrun import Mismatch, check
+from ranp.graph.trace import Record, Trace
+
+DRAWS = 24  # plans drawn at most to find telling ones
+PLANS = 3  # plans tried at most
+LOOK_BACK = 8  # ops between a view by hand and what tells that it was misread
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A plan to try: its units, the runs to repeat, and whether shapes alone are compared."""
+
+    kept: Mask
+    names: list[str]
+    thin: bool
+
+
+def settle(trace: Trace, model: nn.Module, inputs: Inputs, order: list[str], decisions: Decisions) -> Graph:
+    """Finalise a trace and make it stricter until slim networks of random plans run as the full one did.
+
+    Args:
+        trace: after the runs of the full network.
+        model: the copy those runs used.
+        inputs: that they used.
+        order: the parameters' names in traversal order.
+        decisions: grows with what is decided.
+    """
+    runs = [name for name in trace.runs if name == "eval" or not _same_ops(trace)]
+    while True:
+        labels = trace.labels.copy()
+        extra = decisions.apply(trace, labels)
+        graph = finalise(trace, labels, order, extra)
+        for plan in _plans(trace, graph, decisions, runs):
+            found = check(graph, model, inputs, plan.kept, plan.names, thin=plan.thin)
+            if found is not None:
+                _stricter(trace, graph, model, inputs, decisions, plan, found)
+                break
+        else:
+            return graph
+
+
+def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) -> list[_Plan]:
+    """Return plans that upset every open view and cut where constraints let them, and one of least widths.
+
+    Where units are of unequal size, what that last one removed stays in one more plan, and the rest goes.
+
+    A plan that happens to keep equally many channels in both halves of a chunk would not tell how the chunk is meant.
+    """
+    open_points = [Point(each.kind, graph.units_of(each.grid)) for each in decisions.open_points(trace)]
+    open_points = [each for each in open_points if not graph.frozen[each.grid[each.grid >= 0]].all()]
+    generator, plans = np.random.default_rng(0), []
+    for draw in range(DRAWS):
+        shares = generator.uniform(0.2, 0.8, size=len(graph.groups))
+        kept = random_plan(graph, shares, generator, least=2)
+        left = [each for each in open_points if not _upsets(kept, each)]
+        if draw == 0 or len(left) < len(open_points):
+            plans.append(_Plan(kept, runs, False))
+        open_points = left
+        if not open_points or len(plans) == PLANS:
+            break
+    thin = random_plan(graph, 1.0, generator)
+    plans.append(_Plan(thin, runs, True))
+    if _uneven(graph):
+        others = grow(graph, ~thin, generator.random(graph.count))
+        plans.append(_Plan(others, runs, True))
+    return [plan for plan in plans if not plan.kept.all()]
+
+
+def _uneven(graph: Graph) -> bool:
+    """Whether units hold unequally many channels of a layer, so that it matters which of them go."""
+    for layer in graph.layers:
+        counts = np.bincount(layer.units[layer.units >= 0])
+        if len(set(counts[counts > 0].tolist())) > 1:
+            return True
+    return False
+
+
+def _upsets(kept: Mask, point: Point) -> bool:
+    """Whether a plan upsets a point; counts must differ by two, because a chunk of an odd width has unequal parts."""
+    mask = staying(kept)[point.grid]
+    counts = mask.sum(axis=1)
+    if point.kind == "all":
+        return not mask.all()
+    if point.kind == "counts":
+        return bool(counts.max() - counts.min() >= min(2, mask.shape[1]))
+    some = mask[counts > 0]
+    return bool((some != some[:1]).any())
+
+
+def _same_ops(trace: Trace) -> bool:
+    """Whether the run in training mode is the other one but for norms and counters, so that it needs no check."""
+    outlines = [[_outline(record) for record in run.records if _has_size(record)] for run in trace.runs.values()]
+    return len(outlines) == 2 and outlines[0] == outlines[1]
+
+
+def _has_size(record: Record) -> bool:
+    return any(flow.shape and 0 not in flow.shape for flow in record.outputs)
+
+
+def _outline(record: Record) -> tuple[object, ...]:
+    if "batch_norm" in record.op:
+        return "batch_norm", record.outputs[0].shape
+    return record.op, record.scalars, [flow.shape for flow in record.outputs]
+
+
+def _stricter(
+    trace: Trace, graph: Graph, model: nn.Module, inputs: Inputs, decisions: Decisions, plan: _Plan, found: Mismatch
+) -> None:
+    """Decide one more thing, because of a difference found."""
+    record = trace.runs[found.run].records[found.index]
+    if not plan.thin and record.op in VIEWS | PARTS and _can_lose(graph, record):
+        decisions.escalate(trace, found.run, found.index)
+        return
+    view = _split_before(trace, decisions, found) if not plan.thin else None
+    if view is not None:
+        decisions.escalate(trace, found.run, view)
+        return
+    group = _culprit(graph, model, inputs, plan, found)
+    labels = np.flatnonzero(np.isin(graph.table[:-1], group.units))
+    if plan.thin and int(plan.kept[group.units].sum()) == 1 and len(group.units) > 2:
+        decisions.wide.append(labels)
+    else:
+        decisions.fixed.append((labels, fixed_size(record)))
+
+
+def _split_before(trace: Trace, decisions: Decisions, found: Mismatch) -> int | None:
+    """Return the last view shortly before an op that splits channels the op carries and is still at its loosest."""
+    records = trace.runs[found.run].records
+    labels = np.concatenate([np.zeros(0, np.int64), *(each.ravel() for each in fields_of(records[found.index]))])
+    for index in range(found.index - 1, max(found.index - LOOK_BACK, 0) - 1, -1):
+        if (found.run, index) not in decisions.stages and splits_labels(trace, found.run, index, labels[labels >= 0]):
+            return index
+    return None
+
+
+def _can_lose(graph: Graph, record: Record) -> bool:
+    for labels in fields_of(record):
+        units = graph.units_of(labels)
+        if not graph.frozen[units[units >= 0]].all():
+            return True
+    return False
+
+
+def _culprit(graph: Graph, model: nn.Module, inputs: Inputs, plan: _Plan, found: Mismatch) -> Group:
+    """Return a group whose removed units make the difference, by halving the set of groups that lose any."""
+    groups = [group for group in graph.groups if not plan.kept[group.units].all()]
+    low, high = 0, len(groups)
+    while high - low > 1:
+        middle = (low + high) // 2
+        kept = _prefix(graph, plan.kept, groups[:middle])
+        if check(graph, model, inputs, kept, [found.run], thin=plan.thin) is None:
+            low = middle
+        else:
+            high = middle
+    return groups[high - 1]
+
+
+def _prefix(graph: Graph, kept: Mask, groups: list[Group]) -> Mask:
+    """Return a plan that removes what another one does, in some groups alone."""
+    partial = np.ones_like(kept)
+    for group in groups:
+        partial[group.units] = kept[group.units]
+    return grow(graph, partial, np.zeros(graph.count))

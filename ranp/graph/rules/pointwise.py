@@ -1,0 +1,50 @@
+"""Ops that act on each element: labels of the operands are tied where they meet."""
+
+from dataclasses import replace
+
+from ranp.graph.flow import Flow, constant
+from ranp.graph.rules.registry import Op, rule
+from ranp.graph.trace import Trace
+
+
+@rule(
+    *("pointwise", "alias", "bernoulli", "clone", "contiguous", "copy", "detach", "exponential", "fill", "lift"),
+    *("lift_fresh", "lift_fresh_copy", "masked_fill", "native_dropout", "normal_functional", "prelu", "_prelu_kernel"),
+    *("rrelu_with_noise", "rrelu_with_noise_functional", "_to_copy", "uniform", "where"),
+)
+def elementwise(op: Op, trace: Trace) -> list[Flow]:
+    """Every result carries the union of the operands' fields."""
+    flows = [trace.flow(tensor) for tensor in op.tensors]
+    why = f"meets a fixed dimension in {op.where}"
+    return [trace.merge(flows, tuple(result.shape), why) for result in op.results]
+
+
+@rule(
+    *("empty", "empty_like", "empty_strided", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like"),
+    *("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "new_empty", "new_zeros", "new_ones"),
+    *("new_full", "new_empty_strided", "scalar_tensor"),
+)
+def creation(op: Op, trace: Trace) -> list[Flow]:
+    """A new tensor is free: its size follows from what it meets, which a run of the slim network checks."""
+    return [constant(tuple(result.shape)) for result in op.results]
+
+
+@rule("arange", "linspace", "logspace", "eye", "randperm", "tril_indices", "triu_indices")
+def numbering(op: Op, trace: Trace) -> list[Flow]:
+    """A new tensor whose values differ from place to place: what meets it is counted, and stays."""
+    return [replace(constant(tuple(r.shape)), fixed=(True,) * r.ndim) for r in op.results]
+
+
+@rule("glu")
+def gated(op: Op, trace: Trace) -> Flow:
+    """One half times the sigmoid of the other: both halves are tied index by index."""
+    flow, dim = trace.flow(op["self"]), op["dim"] % op["self"].ndim
+    half = flow.shape[dim] // 2
+    fields = []
+    for field in flow.fields:
+        if field.shape[dim] > 1:
+            first, second = field.take(range(half), axis=dim), field.take(range(half, 2 * half), axis=dim)
+            trace.tie(first, second, f"meets a fixed dimension in {op.where}")
+            field = trace.simplify(first)
+        fields.append(field)
+    return Flow(op.shape(), tuple(f for f in fields if f.size > 1), flow.fixed, flow.roots)

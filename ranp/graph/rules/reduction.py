@@ -1,0 +1,86 @@
+"""Ops that reduce or scan dimensions. A reduction over channels is a statistic: it is taken over the kept ones."""
+
+from dataclasses import replace
+
+import torch
+
+from ranp.graph.flow import Flow, varying
+from ranp.graph.labels import Ints
+from ranp.graph.rules.registry import Op, rule
+from ranp.graph.trace import Mixing, Trace
+
+COUNTING = {"argmax", "argmin", "median", "nanmedian", "prod", "any", "all", "count_nonzero", "aminmax"}
+ZERO_SAFE = {"sum", "norm", "linalg_vector_norm"}
+
+
+@rule(
+    *("mean", "sum", "nansum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "norm"),
+    *("linalg_vector_norm", "logsumexp", *COUNTING),
+)
+def reduce(op: Op, trace: Trace) -> list[Flow]:
+    """Drop the reduced dimensions; a statistic over channels of features is remembered as mixing.
+
+    Channels are frozen where the result says which of them it found (argmax). A field that varies over kept dimensions
+    too (group norm by hand) is tied along those. A sum or a norm of a parameter is unchanged by entries that are zero,
+    so that weight norm stays exact; other statistics of a parameter freeze what they reduce.
+    """
+    if op.name in ("max", "min") and isinstance(op.arguments.get("other"), torch.Tensor):
+        why = f"meets a fixed dimension in {op.where}"
+        return [trace.merge([trace.flow(t) for t in op.tensors], op.shape(), why)]
+    flow = trace.flow(op["self"])
+    dims = _dims(op, len(flow.shape))
+    why = f"reduced over channels by {op.where}"
+    over = [field for field in flow.fields if set(dims) & set(varying(field))]
+    if over and flow.roots is None and op.name not in COUNTING:
+        kept = [dim for dim in range(len(flow.shape)) if dim not in dims]
+        flow = trace.settle(flow.with_fields(over), kept, why).with_fields(_apart(flow, dims))
+        trace.mixing.append(Mixing(len(trace.records), tuple(dims), 1))
+        if op.name in ("var", "std", "var_mean", "std_mean") and op.arguments.get("correction", 1) != 0:
+            trace.wide += over  # of one channel it is no number
+    elif flow.roots is None or op.name not in ZERO_SAFE:
+        trace.freeze_flow(flow, why, dims)
+    found = [_reduced(flow, dims, tuple(result.shape)) for result in op.results]
+    if over and op.name in ("max", "min") and len(found) == 2:
+        found[1] = replace(found[1], picks=tuple(over), why=f"numbered by {op.where}")
+    return found
+
+
+def _apart(flow: Flow, dims: list[int]) -> list[Ints]:
+    return [field for field in flow.fields if not set(dims) & set(varying(field))]
+
+
+def _dims(op: Op, ndim: int) -> list[int]:
+    dim = op.arguments.get("dim")
+    if dim is None or dim == []:
+        return list(range(ndim))
+    return [each % max(ndim, 1) for each in (dim if isinstance(dim, list | tuple) else [dim])]
+
+
+def _reduced(flow: Flow, dims: list[int], shape: tuple[int, ...]) -> Flow:
+    kept = len(shape) == len(flow.shape)
+    fields = []
+    for field in flow.fields:
+        if set(dims) & set(varying(field)):
+            continue
+        fields.append(field if kept else field.reshape([n for d, n in enumerate(field.shape) if d not in dims]))
+    fixed = tuple(f for d, f in enumerate(flow.fixed) if kept or d not in dims)
+    return Flow(shape, tuple(fields), fixed, flow.roots)
+
+
+@rule("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "kthvalue", "argsort", "mode", "renorm")
+def along(op: Op, trace: Trace) -> list[Flow]:
+    """Scan or sort one dimension: channels there are frozen, the rest passes."""
+    flow = trace.flow(op["self"])
+    dim = (op.arguments.get("dim") or 0) % max(len(flow.shape), 1)
+    trace.freeze_flow(flow, f"scanned over channels by {op.where}", [dim])
+    fields = [field for field in flow.fields if field.shape[dim] == 1]
+    same = replace(flow.with_fields(fields), layer=None)
+    return [replace(same, shape=tuple(r.shape)) for r in op.results]
+
+
+@rule("_weight_norm_interface", "_weight_norm")
+def weight_norm(op: Op, trace: Trace) -> list[Flow]:
+    """`g v / |v|`: the labels of v, those of g tied along the dimension that is kept."""
+    why = f"meets a fixed dimension in {op.where}"
+    both = trace.merge([trace.flow(op["v"]), trace.flow(op["g"])], op.shape(), why)
+    return [both, *(trace.flow(op["g"]) for _ in op.results[1:])]

@@ -1,0 +1,331 @@
+"""Run a network once and hand every ATen op to its rule.
+
+The run is functionalised, so that in-place writes and views arrive as `slice_scatter`, `select_scatter` and `copy`; on
+meta tensors it costs no memory and no arithmetic. Where a value is needed (`.item()`, no meta kernel) it is repeated on
+real tensors. Nothing is captured: Python control flow just runs.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, functionalize
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ranp.errors import UnsupportedError, UsageError
+from ranp.graph.flow import Flow
+from ranp.graph.quick import quick
+from ranp.graph.rules import Op, apply
+from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
+from ranp.graph.tensors import all_names, copy_with
+from ranp.graph.trace import Call, Record, Trace, like_input
+
+Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+
+
+def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return inputs as (args, kwargs): a tensor, a tuple of positional ones, or a dict of keyword ones."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple | list):
+        return tuple(inputs), {}
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    raise UsageError(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
+
+
+@dataclass
+class Failure(Exception):
+    """A run that stopped: the op or module it stopped at, and why."""
+
+    where: str
+    error: Exception
+    index: int
+
+
+BASE = "_ranp_base"
+
+
+@dataclass(slots=True)
+class Frame:
+    """A call of a module on the way: its path, where it stands in its class, its ops so far, its first input."""
+
+    path: str = ""
+    place: str = ""
+    count: int = 0
+    flow: Flow | None = None
+
+
+class _NoGradients(TorchFunctionMode):
+    """Lets a forward ask for gradients of a tensor it makes, which a functionalised run can't have."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the function unless it asks for gradients."""
+        if func is Tensor.requires_grad_:
+            return args[0]
+        if func is Tensor.requires_grad.__set__:  # type: ignore[attr-defined]
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the ops that yield tensors and knows the module that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.stack = [Frame()]
+        self.last = ""
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the op and hand it on."""
+        kwargs = kwargs or {}
+        name = base_name(func)
+        self.last = f"{name} at {self.stack[-1].path or 'the top'}"
+        self.before(args, kwargs)
+        out = None if kwargs or func._schema.is_mutable else quick(name, args)
+        if out is None:
+            out = func(*args, **kwargs)
+        results = tensors_in(out)
+        if results:
+            self.after(func, args, kwargs, results)
+            self.count += 1
+            self.stack[-1].count += 1
+        return out
+
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See the arguments before an op may write into them."""
+
+    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
+        """See an op that has run."""
+
+    def enter(self, path: str, place: str, first: Tensor | None) -> None:
+        """Enter a module with its first input."""
+        self.stack.append(Frame(path, place))
+
+    def leave(self, module: nn.Module, first: Tensor | None) -> None:
+        """Leave a module with its first output."""
+        self.stack.pop()
+
+    def finish(self, outputs: list[Tensor]) -> None:
+        """See the outputs of the network."""
+
+
+class Recorder(Follower):  # type: ignore[no-untyped-call]
+    """Passes each op to its rule and records it; outputs are frozen.
+
+    Args:
+        trace: what grows.
+        seen: called with each record after it is made, for the check of a slim network against the full one.
+    """
+
+    def __init__(self, trace: Trace, seen: Callable[[int, Record], None] | None = None) -> None:
+        super().__init__()
+        self.trace = trace
+        self.seen = seen
+        self._tensors: list[Tensor] = []
+        self._before: list[Flow] = []
+
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Read the flows of an op's arguments."""
+        self._tensors = tensors_in(args) + tensors_in(kwargs)
+        self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
+
+    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
+        """Apply the rule of an op and record it."""
+        frame = self.stack[-1]
+        op = Op(base_name(func), func, bind(func, args, kwargs), self._tensors, results, frame.path)
+        scalars = numbers(func, op.arguments, self.trace)
+        before = self._before
+        for flow in before:
+            self.trace.freeze_picks(flow)
+        flows = apply(op, self.trace)
+        for result, flow in zip(results, flows, strict=True):
+            self.trace.set(result, flow)
+        if func._schema.is_mutable:  # inside ops that functionalisation keeps whole, circular padding among them
+            for written in op.tensors:
+                if written is results[0] and (base := getattr(written, BASE, None)) is not None:
+                    self.trace.write_through(base, flows[0], f"written in part in {op.where}")
+        record = Record(op.name, op.module, (frame.place, frame.count, op.name), before, flows, scalars=scalars)
+        record.view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        if record.view and op.tensors:
+            for result in results:
+                setattr(result, BASE, getattr(op.tensors[0], BASE, op.tensors[0]))
+        record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
+        self._keep_arguments(op, record)
+        self.trace.records.append(record)
+        if self.seen is not None:
+            self.seen(len(self.trace.records) - 1, record)
+
+    def _keep_arguments(self, op: Op, record: Record) -> None:
+        """Keep what the counters need of an op's arguments."""
+        if op.name in ("convolution", "_convolution"):
+            record.groups, record.transposed = op["groups"], op["transposed"]
+            record.arguments = {"kernel": tuple(op["weight"].shape[2:]), "bias": op["bias"] is not None}
+            record.arguments["left"] = self.trace.flow(op["input"])
+        elif op.name == "native_group_norm":
+            record.groups = op["group"]
+        elif op.name in LEFT_OPERAND:
+            record.arguments = {"left": self.trace.flow(op[LEFT_OPERAND[op.name]]), "bias": _adds(op)}
+        elif op.name in KEPT_ARGUMENTS or "_pool" in op.name or "batch_norm" in op.name:
+            record.arguments = {k: v for k, v in op.arguments.items() if not isinstance(v, Tensor)}
+
+    def enter(self, path: str, place: str, first: Tensor | None) -> None:
+        """Enter a module and remember what goes in."""
+        super().enter(path, place, first)
+        self.stack[-1].flow = None if first is None else self.trace.flow(first)
+
+    def leave(self, module: nn.Module, first: Tensor | None) -> None:
+        """Leave a module and note the call of one without children."""
+        frame = self.stack.pop()
+        if frame.flow is not None and first is not None and not any(True for _ in module.children()):
+            self.trace.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
+
+    def finish(self, outputs: list[Tensor]) -> None:
+        """Freeze what a network puts out."""
+        for flow in map(self.trace.flow, outputs):
+            self.trace.freeze_picks(flow)
+            self.trace.freeze_flow(flow, "network output")
+
+
+KEPT_ARGUMENTS = {"slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk"}
+LEFT_OPERAND = {"mm": "self", "bmm": "self", "addmm": "mat1", "baddbmm": "batch1", "linear": "input"}
+LEFT_OPERAND |= {"mv": "self", "dot": "self", "vdot": "self", "addmv": "mat"}
+
+
+def _adds(op: Op) -> bool:
+    """Whether a matrix product adds a further tensor."""
+    return op.name.startswith(("addm", "badd")) or isinstance(op.arguments.get("bias"), Tensor)
+
+
+def inner(tensor: Tensor) -> Tensor:
+    """Return the tensor inside functionalisation's wrapper."""
+    if torch._is_functional_tensor(tensor):
+        torch._sync(tensor)  # type: ignore[attr-defined, no-untyped-call]
+        return torch._from_functional_tensor(tensor)
+    return tensor
+
+
+def _follow_modules(model: nn.Module, follower: Follower) -> None:
+    """Tell the follower of every call of a module."""
+    places = {"": type(model).__qualname__}
+    for path, module in model.named_modules(remove_duplicate=False):
+        own = not type(module).__module__.startswith("torch.nn.")
+        parent, _, name = path.rpartition(".")
+        places[path] = type(module).__qualname__ if own or not path else f"{places[parent]}.{name}"
+    for path, module in model.named_modules():
+        module.register_forward_pre_hook(_entering(path, places[path], follower), with_kwargs=True)
+        module.register_forward_hook(_leaving(follower))
+
+
+def _entering(path: str, place: str, follower: Follower) -> Callable[..., None]:
+    return lambda _, args, kwargs: follower.enter(path, place, _first([args, kwargs]))
+
+
+def _leaving(follower: Follower) -> Callable[..., None]:
+    return lambda module, _, output: follower.leave(module, _first(output))
+
+
+def _first(values: Any) -> Tensor | None:
+    """Return the first tensor among some values; every run asks alike, because asking may repeat a view."""
+    found = tensors_in(values)
+    return inner(found[0]) if found else None
+
+
+def run(
+    trace: Trace, model: nn.Module, inputs: Inputs, follower: Follower, *, training: bool, private: bool = False
+) -> None:
+    """Run a copy of a module under a follower; random draws are the same in every run, the caller's are left alone.
+
+    Args:
+        trace: its names are filled from the module.
+        model: on meta tensors, or a real one.
+        inputs: of the same device.
+        follower: sees the ops.
+        training: the mode to run it in.
+        private: whether the module may run itself, because nobody needs it afterwards.
+
+    Raises:
+        Failure: the run stopped.
+    """
+    if not private:
+        model = copy_with(model, {})  # a forward may leave its tensors in the module
+    model.train(training)
+    tensors = {}
+    aliases: dict[int, Tensor] = {}
+    for name, tensor in all_names(model):
+        registered = _registered(model, name)
+        if id(tensor) not in aliases:
+            aliases[id(tensor)] = tensor.detach() if registered else tensor
+            trace.names[id(aliases[id(tensor)])] = name
+        if registered:
+            tensors[name] = aliases[id(tensor)]
+    trace.begin("train" if training else "eval", list(aliases.values()))
+    _follow_modules(model, follower)
+    try:
+        with same_draws(tensors.values()):
+            _call(trace, model, tensors, inputs, follower)
+    except Exception as error:
+        raise Failure(follower.last, error, follower.count) from error
+
+
+@contextmanager
+def same_draws(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Seed the generators of torch, numpy and Python alike, and give the caller's back afterwards."""
+    devices = {tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"}
+    python, legacy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=sorted(devices)):
+            torch.random.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+def _registered(model: nn.Module, name: str) -> bool:
+    path, _, key = name.rpartition(".")
+    owner = model.get_submodule(path)
+    return key in owner._parameters or key in owner._buffers
+
+
+def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: Inputs, follower: Follower) -> None:
+    def forward(tensors: dict[str, Tensor], args: Any, kwargs: Any) -> list[Tensor]:
+        output = functional_call(model, tensors, args, kwargs, tie_weights=False)
+        return [tensor for leaf in tree_leaves(output) for tensor in _tensors_of_output(leaf)]
+
+    def marked(tensor: Tensor) -> Tensor:
+        copied = tensor.detach()
+        trace.set(copied, like_input(tuple(tensor.shape)))
+        return copied
+
+    args, kwargs = tree_map_only(Tensor, marked, as_arguments(inputs))
+    with torch.no_grad(), follower, _NoGradients():
+        outputs = functionalize(forward, remove="mutations")(tensors, args, kwargs)
+    follower.finish(outputs)
+
+
+def _tensors_of_output(leaf: Any) -> list[Tensor]:
+    if isinstance(leaf, Tensor):
+        return [leaf]
+    return tensors_in(vars(leaf)) if hasattr(leaf, "__dict__") else []
+
+
+def failed(failure: Failure) -> UnsupportedError:
+    """Return the error of a network that does not run: the op, the module, and what it said."""
+    text = " ".join(str(failure.error).split())[:300]
+    where, kind = failure.where or "before the first op", type(failure.error).__name__
+    return UnsupportedError(f"the network does not run: {where}: {kind}: {text}")

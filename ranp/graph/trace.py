@@ -1,0 +1,387 @@
+"""The state that grows while a network runs: labels, ties, layers, constraints and a record of every op."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ranp.graph.flow import Flow, Shape, activation, constant, squeeze_constant, varying, vector_field
+from ranp.graph.labels import FIXED, FREE, Ints, Labels
+
+ATTRIBUTE = "_ranp_flow"
+
+
+@dataclass(slots=True)
+class Layer:
+    """A convolution or linear layer, in the order of the model's parameters.
+
+    Args:
+        name: name of its weight parameter.
+        module: path of the module that called it first.
+        kind: "conv", "depthwise", "transposed" or "linear".
+        out_dim: the weight's dimension that counts output channels.
+        groups: of the convolution.
+        neurons: label of each output channel, shape (O,).
+        bias: name of its bias parameter.
+        norm: names of weight and bias of the affine norm that reads its output and nothing else before.
+    """
+
+    name: str
+    module: str
+    kind: str
+    out_dim: int
+    groups: int
+    neurons: Ints
+    bias: str | None = None
+    norm: tuple[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """One op of the run.
+
+    Args:
+        op: its ATen name without overload.
+        module: path of the module it ran in.
+        site: what is equal for the same line of code in repeated blocks: (class and path in it, op number, op).
+        inputs: flows of its tensor arguments in order, parameters left out.
+        outputs: flows of its tensor results in order.
+        groups: of a convolution or of group norm; 1 otherwise.
+        transposed: whether it is a transposed convolution.
+        view: whether its result shares the storage of an argument.
+        arguments: other arguments by name, where a later reader needs them.
+        weights: names of the parameters among its arguments.
+        scalars: the numbers it computes with.
+    """
+
+    op: str
+    module: str
+    site: tuple[str, int, str]
+    inputs: list[Flow]
+    outputs: list[Flow]
+    groups: int = 1
+    transposed: bool = False
+    view: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+    weights: list[str] = field(default_factory=list)
+    scalars: tuple[float | str, ...] = ()
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run of the network left: its ops, its calls of childless modules, its channel statistics."""
+
+    records: list[Record] = field(default_factory=list)
+    calls: list["Call"] = field(default_factory=list)
+    mixing: list["Mixing"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a module without children, for the paper's counting by module.
+
+    Args:
+        module: its path.
+        kind: its class.
+        inputs: flow of its first tensor argument.
+        outputs: flow of its first tensor result.
+    """
+
+    module: str
+    kind: type[torch.nn.Module]
+    inputs: Flow
+    outputs: Flow
+
+
+@dataclass(slots=True)
+class Mixing:
+    """An op that mixes channels in a statistic: a norm over channels or a softmax over channels."""
+
+    record: int
+    dims: tuple[int, ...]
+    groups: int
+
+
+class Trace:
+    """Labels and records of one network, over one or more runs of it.
+
+    Args:
+        count: how many labels exist from the start.
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
+        self._alive: list[torch.Tensor] = []  # keeps those ids taken
+        self.labels = Labels(count)
+        self.alias = Labels(count)  # ties among parameters alone: what is zeroed when a consumer is masked
+        self.born: dict[str, dict[int, Ints]] = {}
+        self.grouped: dict[str, Ints] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.layers: dict[str, Layer] = {}
+        self.runs: dict[str, Run] = {}
+        self.current = Run()
+        self.balance: list[Ints] = []
+        self.wide: list[Ints] = []  # labels whose groups keep at least two units
+        self.consumers: list[Ints] = []
+        self.reasons: list[str] = []
+        self.frozen: list[tuple[Ints, int]] = []
+
+    def begin(self, name: str, tensors: list[torch.Tensor]) -> None:
+        """Start the record of a run over these parameter tensors."""
+        self.current = self.runs[name] = Run()
+        self._alive += tensors
+
+    @property
+    def records(self) -> list[Record]:
+        """The ops of the current run."""
+        return self.current.records
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls of the current run."""
+        return self.current.calls
+
+    @property
+    def mixing(self) -> list[Mixing]:
+        """The channel statistics of the current run."""
+        return self.current.mixing
+
+    # Flows of tensors
+
+    def flow(self, tensor: torch.Tensor) -> Flow:
+        """Return what a tensor carries; a parameter is born with labels on every dimension longer than 1."""
+        known = getattr(tensor, ATTRIBUTE, None)
+        if isinstance(known, Flow):
+            return known
+        name = self.names.get(id(tensor))
+        if name is None:
+            return _found(tensor)
+        shape = tuple(tensor.shape)
+        fields = [vector_field(self.axis(tensor, dim), dim, len(shape)) for dim, n in enumerate(shape) if n > 1]
+        return Flow(shape, tuple(fields), (True,) * len(shape), frozenset([name]))
+
+    def axis(self, tensor: torch.Tensor, dim: int) -> Ints:
+        """Return the labels of one dimension of a parameter, made on first use."""
+        name = self.names[id(tensor)]
+        self.shapes.setdefault(name, tuple(tensor.shape))
+        dims = self.born.setdefault(name, {})
+        if dim not in dims:
+            dims[dim] = self.birth(name, dim, tensor.shape[dim])
+        return dims[dim]
+
+    def birth(self, name: str, dim: int, size: int) -> Ints:
+        """Return new labels for one dimension of a parameter."""
+        return self.fresh(size) if size > 1 else np.array([FIXED])
+
+    def grouped_inputs(self, tensor: torch.Tensor, groups: int) -> Ints:
+        """Return labels (groups, I / groups) for the inputs of a grouped convolution's weight."""
+        name = self.names[id(tensor)]
+        self.shapes.setdefault(name, tuple(tensor.shape))
+        if name not in self.grouped:
+            self.grouped[name] = self.birth_grouped(name, groups, tensor.shape[1])
+        return self.grouped[name]
+
+    def birth_grouped(self, name: str, groups: int, size: int) -> Ints:
+        """Return new labels for the inputs of a grouped weight."""
+        return self.fresh(groups * size).reshape(groups, size)
+
+    def fresh(self, count: int) -> Ints:
+        """Return new labels."""
+        self.alias.new(count)
+        return self.labels.new(count)
+
+    def is_depthwise(self, root: str | None, groups: int, channels: int) -> bool:
+        """Whether a convolution with these groups and input channels is depthwise.
+
+        Args:
+            root: the parameter its weight stands for, if any.
+            groups: of the convolution.
+            channels: that it reads.
+        """
+        return groups > 1 and groups == channels
+
+    def is_parameter(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a parameter, buffer or tensor attribute itself, not computed from one."""
+        return getattr(tensor, ATTRIBUTE, None) is None and id(tensor) in self.names
+
+    def write_through(self, base: torch.Tensor, view: Flow, why: str) -> None:
+        """Say that a tensor was written into through a view of it; fields along a part of a dimension are frozen."""
+        shape, fields = tuple(base.shape), []
+        for each in view.fields:
+            if len(view.shape) == len(shape) and all(view.shape[axis] == shape[axis] for axis in varying(each)):
+                fields.append(each)
+            else:
+                self.freeze(each, why)
+        known = self.flow(base)
+        written = Flow(shape, tuple(fields), (False,) * len(shape), view.roots)
+        merged = self.merge([replace(known, fixed=(False,) * len(shape)), written], shape, why)
+        fixed = tuple(not merged.over(dim) and not (known.constant and view.constant) for dim in range(len(shape)))
+        self.set(base, replace(merged, fixed=fixed))
+
+    def is_unknown(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is none of the run's: made outside it, as `torch.tensor(2.0)` is."""
+        return getattr(tensor, ATTRIBUTE, None) is None and id(tensor) not in self.names
+
+    def set(self, tensor: torch.Tensor, flow: Flow) -> None:
+        """Say what a tensor carries."""
+        assert tuple(tensor.shape) == flow.shape, (tuple(tensor.shape), flow.shape)
+        setattr(tensor, ATTRIBUTE, flow)
+
+    # Ties
+
+    def tie(self, a: Ints, b: Ints, why: str, *, alias: bool = False) -> None:
+        """Tie two label arrays that broadcast; what meets a fixed index is frozen, what meets a free one stays.
+
+        Args:
+            a: labels, or FREE, or FIXED.
+            b: likewise.
+            why: reason given for labels that meet a fixed index.
+            alias: both sides are computed from parameters alone.
+        """
+        left, right = (side.ravel() for side in np.broadcast_arrays(a, b))
+        self.freeze(left[right == FIXED], why)
+        self.freeze(right[left == FIXED], why)
+        both = (left >= 0) & (right >= 0)
+        if both.any():
+            self.join(left[both], right[both], why)
+            if alias:
+                self.alias.tie(left[both], right[both])
+
+    def join(self, a: Ints, b: Ints, why: str) -> None:
+        """Put real labels into one class."""
+        self.labels.tie(a, b)
+
+    def freeze(self, labels: Ints, why: str) -> None:
+        """Keep labels for ever, with the reason."""
+        real = labels[labels >= 0]
+        if real.size:
+            if why not in self.reasons:
+                self.reasons.append(why)
+            self.frozen.append((np.unique(real), self.reasons.index(why)))
+
+    def freeze_flow(self, flow: Flow, why: str, dims: Iterable[int] | None = None) -> None:
+        """Freeze the fields of a flow: all of them, or those that vary over some dimensions."""
+        wanted = None if dims is None else set(dims)
+        for each in flow.fields:
+            if wanted is None or wanted.intersection(varying(each)):
+                self.freeze(each, why)
+
+    def freeze_picks(self, flow: Flow) -> None:
+        """Freeze the channels whose numbers a tensor holds, now that something reads them."""
+        for each in flow.picks:
+            self.freeze(each, flow.why)
+
+    def settle(self, flow: Flow, dims: Sequence[int], why: str) -> Flow:
+        """Tie each field along some dimensions, so that it varies over none of them.
+
+        A field that varies over nothing else is frozen: its indices are positions, not channels.
+        """
+        fields = []
+        for each in flow.fields:
+            axes = [dim for dim in dims if each.shape[dim] > 1]
+            if axes and set(axes) == set(varying(each)):
+                self.freeze(each, why)
+                continue
+            for dim in axes:
+                first = each.take([0], axis=dim)
+                self.tie(each, first, why, alias=flow.roots is not None)
+                each = first
+            fields.append(each)
+        return flow.with_fields(fields)
+
+    def channels(self, flow: Flow, dim: int, why: str) -> Ints:
+        """Return one label for each index of a dimension; fields over other dimensions too are tied along those."""
+        over = flow.over(dim)
+        if not over:
+            return np.full(flow.shape[dim], flow.sentinel(dim))
+        others = [axis for axis in range(len(flow.shape)) if axis != dim]
+        vectors = [each.ravel() for each in self.settle(flow.with_fields(over), others, why).over(dim)]
+        for other in vectors[1:]:
+            self.tie(vectors[0], other, why, alias=flow.roots is not None)
+        return vectors[0]
+
+    def consume(self, flow: Flow, labels: Ints) -> None:
+        """Mark weight labels that read channels: masked means these slices are zero."""
+        if flow.roots:
+            self.consumers.append(labels[labels >= 0].ravel())
+
+    def simplify(self, each: Ints) -> Ints:
+        """Shorten the axes of a field along which its classes are equal."""
+        return squeeze_constant(each, self.labels.find(each))
+
+    def merge(self, flows: Sequence[Flow], shape: Shape, why: str) -> Flow:
+        """Return the flow of an elementwise op with broadcasting: fields over the same dimensions are tied.
+
+        A field that meets a fixed dimension of full length without one is frozen.
+        """
+        ndim = len(shape)
+        padded = [_pad(flow, ndim) for flow in flows]
+        roots = joined_roots(flows)
+        fields: list[Ints] = []
+        for flow in padded:
+            for each in flow.fields:
+                fields = self._absorb(fields, each, why, alias=roots is not None)
+        for dim in range(ndim):
+            if any(flow.fixed[dim] and flow.shape[dim] == shape[dim] > 1 and not flow.over(dim) for flow in padded):
+                fields = [self._unless_fixed(each, dim, why) for each in fields]
+        fixed = tuple(any(flow.fixed[d] and flow.shape[d] == shape[d] for flow in padded) for d in range(ndim))
+        return Flow(shape, tuple(each for each in fields if each.size > 1), fixed, roots)
+
+    def _unless_fixed(self, field: Ints, dim: int, why: str) -> Ints:
+        """Freeze a field that varies over a fixed dimension in classes too, and return it without what is equal."""
+        if field.shape[dim] > 1:
+            field = self.simplify(field)
+        if field.shape[dim] > 1:
+            self.freeze(field, why)
+        return field
+
+    def _absorb(self, fields: list[Ints], new: Ints, why: str, *, alias: bool) -> list[Ints]:
+        """Return fields with a new one, tied to those that share an axis with it; FREE entries take its labels."""
+        apart = []
+        for known in fields:
+            if not set(varying(known)) & set(varying(new)):
+                apart.append(known)
+                continue
+            self.tie(known, new, why, alias=alias)
+            new = self.simplify(np.where(known == FREE, new, known))
+        return [*apart, new] if new.size > 1 else apart
+
+    # Layers
+
+    def add_layer(self, layer: Layer) -> None:
+        """Remember a layer on its first call."""
+        self.layers.setdefault(layer.name, layer)
+
+
+def _found(tensor: torch.Tensor) -> Flow:
+    """Return the flow of a tensor made outside the run: fixed along dimensions in which its values differ."""
+    flow = constant(tuple(tensor.shape))
+    if tensor.is_meta or tensor.numel() < 2:
+        return flow
+    differs = (bool((tensor != tensor.narrow(dim, 0, 1)).any()) for dim in range(tensor.ndim))
+    return replace(flow, fixed=tuple(differs))
+
+
+def _pad(flow: Flow, ndim: int) -> Flow:
+    extra = ndim - len(flow.shape)
+    if not extra:
+        return flow
+    fields = tuple(each.reshape((1,) * extra + each.shape) for each in flow.fields)
+    return Flow((1,) * extra + flow.shape, fields, (False,) * extra + flow.fixed, flow.roots, flow.layer)
+
+
+def joined_roots(flows: Sequence[Flow]) -> frozenset[str] | None:
+    """Return the parameters some flows were computed from together; None where a feature map is among them."""
+    roots: frozenset[str] = frozenset()
+    for flow in flows:
+        if flow.roots is None:
+            return None
+        roots |= flow.roots
+    return roots
+
+
+def like_input(shape: Shape) -> Flow:
+    """Return the flow of a network input: nothing in it can go."""
+    return activation(shape, [])

@@ -1,0 +1,1 @@
+"""Networks to try the channel graph on: one small network for each construct, and MONAI's and our own."""

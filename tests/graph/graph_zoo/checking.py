@@ -1,0 +1,100 @@
+"""What must hold of a network under any plan: it slims, it runs, it equals the masked one, it trains."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ranp.graph.constraints import random_plan
+from ranp.graph.graph import Graph, Mask
+from ranp.graph.resize import resized
+from ranp.graph.tensors import tensors_of
+from ranp.masking import KeptStatistics, masked
+
+BOUND = 1e-9
+
+
+def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
+    """Draw every floating-point tensor anew, running variances positive; statistics do not cancel by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in tensors_of(net).items():
+            if not tensor.is_floating_point():
+                continue
+            if "running_var" in name:
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+            elif tensor.ndim > 1:
+                fan = max(tensor[0].numel(), 1)
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * fan**-0.5)
+            else:
+                shift = 1 if "weight" in name or "running" in name else 0
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3 + shift)
+    return net
+
+
+def call(net: nn.Module, inputs: Any) -> list[torch.Tensor]:
+    """Run a network and return the tensors among its outputs."""
+    out = net(**inputs) if isinstance(inputs, dict) else net(*inputs)
+    leaves = [
+        vars(leaf) if hasattr(leaf, "__dict__") and not isinstance(leaf, torch.Tensor) else leaf
+        for leaf in tree_leaves(out)
+    ]
+    return [leaf for leaf in tree_leaves(leaves) if isinstance(leaf, torch.Tensor)]
+
+
+def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.Module, float, list[str]]:
+    """Return the slim network, its largest difference from the masked one, and what could not be compared.
+
+    The difference is relative to the largest output; the network is in float64 and in evaluation mode.
+    """
+    slim, zeroed = resized(graph, net, kept), masked(graph, net, kept)
+    mode = KeptStatistics(graph, kept)
+    with torch.no_grad():
+        with mode:
+            expected = call(zeroed, inputs)
+        got = call(slim, inputs)
+    assert len(expected) == len(got)
+    worst = 0.0
+    for left, right in zip(expected, got, strict=True):
+        assert left.shape == right.shape
+        if left.is_floating_point() and left.numel():
+            worst = max(worst, float((left - right).abs().max() / left.abs().max().clamp_min(1e-30)))
+    return slim, worst, mode.uncompared
+
+
+def train_one_step(slim: nn.Module, inputs: Any) -> None:
+    """Take one step of SGD in training mode; every parameter keeps its shape and stays finite."""
+    slim.train()
+    optimiser = torch.optim.SGD([p for p in slim.parameters() if p.requires_grad], lr=1e-3)
+    loss = sum(out.square().mean() for out in call(slim, inputs) if out.requires_grad)
+    assert isinstance(loss, torch.Tensor)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    assert all(p.isfinite().all() for p in slim.parameters())
+
+
+def check(
+    graph: Graph, net: nn.Module, inputs: Any, removed: float, seed: int, *, compares: bool = True, trains: bool = True
+) -> None:
+    """Hold a network in float64 and evaluation mode to everything under one random plan."""
+    kept = random_plan(graph, removed, np.random.default_rng(seed))
+    slim, worst, uncompared = compared(graph, net, inputs, kept)
+    assert not uncompared or not compares, uncompared
+    assert worst < BOUND or uncompared, worst
+    if trains:
+        train_one_step(slim, inputs)
+
+
+def over_frozen(graph: Graph) -> tuple[float, set[str]]:
+    """Return the share of the layers' units that are frozen though no network output, and the reasons."""
+    made = {unit for layer in graph.layers for unit in layer.units[layer.units >= 0].tolist()}
+    reasons = [graph.reasons[unit] for unit in made]
+    over = [reason for reason in reasons if reason is not None and reason != "network output"]
+    return len(over) / max(len(made), 1), set(over)
+
+
+def double(inputs: Any) -> Any:
+    """Return inputs in float64."""
+    return tree_map_only(torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)

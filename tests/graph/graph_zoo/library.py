@@ -1,0 +1,185 @@
+"""MONAI's networks and our built-ins, as small as they come."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from graph_zoo.case import add
+from ranp import models
+
+
+def _monai(name: str, *args: Any, **settings: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MONAI's own deprecations
+            from monai.networks import nets
+
+            return getattr(nets, name)(*args, **settings)
+
+    return build
+
+
+VOLUME, IMAGE = ((1, 1, 16, 16, 16),), ((1, 1, 32, 32),)
+UNET: dict[str, Any] = {"in_channels": 1, "out_channels": 3, "channels": (4, 8, 16), "strides": (2, 2)}
+add("monai.UNet", _monai("UNet", spatial_dims=3, num_res_units=2, **UNET), VOLUME)
+add("monai.UNet-batch", _monai("UNet", spatial_dims=2, norm="batch", **UNET), IMAGE)
+for _up in ("deconv", "pixelshuffle", "nontrainable"):
+    add(f"monai.BasicUNet-{_up}", _monai("BasicUNet", 2, 1, 2, (4, 4, 8, 8, 16, 4), upsample=_up), IMAGE)
+    add(
+        f"monai.SegResNet-{_up}",
+        _monai("SegResNet", 3, 8, 1, 2, blocks_down=(1, 2), blocks_up=(1,), upsample_mode=_up),
+        VOLUME,
+    )
+add("monai.BasicUNetPlusPlus", _monai("BasicUNetPlusPlus", 2, 1, 2, (4, 4, 8, 8, 16, 4), deep_supervision=True), IMAGE)
+add("monai.AttentionUnet", _monai("AttentionUnet", 3, 1, 2, channels=(4, 8, 16), strides=(2, 2)), VOLUME)
+add("monai.DenseNet", _monai("DenseNet", 2, 1, 3, 8, 4, (2, 3, 2)), IMAGE)
+add(
+    "monai.ResNet-bottleneck",
+    _monai("ResNet", "bottleneck", [1, 1, 1, 1], [4, 8, 8, 16], 3, 1, num_classes=3),
+    ((2, 1, 16, 16, 16),),
+)
+add(
+    "monai.ResNet-A",
+    _monai("ResNet", "basic", [1, 1, 1, 1], [4, 8, 8, 16], 3, 1, shortcut_type="A", num_classes=3),
+    ((2, 1, 16, 16, 16),),
+    frozen=0.3,  # the shortcut pads to numbers of channels kept aside
+)
+add(
+    "monai.EfficientNet",
+    _monai("EfficientNetBN", "efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=3),
+    ((2, 1, 32, 32),),
+)
+add("monai.VNet", _monai("VNet", spatial_dims=3, in_channels=1, out_channels=2), ((2, 1, 16, 16, 16),), frozen=0.02)
+add(
+    "monai.SENet",
+    _monai("SENet", 2, 1, "se_bottleneck", [1, 1, 1, 1], 1, 16, num_classes=2, inplanes=8),
+    ((2, 1, 32, 32),),
+)
+add(
+    "monai.SEResNeXt",
+    _monai("SENet", 2, 1, "se_resnetxt_bottleneck", [1, 1, 1, 1], 32, 16, num_classes=2, inplanes=8),
+    ((2, 1, 32, 32),),
+)
+add("monai.HighResNet", _monai("HighResNet", 3, 1, 2), VOLUME, frozen=0.12)  # pads channels by numbers
+add(
+    "monai.MedNeXt",
+    _monai("MedNeXt", 3, 8, 1, 2, blocks_down=(1, 1, 1), blocks_up=(1, 1, 1), blocks_bottleneck=1),
+    VOLUME,
+)
+add("monai.SegResNetDS", _monai("SegResNetDS", 3, 4, 1, 2, blocks_down=(1, 1, 1), dsdepth=2), VOLUME)
+add(
+    "monai.SegResNetVAE",
+    _monai(
+        "SegResNetVAE",
+        (16, 16, 16),
+        8,
+        spatial_dims=3,
+        init_filters=8,
+        in_channels=1,
+        out_channels=2,
+        blocks_down=(1, 1),
+        blocks_up=(1,),
+    ),
+    VOLUME,
+    frozen=0.1,
+)
+add(
+    "monai.DynUNet",
+    _monai(
+        "DynUNet",
+        3,
+        1,
+        2,
+        [3, 3, 3],
+        [1, 2, 2],
+        [2, 2],
+        filters=[4, 8, 16],
+        deep_supervision=True,
+        deep_supr_num=1,
+        res_block=True,
+    ),
+    VOLUME,
+)
+add(
+    "monai.AHNet",
+    _monai(
+        "AHNet",
+        layers=(1, 1, 1, 1),
+        spatial_dims=3,
+        psp_block_num=0,
+        in_channels=1,
+        out_channels=2,
+        upsample_mode="trilinear",
+    ),
+    ((2, 1, 32, 32, 32),),
+)
+add(
+    "monai.FlexibleUNet",
+    _monai("FlexibleUNet", 1, 2, "efficientnet-b0", spatial_dims=2, decoder_channels=(16, 12, 8, 8, 4)),
+    ((2, 1, 32, 32),),
+)
+add("monai.RegUNet", _monai("RegUNet", 3, 2, 4, 2), ((1, 2, 16, 16, 16),))
+add("monai.LocalNet", _monai("LocalNet", 3, 2, 4, (0, 1, 2), out_channels=3), ((1, 2, 16, 16, 16),))
+add("monai.VoxelMorphUNet", _monai("VoxelMorphUNet", 3, 2, 4, (8, 8, 8, 8, 8, 8), (4, 4)), ((1, 2, 16, 16, 16),))
+add(
+    "monai.QuickNAT",
+    _monai("Quicknat", num_classes=3, num_channels=1, num_filters=8, se_block="CSE"),
+    ((1, 1, 32, 32),),
+)
+add("monai.AutoEncoder", _monai("AutoEncoder", 2, 1, 1, (4, 8), (2, 2)), IMAGE)
+add("monai.VarAutoEncoder", _monai("VarAutoEncoder", 2, (1, 32, 32), 1, 4, (4, 8), (2, 2)), IMAGE, frozen=0.3)
+add("monai.DiNTS", lambda: _dints(), ((1, 1, 32, 32, 32),))
+add("monai.UNETR", _monai("UNETR", 1, 2, (16, 16, 16), 4, 24, 32, 2), VOLUME, frozen=0.6)
+add(
+    "monai.SwinUNETR",
+    _monai(
+        "SwinUNETR", 1, 2, feature_size=12, spatial_dims=2, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2), window_size=4
+    ),
+    ((1, 1, 64, 64),),
+    frozen=0.6,
+)
+add(
+    "monai.ViT",
+    _monai("ViT", 1, (16, 16), 8, 24, 32, 2, 2, spatial_dims=2, classification=True),
+    ((1, 1, 16, 16),),
+    frozen=0.65,
+)
+add("monai.Discriminator", _monai("Discriminator", (1, 16, 16), (4, 8), (2, 2)), ((2, 1, 16, 16),))
+add("monai.Regressor", _monai("Regressor", (1, 16, 16), (2,), (4, 8), (2, 2)), ((2, 1, 16, 16),))
+add("monai.PatchDiscriminator", _monai("PatchDiscriminator", 2, 4, 1, 1, 2), ((1, 1, 32, 32),))
+
+
+def _dints() -> nn.Module:
+    from monai.networks.nets import DiNTS, TopologyInstance
+
+    space = TopologyInstance(channel_mul=0.2, num_blocks=4, num_depths=3, use_downsample=True)
+    return DiNTS(space, 1, 2, spatial_dims=3)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "deeplab": {"width": 4, "classes": 3},
+    "fcn8s": {"width": 4, "hidden": 8, "classes": 3},
+    "fpn": {"width": 4, "classes": 3},
+    "segnet": {"width": 4, "classes": 3},
+    "unet2d": {"base_width": 4, "classes": 3},
+    "unet3d": {"base_width": 4, "depth": 3, "classes": 3},
+    "mobilenetv2-3d": {"width": 0.1, "classes": 3},
+    "i3d": {"width": 0.1, "classes": 3, "pool": [1, 2, 2]},
+    "psm": {"width": 4, "maxdisp": 16, "pools": [16, 8, 4, 2]},
+}
+SPATIAL = {
+    "deeplab": (33, 32),
+    "fcn8s": (33, 32),
+    "fpn": (33, 32),
+    "segnet": (32, 32),
+    "unet2d": (32, 32),
+    "unet3d": (8, 8, 8),
+    "mobilenetv2-3d": (16, 32, 32),
+    "i3d": (8, 64, 64),
+    "psm": (64, 64),
+}
+for _name, _settings in SETTINGS.items():
+    _shapes = tuple((2, *shape) for shape in models.input_shapes(_name, _settings, SPATIAL[_name]))
+    add(_name, lambda name=_name, settings=_settings: models.build(name, **settings), _shapes)

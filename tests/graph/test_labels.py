@@ -1,0 +1,41 @@
+"""Union-find over labels."""
+
+import numpy as np
+
+from ranp.graph.labels import FIXED, FREE, Labels
+
+
+def test_ties_are_transitive_and_indexwise() -> None:
+    labels = Labels()
+    a, b, c = labels.new(3), labels.new(3), labels.new(3)
+    labels.tie(a, b)
+    labels.tie(b[::-1], c)
+    assert labels.find(c).tolist() == [2, 1, 0]
+
+
+def test_one_label_may_collect_many() -> None:
+    labels = Labels()
+    many, one = labels.new(4), labels.new(1)
+    labels.tie(many, np.repeat(one, 4))
+    assert len(set(labels.find(many).tolist())) == 1
+
+
+def test_fixed_and_free_stand_for_themselves() -> None:
+    labels = Labels()
+    mine = np.array([FIXED, FREE, *labels.new(1).tolist()])
+    assert labels.find(mine).tolist() == mine.tolist()
+
+
+def test_a_copy_is_tied_apart() -> None:
+    labels = Labels()
+    a, b = labels.new(1), labels.new(1)
+    labels.copy().tie(a, b)
+    assert labels.find(b).tolist() == b.tolist()
+
+
+def test_labels_grow_beyond_their_first_size() -> None:
+    labels = Labels()
+    first, many = labels.new(1), labels.new(5000)
+    labels.tie(np.repeat(first, 5000), many)
+    assert labels.roots().max() == 0
+    assert labels.count == 5001
