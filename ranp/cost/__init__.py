@@ -1,0 +1,28 @@
+"""What a network costs under any plan, as functions of its widths.
+
+>>> from ranp import cost, models
+>>> from ranp.graph.build import trace
+>>> import numpy as np, torch
+>>> graph = trace(models.build("unet3d", base_width=4, depth=2), torch.zeros(1, 1, 8, 8, 8))
+>>> cost.compile(graph)(np.ones(graph.count, dtype=bool)).params
+3366
+"""
+
+from ranp.cost.checking import CrossCheck, cross_check
+from ranp.cost.costs import CONVENTIONS, CostFunction, Costs, ModuleCosts, compile
+from ranp.cost.latency import Latency, measure_latency
+from ranp.cost.training import TrainingMemory, peak_training_memory
+
+__all__ = [
+    "CONVENTIONS",
+    "CostFunction",
+    "Costs",
+    "CrossCheck",
+    "Latency",
+    "ModuleCosts",
+    "TrainingMemory",
+    "compile",
+    "cross_check",
+    "measure_latency",
+    "peak_training_memory",
+]
