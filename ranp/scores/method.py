@@ -1,0 +1,175 @@
+"""importance(): how much the loss depends on each neuron.
+
+Xu, Ajanthan, Vineet and Hartley, "RANP: Resource Aware Neuron Pruning at Initialization for 3D CNNs" (2020), sections
+3.1 and 3.2; SNIP is Lee, Ajanthan and Torr (2019). With c an all-ones mask on every weight and bias element,
+dL/dc = w dL/dw, and a neuron's elements are its filter and its bias:
+
+    mpmg        mean over batches of |dL/dc|, then sum, mean or max over the neuron
+    mnmg        mean over batches of dL/dc, then sum, mean or max over the neuron, then |.|
+    snip        as mpmg, and every element's score is kept
+    l1          |w|, without data
+
+What differs from the paper, and why: docs/scores.md.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ranp.errors import UnsupportedError, UsageError, nearest
+from ranp.graph.graph import Graph
+from ranp.graph.tensors import tensors_of
+from ranp.scores.neurons import by_inputs, source
+from ranp.scores.result import Scores
+from ranp.scores.streaming import Batches, Loss, gradients, scoring_copy, seeded
+from ranp.scores.tally import Tally
+
+Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
+Reduce = Literal["sum", "mean", "max"]
+Transposed = Literal["outputs", "inputs"]
+Track = Callable[[Batches], Batches]
+
+
+def importance(
+    model: nn.Module,
+    graph: Graph,
+    batches: Batches | None = None,
+    loss: Loss | None = None,
+    method: str = "mpmg",
+    reduce: str = "sum",
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    zero_conv_biases: bool = False,
+    transposed: str = "outputs",
+    progress: Track | None = None,
+) -> Scores:
+    """Score every neuron of a network's convolutions and linear layers.
+
+    A copy runs in training mode, one batch at a time; the model, its gradients and buffers, and torch's generators are
+    left as they were. Every batch counts alike, whatever its size. A layer the loss does not depend on scores zero.
+
+    Args:
+        model: the network.
+        graph: its trace.
+        batches: any iterable of (inputs, target); inputs are a tensor, a tuple of positional ones or a dict.
+        loss: of (outputs, target), a scalar.
+        method: "mpmg", "mnmg" (behind an affine norm |gamma dL/dgamma + beta dL/dbeta|), "mnmg-paper" (filter sums
+            everywhere), "snip", or "l1", which needs neither batches nor loss.
+        reduce: "sum" (the paper's), "mean" or "max" over a neuron's elements.
+        device: where the copy runs.
+        seed: of dropout and of what the batches draw from torch's global generators.
+        zero_conv_biases: score with the biases of convolutions at zero, as the paper does.
+        transposed: "inputs" scores transposed convolutions by input channel, as published, without their biases.
+        progress: wraps the iteration over the batches.
+
+    Raises:
+        UsageError: an unknown word, no batches, NaN or infinite inputs or loss, a loss that is no scalar or depends on
+            no weight, a model the graph was not traced from.
+        UnsupportedError: a network without layers, or a weight that can't be told apart by neuron.
+
+    Example:
+        >>> from ranp.graph.build import trace
+        >>> net = nn.Sequential(nn.Linear(2, 3, bias=False))
+        >>> _ = nn.init.constant_(net[0].weight, 0.5)
+        >>> importance(net, trace(net, torch.zeros(1, 2)), method="l1").neurons
+        {'0.weight': array([1., 1., 1.])}
+    """
+    _check_word("method", method, get_args(Method))
+    _check_word("reduce", reduce, get_args(Reduce))
+    _check_word("transposed", transposed, get_args(Transposed))
+    tally = _tally(model, graph, method, reduce, transposed)
+    where = _device(device)
+    zeroed = [layer.bias for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"]
+    with torch.inference_mode(False), torch.enable_grad(), seeded(seed, where):
+        network, scored = scoring_copy(model, tally.names, zeroed, where)
+        if method == "l1":
+            count = _add_magnitudes(tally, scored)
+        else:
+            count = _add_gradients(tally, network, scored, batches, loss, method, where, progress)
+    _warn_of_cancelling(tally, graph, method)
+    neurons = {each.layer.name: tally.neurons(each, count) for each in tally.sources}
+    elements = tally.elements(count) if method == "snip" else {}
+    return Scores(method, reduce, 0 if method == "l1" else count, neurons, elements, transposed)
+
+
+def _tally(model: nn.Module, graph: Graph, method: str, reduce: str, transposed: str) -> Tally:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
+    for layer in graph.layers:
+        if layer.name not in shapes:
+            raise UsageError(f"graph: the model has no {layer.name}; expected the trace of this model")
+    if not graph.layers:
+        raise UnsupportedError("the network has no convolution or linear layer to score")
+    norms = method == "mnmg"
+    sources = [source(graph, layer, shapes, norms=norms, transposed=transposed) for layer in graph.layers]
+    return Tally(method, reduce, transposed, sources)
+
+
+def _add_magnitudes(tally: Tally, scored: dict[str, Tensor]) -> int:
+    tally.add(scored, {name: torch.ones_like(value) for name, value in scored.items()}, "the value")
+    return 1
+
+
+def _add_gradients(
+    tally: Tally,
+    network: nn.Module,
+    scored: dict[str, Tensor],
+    batches: Batches | None,
+    loss: Loss | None,
+    method: str,
+    device: torch.device,
+    progress: Track | None,
+) -> int:
+    """Add every batch and return how many there were."""
+    if batches is None or loss is None:
+        raise UsageError(f"method {method!r} needs batches and a loss; method 'l1' needs neither")
+    count = 0
+    for found in gradients(network, scored, progress(batches) if progress else batches, loss, device):
+        count += 1
+        tally.add(scored, found, f"batch {count}: the gradient")
+    if not count:
+        raise UsageError("batches: there are none; expected at least one (inputs, target)")
+    return count
+
+
+def _check_word(option: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise UsageError(f"{option} {word!r}: expected {', '.join(known)}{nearest(str(word), known)}")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        text = str(error).splitlines()[0]
+        raise UsageError(f"--device {device}: {text}") from None
+    return found
+
+
+def _warn_of_cancelling(tally: Tally, graph: Graph, method: str) -> None:
+    """Warn of layers a norm makes scale invariant: their signed sums cancel, up to its eps and rounding."""
+    found = set(tally.cancelling())
+    if method == "mnmg-paper":
+        found |= {layer.name for layer in graph.layers if layer.norm and not by_inputs(layer, tally.transposed)}
+    if method == "mnmg":
+        found |= _before_depthwise(graph)
+    if found:
+        first = next(layer.name for layer in graph.layers if layer.name in found)
+        advice = "; 'mnmg' scores the weights of a norm that has some" if method == "mnmg-paper" else ""
+        warnings.warn(
+            f"{method}: the scores of {len(found)} layers are little but rounding noise, {first} among them: a norm "
+            f"behind them undoes any change of scale; use 'mpmg'{advice}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _before_depthwise(graph: Graph) -> set[str]:
+    """Return the layers whose neurons go through a depthwise convolution with a norm, which undoes their scale."""
+    depthwise = [layer.units for layer in graph.layers if layer.kind == "depthwise" and layer.norm]
+    units = {unit for each in depthwise for unit in each.tolist() if unit >= 0}
+    return {each.name for each in graph.layers if each.kind != "depthwise" and units.issuperset(each.units.tolist())}
