@@ -1,0 +1,245 @@
+"""A plan: which units stay and how they were chosen, as a portable, readable file.
+
+The file holds names, widths and indices, never code. It is applied by tracing a model again and matching its groups by
+name and width, so that it fits the same architecture anywhere and says which group differs where it doesn't.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from torch import nn
+
+from ranp.errors import UsageError
+from ranp.graph.build import trace
+from ranp.graph.graph import Graph, Mask
+from ranp.graph.tensors import tensors_of
+
+SCHEMA_VERSION = 1
+LIMIT = 64 * 2**20  # bytes of a plan file; the plan of a network of a million units has some 10 MiB
+
+Index = Annotated[int, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Choice(_Strict):
+    """How the kept units were chosen: the options of `select` and what came of them."""
+
+    rule: str
+    method: str | None = None
+    reduce: str | None = None
+    batches: int = 0
+    weighting: str = "layer"
+    reweight: str | None = None
+    strength: float | None = None
+    coupling: str = "paper"
+    min_width: int = 1
+    align: int = 1
+    seed: int = 0
+    published_transposed: bool = False
+    max_sparsity: bool = False
+    sparsity: float = 0.0
+    achieved: float = 0.0
+    maximum: float = 0.0
+
+
+class PlanGroup(_Strict):
+    """One group: its width in the full network and the places of its kept units, ascending.
+
+    `frozen` counts the units that must stay, by reason.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    width: int = Field(gt=0)
+    kept: tuple[Index, ...]
+    frozen: dict[str, int] = Field(default_factory=dict)
+
+
+class InputSpec(_Strict):
+    """Shape and dtype of one input."""
+
+    shape: tuple[Index, ...]
+    dtype: str
+
+
+class Plan(_Strict):
+    """Which units stay.
+
+    Args:
+        schema_version: of this file.
+        model: class of the network it was made for, for a reader.
+        inputs: what the network was traced with: a list of positional inputs or a mapping of keyword ones.
+        freeze: globs of what the user fixed.
+        groups: in the order of the graph.
+        choice: how they were chosen.
+        scores: per layer the least, mean and largest score.
+        stages: the same after weighting ("weighted", Eq. 5.9) and after reweighting ("reweighted", Eq. 5.10), where
+            the rule did so.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    model: str = ""
+    inputs: tuple[InputSpec, ...] | dict[str, InputSpec]
+    freeze: tuple[str, ...] = ()
+    groups: tuple[PlanGroup, ...]
+    choice: Choice
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict)
+    stages: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+
+    _graph: Graph | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        kept: Mask,
+        choice: Choice,
+        scores: dict[str, dict[str, float]],
+        stages: Mapping[str, dict[str, dict[str, float]]] = MappingProxyType({}),
+    ) -> "Plan":
+        """Return the plan that keeps some units of a graph."""
+        groups = tuple(
+            PlanGroup(
+                name=group.name,
+                layers=group.layers,
+                width=len(group.units),
+                kept=tuple(np.flatnonzero(kept[group.units]).tolist()),
+                frozen=dict(Counter(reason for unit in group.units if (reason := graph.reasons[unit]))),
+            )
+            for group in graph.groups
+        )
+        plan = cls.model_validate(
+            {
+                "model": graph.model,
+                "inputs": graph.inputs,
+                "freeze": graph.freeze,
+                "groups": groups,
+                "choice": choice,
+                "scores": scores,
+                "stages": dict(stages),
+            }
+        )
+        plan._graph = graph
+        return plan
+
+    def example_inputs(self) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+        """Return zeros of the shapes and dtypes the network was traced with."""
+        if isinstance(self.inputs, dict):
+            return {name: _zeros(spec) for name, spec in self.inputs.items()}
+        return tuple(_zeros(spec) for spec in self.inputs)
+
+    def graph_of(self, model: nn.Module) -> Graph:
+        """Return the graph this plan was made for, or trace a model of the same architecture.
+
+        Raises:
+            UsageError: the plan does not fit the model.
+        """
+        if self._graph is not None and _same_shapes(self._graph, model):
+            return self._graph
+        graph = trace(model, self.example_inputs(), freeze=self.freeze)
+        self.mask(graph)
+        return graph
+
+    def mask(self, graph: Graph) -> Mask:
+        """Return the kept units of a graph, shape (count,).
+
+        Raises:
+            UsageError: a group is missing or has another width; the first that differs is named.
+        """
+        if graph is self._graph or [(g.name, len(g.units)) for g in graph.groups] == [
+            (g.name, g.width) for g in self.groups
+        ]:
+            pairs = list(zip(graph.groups, self.groups, strict=True))
+        else:
+            raise UsageError(f"the plan does not fit the model: {_difference(graph, self)}")
+        kept = np.zeros(graph.count, dtype=bool)
+        for group, planned in pairs:
+            kept[group.units[list(planned.kept)]] = True
+        return kept
+
+    def units(self) -> dict[str, Any]:
+        """Return how many units there are, how many stay, and how many are frozen for each reason."""
+        frozen: Counter[str] = Counter()
+        for group in self.groups:
+            frozen.update(group.frozen)
+        return {
+            "total": sum(group.width for group in self.groups),
+            "kept": sum(len(group.kept) for group in self.groups),
+            "frozen": dict(sorted(frozen.items())),
+        }
+
+    def to_json(self) -> str:
+        """Return the file's text; equal plans give equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "plan.json") -> "Plan":
+        """Read a plan; nothing in it is executed.
+
+        Raises:
+            UsageError: it is no plan, or of another schema version.
+        """
+        if len(text) > LIMIT:
+            raise UsageError(f"{name}: {len(text)} characters; a plan has at most {LIMIT}")
+        try:
+            data = json.loads(text)
+            version = data.get("schema_version") if isinstance(data, dict) else None
+            if version != SCHEMA_VERSION:
+                raise UsageError(f"{name}: schema version {version}; this ranp reads version {SCHEMA_VERSION}")
+            plan = cls.model_validate(data)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UsageError(f"{name}: not JSON ({str(error).splitlines()[0]})") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(each) for each in first["loc"])
+            raise UsageError(f"{name}: not a plan: {where}: {first['msg']}") from None
+        _check_indices(plan, name)
+        return plan
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """Read a plan from a file."""
+        try:
+            return cls.from_json(path.read_text(), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+
+
+def _zeros(spec: InputSpec) -> torch.Tensor:
+    dtype = getattr(torch, spec.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(f"plan: input dtype {spec.dtype!r}: expected a torch dtype such as float32")
+    return torch.zeros(spec.shape, dtype=dtype, device="meta")
+
+
+def _check_indices(plan: Plan, name: str) -> None:
+    for group in plan.groups:
+        if list(group.kept) != sorted(set(group.kept)) or (group.kept and group.kept[-1] >= group.width):
+            raise UsageError(f"{name}: group {group.name!r}: kept indices must ascend within its width {group.width}")
+        if not group.kept:
+            raise UsageError(f"{name}: group {group.name!r} keeps nothing")
+
+
+def _same_shapes(graph: Graph, model: nn.Module) -> bool:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
+    return all(shapes.get(name) == members.shape for name, members in graph.parameters.items())
+
+
+def _difference(graph: Graph, plan: Plan) -> str:
+    for group, planned in zip(graph.groups, plan.groups, strict=False):
+        if (group.name, len(group.units)) != (planned.name, planned.width):
+            return (
+                f"group {planned.name!r} of width {planned.width} in the plan is "
+                f"{group.name!r} of width {len(group.units)} in the model"
+            )
+    return f"{len(plan.groups)} groups in the plan, {len(graph.groups)} in the model"
