@@ -1,0 +1,41 @@
+"""The built-in networks and their presets.
+
+>>> from ranp import models
+>>> models.presets("unet3d")
+['shapenet-15', 'shapenet-23', 'brats-15']
+>>> sum(p.numel() for p in models.build("unet3d", "brats-15").parameters())
+4082309
+"""
+
+from ranp.models import deeplab, fcn8s, fpn, i3d, mobilenetv2, psm, segnet, unet
+from ranp.models.registry import (
+    BuiltIn,
+    Preset,
+    build,
+    built_in,
+    default_loss,
+    full_settings,
+    input_shapes,
+    names,
+    preset,
+    presets,
+    register,
+    spatial_dims,
+)
+
+_NETWORKS = (deeplab, fcn8s, fpn, i3d, mobilenetv2, psm, segnet, unet)  # importing a module registers its networks
+
+__all__ = [
+    "BuiltIn",
+    "Preset",
+    "build",
+    "built_in",
+    "default_loss",
+    "full_settings",
+    "input_shapes",
+    "names",
+    "preset",
+    "presets",
+    "register",
+    "spatial_dims",
+]

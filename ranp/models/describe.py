@@ -1,0 +1,45 @@
+"""The registry in plain values, for people and machines to read."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from ranp.models import built_in, full_settings, input_shapes, names
+from ranp.models.registry import Preset
+
+
+def describe_all() -> dict[str, Any]:
+    """Return every built-in under `models`."""
+    return {"models": [describe(name) for name in names()]}
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what a built-in is: its summary, example input, settings with defaults, loss and presets.
+
+    Raises:
+        UsageError: no such built-in; the nearest is named.
+    """
+    entry = built_in(name)
+    return {
+        "name": name,
+        "summary": (inspect.getdoc(entry.factory) or "").partition("\n")[0],
+        "input": _shapes(input_shapes(name)),
+        "settings": full_settings(name),
+        "loss": entry.loss,
+        "presets": [_preset(each) for each in entry.presets.values()],
+    }
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    return {
+        "name": preset.name,
+        "settings": dict(preset.settings),
+        "input": _shapes(preset.shapes),
+        "batch": preset.batch,
+        "strength": preset.strength,
+        "loss": preset.loss,
+    }
+
+
+def _shapes(shapes: Sequence[Sequence[int]]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes)

@@ -1,0 +1,83 @@
+"""Every built-in at a small size: the output's shape, and a gradient for every parameter."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ranp import models
+
+SMALL: list[tuple[str, dict[str, Any], tuple[int, ...], tuple[int, ...]]] = [
+    ("deeplab", {"width": 4, "classes": 3}, (64, 65), (3, 64, 65)),
+    ("fcn8s", {"width": 4, "hidden": 8, "classes": 3}, (64, 65), (3, 64, 65)),
+    ("fpn", {"width": 4, "classes": 3}, (64, 65), (3, 64, 65)),
+    ("segnet", {"width": 4, "classes": 3}, (64, 65), (3, 64, 65)),
+    ("unet2d", {"base_width": 4, "classes": 3}, (32, 35), (3, 32, 35)),
+    ("unet3d", {"base_width": 4, "depth": 3, "classes": 3}, (8, 9, 10), (3, 8, 9, 10)),
+    ("mobilenetv2-3d", {"width": 0.1, "classes": 3}, (16, 32, 32), (3,)),
+    ("i3d", {"width": 0.1, "classes": 3, "pool": [1, 2, 2]}, (8, 64, 64), (3,)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "spatial", "expected"), SMALL)
+def test_forward_and_backward(
+    name: str, settings: dict[str, Any], spatial: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    network = models.build(name, **settings)
+    (shape,) = models.input_shapes(name, settings, spatial)
+    out = network(torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
+    out.square().mean().backward()
+    assert out.shape == (2, *expected)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["deeplab", "fcn8s", "fpn", "segnet", "unet2d"])
+def test_one_image_is_enough_to_train_on(name: str) -> None:
+    _, settings, spatial, _ = next(entry for entry in SMALL if entry[0] == name)
+    loss = models.build(name, **settings).train()(torch.ones(1, 3, *spatial)).mean()
+    assert loss.isfinite()
+
+
+# fcn8s: the count commonly given for VGG-16's FCN-8s; segnet: 29.46 M in the paper's Table; unet2d: 31.03 M.
+@pytest.mark.parametrize(
+    ("name", "millions"), [("fcn8s", 134.49), ("segnet", 29.46), ("unet2d", 31.04), ("deeplab", 39.05), ("fpn", 27.45)]
+)
+def test_published_size_of_the_2d_networks(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = models.build(name)
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == millions
+
+
+def test_softmax_runs_in_eval_only() -> None:
+    network = models.build("unet3d", base_width=4, depth=2, softmax=True)
+    volume = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(network.eval()(volume).sum(dim=1), torch.ones(2, 4, 4, 4))
+    assert not torch.allclose(network.train()(volume).sum(dim=1), torch.ones(2, 4, 4, 4))
+
+
+SMALL_PSM: dict[str, Any] = {"width": 4, "maxdisp": 16, "pools": [16, 8, 4, 2]}
+
+
+class TestPSM:
+    def pair(self) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.randn(2, 3, 64, 64, generator=generator) for _ in range(2)]
+
+    def test_three_outputs_in_training_the_last_in_eval(self) -> None:
+        network = models.build("psm", **SMALL_PSM)
+        maps = network.train()(*self.pair())
+        assert [tuple(m.shape) for m in maps] == [(2, 64, 64)] * 3
+        sum(m.mean() for m in maps).backward()
+        assert all(p.grad is not None for p in network.parameters())
+        with torch.no_grad():
+            last = network.eval()(*self.pair())
+        assert last.shape == (2, 64, 64)
+        assert 0 <= last.min() <= last.max() <= 15
+
+    def test_the_cost_volume_pairs_left_pixels_with_shifted_right_ones(self) -> None:
+        network = models.build("psm", **SMALL_PSM)
+        left, right = torch.arange(8.0).view(1, 1, 1, 8), 10 + torch.arange(8.0).view(1, 1, 1, 8)
+        volume = network._cost_volume(left, right)
+        assert volume.shape == (1, 2, 4, 1, 8)
+        assert volume[0, 0, 2, 0].tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
+        assert volume[0, 1, 2, 0].tolist() == [0, 0, 10, 11, 12, 13, 14, 15]
