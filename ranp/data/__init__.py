@@ -1,0 +1,18 @@
+"""Batches to score a network on: generated ones, and patches of the user's volumes.
+
+Every source is an iterable of (inputs, target) that can be iterated again and gives the same batches each time. One
+sample at a time is held, however many batches there are.
+
+>>> from ranp import data
+>>> image, labels = next(iter(data.phantom((16, 16, 16), channels=1, classes=4)))
+>>> image.shape, labels.shape
+(torch.Size([1, 1, 16, 16, 16]), torch.Size([1, 16, 16, 16]))
+"""
+
+from ranp.data.batches import Source
+from ranp.data.generators import generated, random_like
+from ranp.data.pairs import stereo
+from ranp.data.phantoms import phantom
+from ranp.data.volumes import nifti
+
+__all__ = ["Source", "generated", "nifti", "phantom", "random_like", "stereo"]

@@ -1,0 +1,101 @@
+"""What --data, --images, --labels, --patch, --batches and --batch-size ask for: a source of batches for a network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ranp.data.batches import Source, spell
+from ranp.data.generators import generated
+from ranp.data.volumes import nifti
+from ranp.errors import UsageError, nearest
+from ranp.graph.tensors import copy_with, on_meta
+
+Shape = tuple[int, ...]
+KINDS = ("phantom", "nifti")
+
+
+def choose_source(
+    kind: str,
+    input_shapes: Sequence[Shape],
+    output_shape: Shape,
+    *,
+    images: Sequence[Path] = (),
+    labels: Sequence[Path] = (),
+    classes: int | None = None,
+    batches: int = 8,
+    batch_size: int = 1,
+    seed: int = 0,
+    maxdisp: int = 192,
+) -> Source:
+    """Return the batches a network of these shapes is scored on.
+
+    Args:
+        kind: --data: "phantom" generates, "nifti" reads files.
+        input_shapes: of every input without the batch, (C, *patch).
+        output_shape: of the output without the batch, (classes, *patch) or (classes,).
+        images: --images.
+        labels: --labels.
+        classes: --classes, compared with what the network gives.
+        batches: how many.
+        batch_size: samples in each.
+        seed: of everything drawn.
+        maxdisp: of a stereo network.
+
+    Raises:
+        UsageError: an unknown kind, files without `nifti`, or what the source itself refuses.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"--data {kind}: expected {' or '.join(KINDS)}{nearest(kind, KINDS)}")
+    if kind == "phantom" and (images or labels):
+        raise UsageError("--images and --labels: need --data nifti")
+    if classes is not None and output_shape and output_shape[0] != classes:
+        raise UsageError(f"--classes {classes}: the network gives {output_shape[0]}")
+    if kind == "phantom":
+        return generated(input_shapes, output_shape, batches, batch_size, seed, maxdisp=maxdisp)
+    channels, *patch = input_shapes[0]
+    if len(input_shapes) != 1 or len(output_shape) != len(patch) + 1:
+        gives = f"{len(input_shapes)} input(s) to output {spell(output_shape)}"
+        raise UsageError(f"--data nifti: needs a network of one image to a score per voxel; this is {gives}")
+    return nifti(
+        images, labels, patch, output_shape[0], batches, batch_size, seed, channels=channels, spatial_dims=len(patch)
+    )
+
+
+def output_shape(network: nn.Module, shapes: Sequence[Shape]) -> Shape:
+    """Return the shape of a network's first output that is no scalar, in evaluation mode and without the batch.
+
+    Args:
+        network: untouched; it runs on meta tensors where it can.
+        shapes: of every input, with the batch.
+
+    Raises:
+        UsageError: the network does not run on inputs of these shapes, or gives no tensor.
+    """
+    try:
+        outputs = _run(on_meta(network), shapes, "meta")
+    except Exception:  # a network may read values while it runs; its real complaint comes from the real run
+        outputs = _run_for_real(network, shapes)
+    for leaf in tree_leaves(outputs):
+        if isinstance(leaf, Tensor) and leaf.dim():
+            return tuple(leaf.shape[1:])
+    raise UsageError(f"MODEL: {type(network).__name__} gives no tensor")
+
+
+def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _run(copy_with(network, {}), shapes, "cpu")
+    except Exception as error:  # the user's forward may raise anything
+        sizes = " and ".join(spell(shape) for shape in shapes)
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
+        ) from error
+
+
+def _run(network: nn.Module, shapes: Sequence[Shape], device: str) -> object:
+    with torch.no_grad():
+        return network.eval()(*(torch.zeros(shape, device=device) for shape in shapes))
