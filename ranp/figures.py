@@ -1,0 +1,58 @@
+"""Numbers as people read them."""
+
+from collections.abc import Mapping
+
+_PREFIXES = ("", "k", "M", "G", "T", "P")
+
+
+def operations(count: float) -> str:
+    """Write a number of operations with three or four digits.
+
+    >>> operations(478_125_500_000)
+    '478.1 G'
+    """
+    value, prefix = float(count), 0
+    while value >= 1000 and prefix < len(_PREFIXES) - 1:
+        value, prefix = value / 1000, prefix + 1
+    return f"{value:.4g} {_PREFIXES[prefix]}".strip()
+
+
+def size(count: float) -> str:
+    """Write a number of bytes in binary units.
+
+    >>> size(3_804_233_728)
+    '3.54 GiB'
+    """
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+
+
+def share(value: float) -> str:
+    """Write a share in percent.
+
+    >>> share(0.78244)
+    '78.2 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def saved(before: float, after: float) -> str:
+    """Write what share of a cost is gone; nothing where there was none.
+
+    >>> saved(200, 50), saved(0, 0)
+    ('75.0 %', '-')
+    """
+    return share(1 - after / before) if before else "-"
+
+
+def seconds(steps: Mapping[str, float]) -> str:
+    """Write the seconds of all steps and of each.
+
+    >>> seconds({"trace": 0.31, "score": 12.04})
+    '12.3 s: trace 0.3, score 12.0'
+    """
+    return f"{sum(steps.values()):.1f} s: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items())

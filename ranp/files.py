@@ -1,0 +1,151 @@
+"""Files and folders that are whole or absent: written under a temporary name, then renamed."""
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ranp.errors import UsageError
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
+_HERE = -100  # AT_FDCWD
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside a file; on success it takes the file's place, otherwise it is removed.
+
+    Raises:
+        UsageError: the folder can't be written, or the disk is full.
+    """
+    with _told(path):
+        _sweep(path)
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside a folder; on success it takes its place in one step, otherwise it is removed.
+
+    Args:
+        path: the folder to make; folders above it are made too.
+        force: whether an existing one is replaced.
+
+    Raises:
+        UsageError: it exists and `force` is not given, the place can't be written, or the disk is full.
+    """
+    check_absent(path, force=force)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            for each in temporary.rglob("*"):
+                _flush(each)
+            if path.exists():
+                _exchange(temporary, path)
+            else:
+                temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_absent(path: Path, *, force: bool, option: str = "--out") -> None:
+    """Refuse an output that exists, unless told to replace it.
+
+    Raises:
+        UsageError: it exists and `force` is not given.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{option} {path} exists: choose another name, or replace it with --force")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(f"{path}: the disk is full; nothing was written") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST):
+            raise UsageError(f"{path}: {error.strerror}; nothing was written") from error
+        raise
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{os.getpid()}."
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside a place."""
+    for each in path.parent.glob(f".{path.name}.*.*"):
+        process = each.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if process.isdigit() and not _alive(int(process)):
+            shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step where the system can; otherwise in two renames."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is not None and function(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _EXCHANGE) == 0:
+        return
+    aside = Path(tempfile.mkdtemp(prefix=_prefix(old), dir=old.parent)) / "old"
+    old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; folders above it are made.
+
+    Raises:
+        UsageError: as `whole_file`.
+    """
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(text)

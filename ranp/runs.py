@@ -1,0 +1,248 @@
+"""A run folder: save() what a prune made, load() the slim network from it.
+
+    RUN/config.yaml        every option, resolved
+    RUN/plan.json          the plan
+    RUN/slim.safetensors   weights
+    RUN/report.json        what was saved, the verification, hashes of plan and weights
+
+Nothing in these files is executed. By itself `load` builds only built-ins and networks of MONAI; for any other factory
+the caller gives the model again.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ranp.errors import UsageError
+from ranp.files import check_absent, sha256, whole_file, whole_folder
+from ranp.graph.tensors import Module, copy_with, tensors_of
+from ranp.models.resolve import resolve
+from ranp.plan import Plan
+from ranp.surgery import slim as slimmed
+from ranp.version import __version__
+
+CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
+HASHED = (PLAN, WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a run, read but not yet built.
+
+    Args:
+        path: of the folder.
+        config: the options it was made with.
+        plan: its plan.
+        report: what it saved.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    plan: Plan
+    report: dict[str, Any]
+
+    def full(self, model: nn.Module | None = None) -> nn.Module:
+        """Return the full network's architecture: the one given, or built from the config if it may be.
+
+        Raises:
+            UsageError: the config names a factory that is never called from a file.
+        """
+        if model is not None:
+            return model
+        spec = self.config.get("model")
+        if not isinstance(spec, str):
+            raise UsageError(f"{self.path}: the run names no model: give it again (--model, or model=)")
+        return resolve(spec, settings_of(self.config), preset=self.config.get("preset"), trusted=False)
+
+    def slim(self, model: nn.Module | None = None) -> nn.Module:
+        """Return the slim network with the run's weights.
+
+        Raises:
+            UsageError: a file is damaged, or does not fit the model.
+        """
+        empty = slimmed(self.full(model), self.plan)
+        return _with_weights(empty, self.weights(), self.path / WEIGHTS)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights by name.
+
+        Raises:
+            UsageError: the file is missing or damaged.
+        """
+        self.check_hashes()
+        try:
+            return load_file(self.path / WEIGHTS)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise UsageError(f"{self.path / WEIGHTS}: damaged: {' '.join(str(error).split())[:200]}") from None
+
+    def enter(self, found: Mapping[str, Any]) -> None:
+        """Put what was found out later (an export's parity, measured times) into the report on disk.
+
+        Raises:
+            UsageError: the folder can't be written.
+        """
+        with whole_file(self.path / REPORT) as temporary:
+            temporary.write_text(json.dumps({**self.report, **found}, indent=2, allow_nan=False) + "\n")
+
+    def check_hashes(self) -> None:
+        """Compare plan and weights with the hashes stored when they were written.
+
+        Raises:
+            UsageError: one differs.
+        """
+        stored = self.report.get("hashes")
+        for name in HASHED:
+            if not isinstance(stored, dict) or stored.get(name) != sha256(self.path / name):
+                raise UsageError(f"{self.path / name}: changed since it was written (its hash differs)")
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the factory arguments of a run's config, of the option `--set` and its shorthands.
+
+    Raises:
+        UsageError: they are not a mapping.
+    """
+    settings = config.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise UsageError(f"config: settings {settings!r}: expected a mapping")
+    return settings
+
+
+def check_out(path: Path, *, force: bool = False) -> None:
+    """Refuse a place where a run can't be written: something is there already, or the folder is read-only.
+
+    Args:
+        path: of the run folder to be.
+        force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
+
+    Raises:
+        UsageError: naming what is in the way.
+    """
+    check_absent(path, force=force)
+    if path.exists() and not ((path / PLAN).is_file() or (path.is_dir() and not any(path.iterdir()))):
+        raise UsageError(f"--out {path}: not a run folder, so --force does not replace it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {path}: {above} is {'read-only' if above.is_dir() else 'not a folder'}")
+
+
+def save(
+    path: Path | str,
+    slim: nn.Module,
+    plan: Plan,
+    report: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+) -> Path:
+    """Write a run folder, whole or not at all.
+
+    Args:
+        path: of the folder.
+        slim: the network whose weights are kept.
+        plan: its plan.
+        report: plain values; hashes and version are added.
+        config: the options, so that the run can be repeated: `model` and `settings` rebuild the network.
+        force: whether an existing folder is replaced.
+
+    Raises:
+        UsageError: the folder exists, or can't be written.
+    """
+    path = Path(path)
+    check_out(path, force=force)
+    with whole_folder(path, force=force) as folder:
+        (folder / CONFIG).write_text(yaml.safe_dump(dict(config or {}), sort_keys=True))
+        (folder / PLAN).write_text(plan.to_json())
+        write_weights(slim, folder / WEIGHTS)
+        hashes = {name: sha256(folder / name) for name in HASHED}
+        full = {**report, "hashes": hashes, "ranp": __version__}
+        (folder / REPORT).write_text(json.dumps(full, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def write_weights(model: nn.Module, path: Path) -> None:
+    """Write every parameter, buffer and tensor attribute of a module to a safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors_of(model).items()}
+    save_file(tensors, path)
+
+
+def read(path: Path | str) -> Run:
+    """Read the files of a run folder; nothing is built.
+
+    Raises:
+        UsageError: a file is missing or is not what it should be.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such run folder")
+    for name in (CONFIG, PLAN, WEIGHTS, REPORT):
+        if not (path / name).is_file() or (path / name).is_symlink():
+            raise UsageError(f"{path}: not a run folder: {name} is missing")
+    return Run(path, _yaml(path / CONFIG), Plan.read(path / PLAN), _json(path / REPORT))
+
+
+def load(path: Path | str, model: nn.Module | None = None) -> nn.Module:
+    """Return the slim network of a run folder, with its weights.
+
+    Args:
+        path: of the folder.
+        model: the full network, for a run whose factory is neither a built-in nor a network of MONAI.
+
+    Raises:
+        UsageError: a file is missing or damaged, or the model can't be built from a file.
+    """
+    return read(path).slim(model)
+
+
+def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path) -> Module:
+    own = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
+    for name, shape in own.items():
+        found = weights.get(name)
+        if found is None:
+            raise UsageError(f"{path}: no weights for {name}")
+        if tuple(found.shape) != shape:
+            raise UsageError(f"{path}: {name} is {tuple(found.shape)}; the plan makes it {shape}")
+    return copy_with(model, {name: weights[name] for name in own})
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: not plain YAML ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected a mapping of option names to values")
+    return values
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: not JSON ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected an object")
+    return values
+
+
+__all__ = [
+    "CONFIG",
+    "PLAN",
+    "REPORT",
+    "WEIGHTS",
+    "Run",
+    "check_out",
+    "load",
+    "read",
+    "save",
+    "settings_of",
+    "write_weights",
+]

@@ -1,0 +1,68 @@
+"""Whole or absent: what a failure in the middle leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+from ranp.errors import UsageError
+from ranp.files import whole_file, whole_folder
+
+
+def names(path: Path) -> list[str]:
+    return sorted(each.name for each in path.iterdir())
+
+
+def test_file_appears_whole(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        assert not (tmp_path / "a.txt").exists()
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(KeyError), whole_file(tmp_path / "a.txt") as temporary:
+        {}[temporary.write_text("half")]
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_folder_is_replaced_only_by_force(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "run"
+    with whole_folder(target) as folder:
+        (folder / "one").write_text("1")
+    with pytest.raises(UsageError, match="--force"), whole_folder(target):
+        pass
+    with whole_folder(target, force=True) as folder:
+        (folder / "two").write_text("2")
+    assert names(target) == ["two"]
+    assert names(target.parent) == ["run"]
+
+
+def test_failure_keeps_the_old_folder(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with whole_folder(target) as folder:
+        (folder / "one").write_text("1")
+    with pytest.raises(KeyError), whole_folder(target, force=True) as folder:
+        {}[(folder / "two").write_text("half")]
+    assert names(target) == ["one"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="nothing was written"), whole_folder(tmp_path / "file" / "run"):
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with (
+        pytest.raises(UsageError, match="disk is full"),
+        whole_file(tmp_path / "a.txt"),
+        open("/dev/full", "w") as full,
+    ):
+        full.write("x" * 10_000)
+    assert (tmp_path / "a.txt").read_text() == "old"

@@ -1,0 +1,178 @@
+"""A run folder comes back as it was, and nothing in it is ever executed."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from small_networks import NAMES, small
+from torch import nn
+
+import ranp
+from ranp import models, runs
+from ranp.errors import UsageError
+
+CONFIG = {"model": "unet3d", "settings": {"base_width": 8, "depth": 2, "classes": 2}}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ranp.Result]:
+    model = models.build("unet3d", **CONFIG["settings"])
+    result = ranp.prune(model, torch.zeros(1, 1, 8, 8, 8), sparsity=0.5, method="l1")
+    path = tmp_path_factory.mktemp("runs") / "run"
+    runs.save(path, result.slim, result.plan, result.report.to_dict(), CONFIG)
+    return path, result
+
+
+@pytest.fixture
+def run(saved: tuple[Path, ranp.Result], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved[0], tmp_path / "run"))
+
+
+def test_load_gives_the_slim_network_with_its_weights(saved: tuple[Path, ranp.Result]) -> None:
+    path, result = saved
+    loaded = ranp.load(path)
+    assert isinstance(loaded, type(result.slim))
+    x = torch.randn(1, 1, 8, 8, 8)
+    assert torch.equal(loaded.eval()(x), result.slim.eval()(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip_of_any_module_with_the_model_given_again(name: str, tmp_path: Path) -> None:
+    model, example = small(name)
+    result = ranp.prune(model, example, sparsity=0.3, method="l1")
+    ranp.save(tmp_path / "run", result.slim, result.plan, result.report.to_dict())
+    fresh, _ = small(name, seed=9)
+    loaded = ranp.load(tmp_path / "run", model=fresh)
+    assert ranp.verify(model, loaded, result.plan, example).max_rel_diff < 1e-9
+
+
+def test_files_of_a_run(saved: tuple[Path, ranp.Result]) -> None:
+    path, _ = saved
+    assert sorted(each.name for each in path.iterdir()) == [
+        "config.yaml",
+        "plan.json",
+        "report.json",
+        "slim.safetensors",
+    ]
+    report = json.loads((path / "report.json").read_text())
+    assert {"params", "flops", "memory_bytes"} <= set(report["full"]) & set(report["slim"])
+    assert {"asked", "achieved"} <= set(report["sparsity"])
+    assert {"total", "kept", "frozen"} <= set(report["units"])
+    assert {"max_abs_diff", "max_rel_diff"} <= set(report["verify"])
+    assert {"trace", "score", "select", "slim", "verify"} <= set(report["seconds"])
+
+
+class Explosive:
+    """Unpickles to a call that leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_place_of_weights_is_refused(run: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    (run / "slim.safetensors").write_bytes(pickle.dumps(Explosive(mark)))
+    with pytest.raises(UsageError):
+        ranp.load(run)
+    rehash(run)
+    with pytest.raises(UsageError, match="damaged"):
+        ranp.load(run)
+    assert not mark.exists()
+
+
+def test_yaml_objects_are_refused(run: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    (run / "config.yaml").write_text(f"model: !!python/object/apply:pathlib.Path.touch [{mark}]\n")
+    with pytest.raises(UsageError, match="not plain YAML"):
+        ranp.load(run)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "spec", ["os:getcwd", "subprocess:Popen", "../evil.py:factory", "monai.networks.nets:os", "torch.nn:Sequential"]
+)
+def test_other_factories_are_never_called_from_a_file(run: Path, spec: str) -> None:
+    (run / "config.yaml").write_text(f"model: '{spec}'\nsettings: {{}}\n")
+    with pytest.raises(UsageError):
+        ranp.load(run)
+
+
+def test_a_model_given_again_is_used(run: Path) -> None:
+    (run / "config.yaml").write_text("model: my.module:factory\n")
+    model = models.build("unet3d", **CONFIG["settings"])
+    assert isinstance(ranp.load(run, model=model), nn.Module)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "slim.safetensors"])
+def test_a_flipped_bit_is_found(run: Path, name: str) -> None:
+    data = bytearray((run / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (run / name).write_bytes(data)
+    with pytest.raises(UsageError):
+        ranp.load(run)
+
+
+def rehash(run: Path) -> None:
+    """Make the stored hashes those of the files, as someone who tampers would."""
+    report = json.loads((run / "report.json").read_text())
+    report["hashes"] = {name: runs.sha256(run / name) for name in report["hashes"]}
+    (run / "report.json").write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 8,
+        (10 * 2**30).to_bytes(8, "little") + b"{}",
+        (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}',
+    ],
+    ids=["empty", "no header", "10 GB header", "half a header"],
+)
+def test_damaged_weights_are_one_line(run: Path, content: bytes) -> None:
+    (run / "slim.safetensors").write_bytes(content)
+    rehash(run)
+    with pytest.raises(UsageError, match="damaged") as error:
+        ranp.load(run)
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_weights_are_one_line(run: Path) -> None:
+    data = (run / "slim.safetensors").read_bytes()
+    (run / "slim.safetensors").write_bytes(data[: len(data) // 2])
+    rehash(run)
+    with pytest.raises(UsageError, match="damaged"):
+        ranp.load(run)
+
+
+def test_links_out_of_the_folder_are_refused(run: Path, tmp_path: Path) -> None:
+    (run / "plan.json").rename(tmp_path / "elsewhere.json")
+    (run / "plan.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(UsageError, match=r"plan\.json"):
+        ranp.load(run)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "plan.json", "slim.safetensors", "report.json"])
+def test_a_missing_file_is_named(run: Path, name: str) -> None:
+    (run / name).unlink()
+    with pytest.raises(UsageError, match=name):
+        ranp.load(run)
+
+
+def test_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such run folder"):
+        ranp.load(tmp_path / "nothing")
+
+
+def test_existing_run_needs_force(saved: tuple[Path, ranp.Result], run: Path) -> None:
+    _, result = saved
+    with pytest.raises(UsageError, match="--force"):
+        runs.save(run, result.slim, result.plan, {}, CONFIG)
+    runs.save(run, result.slim, result.plan, {}, CONFIG, force=True)
+    assert json.loads((run / "report.json").read_text()).keys() == {"hashes", "ranp"}
