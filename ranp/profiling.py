@@ -1,0 +1,165 @@
+"""What a network costs, as one report: counted, and where asked predicted, measured and cross-checked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ranp import cost, runs
+from ranp.devices import check_device
+from ranp.errors import UsageError, nearest
+from ranp.graph.build import trace
+from ranp.graph.run import as_arguments
+from ranp.request import read_request, read_size
+
+Inputs = tuple[Tensor, ...] | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be profiled and inputs of it.
+
+    Args:
+        name: the MODEL it was asked for by.
+        preset: of a built-in, or None.
+        network: built, with initial weights or those of a run.
+        inputs: standard normal, with the batch in front.
+    """
+
+    name: str
+    preset: str | None
+    network: nn.Module
+    inputs: Inputs
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Shapes of the inputs without the batch."""
+        args, kwargs = as_arguments(self.inputs)
+        return [list(each.shape[1:]) for each in (*args, *kwargs.values())]
+
+    @property
+    def batch(self) -> int:
+        """Samples in a batch."""
+        args, kwargs = as_arguments(self.inputs)
+        return int(next(iter((*args, *kwargs.values()))).shape[0])
+
+
+def read_subject(
+    model: str,
+    *,
+    full: str | None = None,
+    size: str | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    **words: Any,
+) -> Subject:
+    """Build what MODEL names: a network by `read_request`, or the slim network of a run folder.
+
+    Args:
+        model: MODEL.
+        full: the full network's MODEL, for a run whose files may not build it.
+        size: --input.
+        batch: --batch; by default the preset's, the run's, or 1.
+        seed: of initial weights and inputs.
+        words: preset, settings, in_channels, classes: as `read_request`; of a run, of its full network.
+
+    Raises:
+        UsageError: as `read_request`, or a run folder that is damaged.
+    """
+    if Path(model).is_dir():
+        network = read_request(full, **words).network(seed) if full else None
+        if network is None and any(words.values()):
+            raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
+        run = runs.read(model)
+        return Subject(model, None, run.slim(network), _inputs_of(run.plan.example_inputs(), size, batch, seed))
+    if full is not None:
+        raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
+    request = read_request(model, size=size, batch=batch, **words)
+    return Subject(model, request.preset, request.network(seed), request.inputs(seed))
+
+
+def _inputs_of(examples: Inputs, size: str | None, batch: int | None, seed: int) -> Inputs:
+    """Return inputs shaped like examples, but for a size and a batch that are given."""
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch {batch}: expected a positive number")
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(example: Tensor) -> Tensor:
+        old = example.shape
+        spatial = old[2:] if size is None else read_size(size, len(old) - 2)
+        shape = (batch or old[0], *old[1:2], *spatial)
+        return torch.randn(shape, generator=generator).to(example.dtype)
+
+    if isinstance(examples, dict):
+        return {name: drawn(each) for name, each in examples.items()}
+    return tuple(drawn(each) for each in examples)
+
+
+def profile_network(
+    subject: Subject,
+    convention: str = "standard",
+    *,
+    training: bool = False,
+    measure: bool = False,
+    cross_check: bool = False,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Return the costs of a network in plain values.
+
+    Args:
+        subject: the network and its inputs.
+        convention: "standard" or "paper".
+        training: also predict the peak memory of a training step.
+        measure: also measure the time of a forward on the device.
+        cross_check: also count with fvcore.
+        device: to measure on.
+
+    Returns:
+        model, preset, convention, input, batch, params, flops, memory_bytes, layers (one row per convolution and linear
+        layer), kinds (one row per kind of module, which add up to the whole), and training, latency, cross_check where
+        asked.
+
+    Raises:
+        UsageError: no such convention or device.
+        UnsupportedError: the network does not run, or not without data, or not under fvcore.
+        MissingExtra: fvcore is not installed.
+    """
+    where = check_device(device)
+    if convention not in cost.CONVENTIONS:
+        known = " or ".join(cost.CONVENTIONS)
+        raise UsageError(f"--convention {convention}: expected {known}{nearest(convention, cost.CONVENTIONS)}")
+    graph = trace(subject.network, subject.inputs)
+    everything, counted = np.ones(graph.count, dtype=bool), cost.compile(graph, convention)
+    found: dict[str, Any] = {
+        "model": subject.name,
+        "preset": subject.preset,
+        "convention": convention,
+        "input": subject.shapes,
+        "batch": subject.batch,
+        **counted(everything).to_dict(),
+        "layers": [row.to_dict() for row in counted.layers(everything)],
+        "kinds": _by_kind(counted.modules(everything)),
+    }
+    if training:
+        predicted = cost.peak_training_memory(subject.network, subject.inputs)
+        found["training"] = {**predicted.to_dict(), "optimizer_name": "AdamW", "at_least": True}
+    if cross_check:
+        found["cross_check"] = cost.cross_check(subject.network, subject.inputs, graph).to_dict()
+    if measure:
+        found["latency"] = cost.measure_latency(subject.network, subject.inputs, where).to_dict()
+    return found
+
+
+def _by_kind(rows: Iterable[cost.ModuleCosts]) -> list[dict[str, str | int]]:
+    """Return one row for each kind of module, in order of appearance."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        total = found.setdefault(row.kind, {"kind": row.kind, "modules": 0, "flops": 0, "memory_bytes": 0, "params": 0})
+        total["modules"] += 1
+        for key in ("flops", "memory_bytes", "params"):
+            total[key] += getattr(row, key)
+    return list(found.values())

@@ -1,0 +1,103 @@
+"""Reading what a page is about and writing the page, whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ranp import runs
+from ranp.comparison import FILE
+from ranp.errors import UsageError
+from ranp.files import check_absent, whole_file
+from ranp.report import pair, single
+
+NAME = "report.html"
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+def write_report(
+    run: Path,
+    other: Path | None = None,
+    *,
+    comparison: Path | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Path:
+    """Write the page of a run, or of two.
+
+    Args:
+        run: a run folder.
+        other: a second one to compare it with.
+        comparison: what `ranp compare --out` wrote; by default `compare.json` in the run folder, where there is one.
+        out: the page; by default `report.html` in the run folder, for two `compare-OTHER.html` there. Those belong to
+            the run and are replaced.
+        force: whether an existing `out` is replaced.
+        dry_run: do everything but write.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        UsageError: a folder is no run, a file is not what ranp writes, or `out` exists or can't be written.
+    """
+    if other is not None and comparison is not None:
+        raise UsageError(f"--compare {comparison}: shown for one run, and two are given")
+    if out is not None:
+        check_absent(out, force=force)
+        if not out.absolute().parent.is_dir():
+            raise UsageError(f"--out {out}: no folder {out.parent}")
+    first = runs.read(run)
+    if other is not None:
+        text = _page_of_two(first, runs.read(other))
+        path = out or run / f"compare-{other.resolve().name}.html"
+    else:
+        text, path = _page_of_one(first, comparison), out or run / NAME
+    if not dry_run:
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _page_of_one(run: runs.Run, comparison: Path | None) -> str:
+    beside = run.path / FILE
+    path = comparison or (beside if beside.is_file() else None)
+    found = None if path is None else read_comparison(path)
+    try:
+        single.page(run)
+    except _WRONG as error:
+        raise _not_ours(run.path / runs.REPORT, "report", error) from error
+    try:
+        return single.page(run, found)
+    except _WRONG as error:
+        assert path is not None
+        raise _not_ours(path, "comparison", error) from error
+
+
+def _page_of_two(first: runs.Run, second: runs.Run) -> str:
+    try:
+        return pair.page(first, second)
+    except _WRONG as error:
+        raise _not_ours(first.path / runs.REPORT, f"report, or that of {second.path} is none", error) from error
+
+
+def _not_ours(path: Path, what: str, error: Exception) -> UsageError:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
+    return UsageError(f"{path}: not a {what} of ranp: {reason}")
+
+
+def read_comparison(path: Path) -> Mapping[str, Any]:
+    """Read what `ranp compare --out` wrote.
+
+    Raises:
+        UsageError: the file is missing or is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--compare {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"--compare {path}: not JSON ({str(error).splitlines()[0]})") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"--compare {path}: expected an object")
+    return found
