@@ -1,0 +1,178 @@
+// A vector of labels on the CPU. The walkers (passing.h) are written against this interface; cuda.cu gives it a warp
+// instead, where a "vector" is one value per thread. `rest` is how many labels are left from here on: the last vector
+// of a row may be partial, and then loads fill with zeros and stores leave the others alone.
+//
+// With RANP_WARP the vector is as wide as a warp and the team is one chain, as on the GPU: a test compiles the walkers
+// that way, so that what cuda.cu runs is exercised on machines without one.
+//
+// Compiled once per instruction set, each in a namespace of its own (RANP_ISA), without anything from the standard
+// library that the linker could merge between them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "arguments.h"
+
+#if defined(RANP_WARP)
+#define RANP_ACCUMULATORS 8
+#elif defined(__AVX512F__)
+#define RANP_VECTOR_BYTES 64
+#define RANP_ACCUMULATORS 16
+#elif defined(__AVX2__)
+#define RANP_VECTOR_BYTES 32
+#define RANP_ACCUMULATORS 8
+#else
+#define RANP_VECTOR_BYTES 16
+#define RANP_ACCUMULATORS 8
+#endif
+
+namespace RANP_ISA {
+
+template <class S> struct Bits;
+template <> struct Bits<float> { using type = int32_t; };
+template <> struct Bits<double> { using type = int64_t; };
+
+// 0, 1, 2, ... in memory: built in a loop, GCC 12 would build it again wherever it is used.
+template <class S> struct Count {
+  alignas(64) static constexpr S values[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                               16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+};
+
+template <class S> struct Lanes {
+  using Scalar = S;
+#if defined(RANP_WARP)
+  static constexpr int64_t W = 32;
+  static constexpr int chains = 1;
+#else
+  static constexpr int64_t W = RANP_VECTOR_BYTES / sizeof(S);
+  static constexpr int chains = 8;  // walked in lockstep, at most
+#endif
+  static constexpr int accumulators = RANP_ACCUMULATORS;
+  typedef S Vec __attribute__((vector_size(W * sizeof(S))));
+  typedef typename Bits<S>::type Mask __attribute__((vector_size(W * sizeof(S))));
+  typedef S Loose __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
+
+  static RANP_FN void sync() {}
+  static RANP_FN bool leader() { return true; }
+  static RANP_FN S huge() { return sizeof(S) == 4 ? S(3e38) : S(1e308); }
+  static RANP_FN Vec all(S x) { return Vec{} + x; }
+  static RANP_FN Vec pick(Mask mask, Vec a, Vec b) { return mask ? a : b; }
+  static RANP_FN Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+  static RANP_FN Vec load(const S* p) { return *reinterpret_cast<const Loose*>(p); }
+  static RANP_FN void store(S* p, Vec v) { *reinterpret_cast<Loose*>(p) = v; }
+
+  static RANP_FN Vec iota() { return load(Count<S>::values); }
+
+  static RANP_FN Vec load(const S* p, int64_t rest) {
+    if (rest >= W) return load(p);
+    return load_part(p, rest);
+  }
+  static RANP_FN void store(S* p, Vec v, int64_t rest) {
+    if (rest >= W) store(p, v);
+    else store_part(p, v, rest);
+  }
+  // Lanes beyond `rest` replaced by a value that no minimum takes.
+  static RANP_FN Vec bounded(Vec v, int64_t rest) {
+    return rest >= W ? v : pick(iota() < all(S(rest)), v, all(huge()));
+  }
+  static RANP_FN Vec zeroed(Vec v, int64_t rest) {
+    return rest >= W ? v : pick(iota() < all(S(rest)), v, Vec{});
+  }
+
+  static RANP_FN S least(Vec v) {
+    if constexpr (W > 16) v = smaller(v, folded<16>(v));
+    if constexpr (W > 8) v = smaller(v, folded<8>(v));
+    if constexpr (W > 4) v = smaller(v, folded<4>(v));
+    if constexpr (W > 2) v = smaller(v, folded<2>(v));
+    return smaller(v, folded<1>(v))[0];
+  }
+  // One bit per lane, the first label lowest.
+  static RANP_FN uint32_t bits(Mask mask) {
+#if defined(__AVX512F__) && !defined(RANP_WARP)
+    return sizeof(S) == 4 ? _mm512_movepi32_mask((__m512i)mask) : _mm512_movepi64_mask((__m512i)mask);
+#elif defined(__AVX2__) && !defined(RANP_WARP)
+    return sizeof(S) == 4 ? _mm256_movemask_ps((__m256)mask) : _mm256_movemask_pd((__m256d)mask);
+#else
+    uint32_t found = 0;
+    for (int i = 0; i < W; ++i) found |= uint32_t(mask[i] & 1) << i;
+    return found;
+#endif
+  }
+  static RANP_FN S sum(Vec v) {
+    if constexpr (W > 16) v += folded<16>(v);
+    if constexpr (W > 8) v += folded<8>(v);
+    if constexpr (W > 4) v += folded<4>(v);
+    if constexpr (W > 2) v += folded<2>(v);
+    return (v + folded<1>(v))[0];
+  }
+
+  static RANP_FN void store_index(void* p, int64_t at, Vec v, int64_t rest, bool two_bytes) {
+    if (two_bytes) store_narrow(static_cast<uint16_t*>(p) + at, v, rest);
+    else store_narrow(static_cast<uint8_t*>(p) + at, v, rest);
+  }
+
+  // A label per lane: the CPU's one thread takes them all.
+  static RANP_FN int64_t lane() { return 0; }
+  static RANP_FN int64_t threads() { return 1; }
+  static RANP_FN S total(S x) { return x; }
+
+  // h[u] = sum of t[l] over p[l] == u, once collected. Four copies, `row` entries apart, so that equal sources don't wait
+  // in line.
+  template <class Index> static RANP_FN void scatter(const Index* p, const S* t, S* h, int64_t labels, int64_t row) {
+    for (int64_t i = 0; i < 4 * row; i += W) store(h + i, Vec{});
+    int64_t l = 0;
+    for (; l + 4 <= labels; l += 4)
+      for (int k = 0; k < 4; ++k) h[k * row + p[l + k]] += t[l + k];
+    for (; l < labels; ++l) h[p[l]] += t[l];
+  }
+  static RANP_FN Vec collect(const S* h, int64_t row) {
+    return (load(h) + load(h + row)) + (load(h + 2 * row) + load(h + 3 * row));
+  }
+
+ private:
+  template <class Narrow> static RANP_FN void store_narrow(Narrow* p, Vec v, int64_t rest) {
+    typedef Narrow Small __attribute__((vector_size(W * sizeof(Narrow))));
+    const Small small = __builtin_convertvector(__builtin_convertvector(v, Mask), Small);
+    if (rest >= W) {
+      memcpy(p, &small, sizeof small);
+      return;
+    }
+    Narrow values[W];
+    memcpy(values, &small, sizeof small);
+    for (int64_t i = 0; i < rest; ++i) p[i] = values[i];
+  }
+
+  template <int half> static RANP_FN Vec folded(Vec v) {
+    Mask count;
+    memcpy(&count, Count<typename Bits<S>::type>::values, sizeof count);
+    return __builtin_shuffle(v, count ^ half);
+  }
+
+#if defined(__AVX512F__) && !defined(RANP_WARP)
+  static RANP_FN Vec load_part(const float* p, int64_t rest) { return _mm512_maskz_loadu_ps((1u << rest) - 1, p); }
+  static RANP_FN Vec load_part(const double* p, int64_t rest) { return _mm512_maskz_loadu_pd((1u << rest) - 1, p); }
+  static RANP_FN void store_part(float* p, Vec v, int64_t rest) {
+    _mm512_mask_storeu_ps(p, (1u << rest) - 1, reinterpret_cast<__m512>(v));
+  }
+  static RANP_FN void store_part(double* p, Vec v, int64_t rest) {
+    _mm512_mask_storeu_pd(p, (1u << rest) - 1, reinterpret_cast<__m512d>(v));
+  }
+#else
+  static RANP_FN Vec load_part(const S* p, int64_t rest) {
+    Vec v = {};
+    for (int i = 0; i < W; ++i)
+      if (i < rest) v[i] = p[i];
+    return v;
+  }
+  static RANP_FN void store_part(S* p, Vec v, int64_t rest) {
+    for (int i = 0; i < W; ++i)
+      if (i < rest) p[i] = v[i];
+  }
+#endif
+};
+
+}  // namespace RANP_ISA

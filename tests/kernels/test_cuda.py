@@ -1,0 +1,93 @@
+"""The CUDA sources without a GPU: they compile, and the walkers they share with the CPU are right at a warp's width."""
+
+import ctypes
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ranp.kernels import compiling, native, native_passing, reference, reference_backward
+from ranp.kernels.compiling import SOURCES, BuildError, Recipe
+from ranp.kernels.reference import METHODS, Spec
+
+STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -2), (-1, 2))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest target and its PTX, hardly optimised: `ranp kernels build cuda` takes minutes for all of them."""
+    try:
+        recipe = compiling.cuda_recipe(compiling.CUDA_TARGETS[-1:])
+    except BuildError as error:
+        pytest.skip(str(error))
+    (command,) = recipe.commands
+    quick = (*command, "-Xcicc=-O0", "-Xptxas=-O0")
+    return replace(recipe, commands=(quick,)).run(tmp_path_factory.mktemp("cuda"))
+
+
+def test_the_cuda_sources_compile_and_export_what_the_cpu_library_does(library: Path) -> None:
+    listed = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    names = {line.split()[-1] for line in listed.splitlines()}
+    assert {name for name in names if name.startswith("ranp")} == {
+        "ranp_abi_version",
+        "ranp_pass_size",
+        "ranp_isa",
+        "ranp_error",
+        "ranp_pass_forward",
+        "ranp_pass_backward",
+    }
+
+
+def test_without_a_gpu_a_launch_returns_a_code_with_a_text(library: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU, and no tensors on it to launch with")
+    loaded = native.load(library)
+    assert loaded.ranp_pass_size() == ctypes.sizeof(native_passing.RanpPass)
+    table = (ctypes.c_int64 * 2)(0, 1)
+    address = ctypes.addressof(table)
+    call = native_passing.RanpPass(batch=1, nodes=1, labels=1, directions=2, iterations=1, pitch=32)
+    call.chain_begin = call.chain_longest = call.stride = address
+    loaded.ranp_error.restype = ctypes.c_char_p
+    code = loaded.ranp_pass_forward(ctypes.byref(call))
+    assert code >= 1000
+    assert loaded.ranp_error(code)
+
+
+@pytest.fixture(scope="module")
+def warp_wide(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++")
+    flags = [flag for flag in compiling.COMMON if flag != "-O3"] + ["-O1", *compiling.ARITHMETIC]
+    wide = (compiler, *flags, "-Wno-psabi", "-DRANP_WARP", "-DRANP_ISA=baseline")
+    units = (*wide, "-c", str(SOURCES / "isa.cpp"), "-o", "isa.o")
+    link = (*wide, "-shared", str(SOURCES / "cpu.cpp"), "isa.o", "-o", "library.so")
+    return native.load(Recipe("cpu", (units, link), "").run(tmp_path_factory.mktemp("warp")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("window", [0, 2])
+@pytest.mark.parametrize("labels", [3, 32, 45, 130])
+def test_walkers_at_the_width_of_a_warp(
+    warp_wide: ctypes.CDLL, method: str, window: int, labels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANP_NATIVE", "require")
+    monkeypatch.setattr(native, "_loaded", {"cpu": warp_wide})
+    spec = Spec(method, (5, 6), STEPS, 2, window=window, last=labels == 45)
+    random = torch.Generator().manual_seed(labels)
+    unary = torch.rand((2, 30, labels), generator=random)
+    weights = torch.rand((2, 6, 30), generator=random)
+    index = torch.arange(labels)
+    pairwise = (index[:, None] - index).abs().clamp(max=window or labels).float()
+    ours = native_passing.forward(unary, weights, pairwise, spec, True)
+    theirs = reference.forward(unary, weights, pairwise, spec)
+    assert ours is not None
+    assert all(torch.equal(mine, expected) for mine, expected in zip(ours, theirs, strict=True))
+    saved = (torch.rand(unary.shape, generator=random), ours.p, ours.q, weights, pairwise, spec)
+    mine, expected = native_passing.backward(*saved, True, True), reference_backward.backward(*saved)
+    assert mine is not None
+    for found, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(found, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
