@@ -1,0 +1,184 @@
+"""What `ranp refine` does: sharpen the labels of a network's logits along the edges of an image."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranp.adapters.mrf.edges import canny_weights, contrast_weights
+from ranp.adapters.mrf.energies import energy
+from ranp.adapters.mrf.layer import METHODS as DIFFERENTIABLE
+from ranp.adapters.mrf.pairwise import Pairwise, cauchy, huber, linear, potts, truncated_linear, truncated_quadratic
+from ranp.adapters.mrf.sequential import Sequential, icm, trws
+from ranp.errors import UsageError, nearest
+from ranp.metrics import EdgeScores, SegmentationScores
+
+METHODS: dict[str, Callable[..., Any]] = {**DIFFERENTIABLE, "trws": trws, "icm": icm}
+PAIRWISE: dict[str, Callable[..., Pairwise]] = {
+    "potts": potts,
+    "linear": linear,
+    "truncated_linear": truncated_linear,
+    "truncated_quadratic": truncated_quadratic,
+    "cauchy": cauchy,
+    "huber": huber,
+}
+EDGES = ("contrast", "canny", "none")
+TINY = 1e-7  # least probability: its cost is 16
+
+Track = Callable[[Iterable[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Refining:
+    """How to refine; the field names are those of the options of `ranp refine`."""
+
+    method: str = "trwp"
+    """trwp, isgmr, sgm, mean_field, trws or icm."""
+    pairwise: str = "potts"
+    """potts, linear, truncated_linear, truncated_quadratic, cauchy or huber."""
+    scale: float | None = None
+    """The truncation or scale of the pairwise function; None for its default."""
+    strength: float = 1.0
+    """Factor of the pairwise costs."""
+    directions: int | None = None
+    """4, 8, 16 in 2D; 6, 18, 26 in 3D; None for the smallest."""
+    iterations: int = 5
+    """How many iterations."""
+    rho: float = 0.5
+    """TRWP's factor."""
+    edges: str = "contrast"
+    """How an image weighs the edges: contrast, canny or none."""
+
+    def __post_init__(self) -> None:
+        for option, value, known in (
+            ("--method", self.method, METHODS),
+            ("--pairwise", self.pairwise, PAIRWISE),
+            ("--edges", self.edges, EDGES),
+        ):
+            if value not in known:
+                raise UsageError(f"{option} {value}: expected one of {', '.join(known)}{nearest(value, known)}")
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise UsageError(f"--strength {self.strength}: expected a number of at least 0")
+        if self.iterations < 1:
+            raise UsageError(f"--iterations {self.iterations}: expected at least 1")
+        self.function()
+
+    def function(self) -> Pairwise:
+        """Return the pairwise function."""
+        make = PAIRWISE[self.pairwise]
+        if self.scale is None:
+            return make()
+        if self.pairwise in ("potts", "linear"):
+            raise UsageError(f"--scale {self.scale}: {self.pairwise} has none")
+        return make(self.scale)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Labels before and after, and the energies on the way."""
+
+    before: Tensor  # (*spatial) int64: the most likely labels
+    after: Tensor  # (*spatial) int64
+    energies: list[float]  # before, then after each iteration
+
+    @property
+    def changed(self) -> int:
+        """Return how many nodes have another label than before."""
+        return int((self.before != self.after).sum())
+
+
+def unary_costs(scores: Tensor, probabilities: bool) -> Tensor:
+    """Return -log of the probabilities (L, *spatial): of the softmax of logits, or of probabilities as they are.
+
+    Raises:
+        UsageError: probabilities outside 0..1.
+    """
+    if not probabilities:
+        return -torch.log_softmax(scores, 0)
+    if scores.min() < 0 or scores.max() > 1 + 1e-3:
+        got = f"{float(scores.min()):.4g} to {float(scores.max()):.4g}"
+        raise UsageError(f"--probabilities: expected values from 0 to 1, got {got}; logits go without the option")
+    return -torch.log(scores.clamp(min=TINY))
+
+
+def default_directions(how: Refining, dims: int) -> int:
+    """Return the directions asked for, or the smallest table: 4 in 2D, 6 in 3D."""
+    return how.directions or 2 * dims
+
+
+def refine(
+    scores: Tensor, how: Refining, image: Tensor | None = None, *, probabilities: bool = False, track: Track = iter
+) -> Refined:
+    """Refine the labels of one image or volume.
+
+    Args:
+        scores: (L, *spatial) logits, or probabilities.
+        how: the method and its settings.
+        image: (C, *spatial), whose edges the labels should follow.
+        probabilities: whether the scores are probabilities.
+        track: wraps the loop over iterations, to show progress.
+
+    Raises:
+        UsageError: what does not fit, named.
+    """
+    unary = unary_costs(scores, probabilities)[None]
+    directions = default_directions(how, scores.ndim - 1)
+    weights = how.strength * edge_weights(image, how.edges, directions) if image is not None else how.strength
+    model = (how.function(), weights, directions)
+    before = unary.argmin(1)
+    start = float(energy(before, unary, model[0], model[1], directions=directions))
+    labels, energies = _run(unary, how, model, track)
+    return Refined(before[0].cpu(), labels[0].cpu(), [start, *energies])
+
+
+def edge_weights(image: Tensor, edges: str, directions: int) -> Tensor | float:
+    """Return the factors of the edges, (1, R, *spatial), or 1 where the image is not to be looked at."""
+    if edges == "none":
+        return 1.0
+    weigh = canny_weights if edges == "canny" else contrast_weights
+    return weigh(image[None], directions=directions)
+
+
+def _run(
+    unary: Tensor, how: Refining, model: tuple[Pairwise, Tensor | float, int], track: Track
+) -> tuple[Tensor, list[float]]:
+    """Return the labels of the last iteration, and the energy after each.
+
+    The parallel methods keep no state between calls, so the energy after k iterations is that of a run of k.
+    """
+    run = METHODS[how.method]
+    extra = {"rho": how.rho} if how.method == "trwp" else {}
+    if how.method in ("trws", "icm"):
+        found: Sequential = run(unary, *model, how.iterations)
+        return found.labels, found.energies[0].tolist()
+    energies = []
+    for count in track(range(1, how.iterations + 1)):
+        labels = run(unary, *model, count, **extra).labels
+        energies.append(float(energy(labels, unary, model[0], model[1], directions=model[2])))
+    return labels, energies
+
+
+def measures(labels: Tensor, truth: Tensor, classes: int) -> dict[str, Any]:
+    """Return the pixel accuracy, the mean IoU, the F-measure of the edges and the Dice of each class.
+
+    The mean IoU is over the classes present in either map; edges count as met within one pixel, slice by slice. What
+    is not defined, such as the Dice of an absent class, is None.
+    """
+    scores, edges = SegmentationScores(classes), EdgeScores(dilations=(1,))
+    for count in (scores, edges):
+        count.update(labels[None], truth[None])
+    true, false_positive, _, false_negative = scores.counts.unbind(1)
+    dice = 2 * true / (2 * true + false_positive + false_negative)
+    return {
+        "accuracy": scores.pixel_accuracy(),
+        "miou": scores.miou(),
+        "edge_f": _defined(edges.compute()[0].f_measure),
+        "dice": [_defined(float(value)) for value in dice],
+    }
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import nn
+
+from ranp.adapters.activations import ACTIVATIONS, SeeThrough, activation_module, odd_slope
+from ranp.errors import UsageError
+
+X = torch.linspace(-30, 30, 401, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "softplus", "logsigmoid", "gelu", "silu"])
+def test_odd_part_is_linear_with_the_stated_slope(name: str) -> None:
+    activation = activation_module(name)
+    slope = odd_slope(activation)
+    assert slope is not None
+    torch.testing.assert_close(activation(X) - activation(-X), slope * X, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, 0.9])
+def test_leaky_relu_divides_by_one_plus_delta_not_by_delta(slope: float) -> None:
+    activation = nn.LeakyReLU(slope)
+    difference = activation(X) - activation(-X)
+    assert odd_slope(activation) == 1 + slope
+    torch.testing.assert_close(difference / (1 + slope), X)
+    assert not torch.allclose(difference / slope, X)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "arctan"])
+def test_other_activations_are_seen_through(name: str) -> None:
+    activation = activation_module(name)
+    assert odd_slope(activation) is None
+    x = X.view(1, -1)
+    y, z = SeeThrough(activation)(x).chunk(2, dim=1)
+    torch.testing.assert_close(y, activation(x))
+    torch.testing.assert_close(y - z, x)
+
+
+def test_every_name_makes_a_module() -> None:
+    assert all(isinstance(activation_module(name), nn.Module) for name in ACTIVATIONS)
+
+
+def test_a_module_given_is_copied_and_not_in_place() -> None:
+    given = nn.ELU(inplace=True)
+    copied = activation_module(given)
+    assert copied is not given
+    assert copied.inplace is False
+    assert given.inplace is True
+
+
+def test_unknown_name_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'relu'"):
+        activation_module("rellu")
