@@ -1,0 +1,129 @@
+"""What every command shares: consoles, progress, JSON, and errors as one line with an exit code.
+
+Results go to stdout; logs and bars go to stderr, and no bar is drawn where stderr is not a terminal.
+"""
+
+import functools
+import inspect
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from ranp.errors import RanpError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+def stdout() -> Console:
+    """Return a console on the current stdout."""
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """Return a console on the current stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+def emit_json(result: dict[str, Any]) -> None:
+    """Print exactly one JSON object on stdout."""
+    typer.echo(json.dumps(result, indent=2, allow_nan=False))
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a progress display on stderr; it stays silent where stderr is not a terminal."""
+    console = stderr()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def tracked(items: Iterable[Item], bar: Progress, description: str, total: int | None = None) -> Iterator[Item]:
+    """Yield the items while a line of the progress display counts them."""
+    yield from bar.track(items, total=total, description=description)
+
+
+class OneLineErrors(TyperGroup):
+    """The program's group of commands: what typer refuses (an unknown option, a word for a number) is one line too."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the program's own options."""
+        with _one_line_usage():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the options of a command and run it."""
+        with _one_line_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line_usage() -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:
+        text = error.format_message()
+        if "\n" in text:  # the help that a call without arguments shows
+            raise
+        typer.echo(f"error: {text}", err=True)
+        raise typer.Exit(error.exit_code) from None
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show warnings as one line each on stderr, without where in the code they arose."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        stderr().print(f"warning: {' '.join(str(message).split())}", soft_wrap=True, markup=False)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn the errors of a command into one line on stderr and an exit code.
+
+    An error of ranp's own tree carries its code; an interrupt is 130; anything else is a defect of ours and says so.
+    With `--debug` the traceback is shown instead.
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            with _warnings_as_lines():
+                return function(*args, **kwargs)
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            code = error.exit_code if isinstance(error, RanpError) else 1
+            typer.echo(f"error: {_one_line(error)}", err=True)
+            raise typer.Exit(code) from None
+
+    guarded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return guarded
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, RanpError):
+        return text
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or text}{where}"
+    return f"{type(error).__name__}: {text} (a defect in ranp: please report it, with the output of --debug)"

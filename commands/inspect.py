@@ -1,0 +1,109 @@
+"""`ranp inspect`: which layers share which channels, and why some are frozen."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ranp.commands.console import command, emit_json, progress, stdout
+from ranp.commands.options import (
+    Classes,
+    Config,
+    Debug,
+    Force,
+    InChannels,
+    Input,
+    Json,
+    Model,
+    Preset,
+    Settings,
+    given_model,
+)
+from ranp.commands.tables import plain_table
+
+SHOWN = 3  # modules that a cell names
+
+
+@command
+def inspect(
+    model: Model = None,
+    preset: Preset = None,
+    settings: Settings = None,
+    in_channels: InChannels = None,
+    classes: Classes = None,
+    input: Input = None,
+    module: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only what this module (or glob) touches, in full.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Modules whose channels stay; repeat it.")
+    ] = None,
+    dot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the coupling as graphviz text.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the coupling.")] = None,
+    config: Config = None,
+    force: Force = False,
+    debug: Debug = False,
+    json: Json = False,
+) -> None:
+    """Show which layers of MODEL share which channels, and why some are frozen."""
+    model = given_model(model)
+    from ranp import drawing, inspection
+    from ranp.files import check_absent, write_text
+    from ranp.graph.build import trace
+    from ranp.request import read_request
+
+    for option, path in (("--dot", dot), ("--svg", svg)):
+        if path is not None:
+            check_absent(path, force=force, option=option)
+    request = read_request(
+        model, preset=preset, settings=settings or (), in_channels=in_channels, classes=classes, size=input
+    )
+    with progress() as bar:
+        bar.add_task("trace", total=None)
+        graph = trace(request.network(), request.inputs(), freeze=freeze or ())
+    found = inspection.couplings(graph)
+    chosen = inspection.about(found, module) if module else found
+    for path, draw in ((dot, drawing.dot), (svg, drawing.svg)):
+        if path is not None:
+            write_text(path, draw(chosen))
+    report = {"model": model, **inspection.to_dict(graph, chosen)}
+    if json:
+        emit_json(report)
+        return
+    (_print_full if module else _print)(stdout(), report)
+    for path in (dot, svg):
+        if path is not None:
+            stdout().print(f"wrote {path}", soft_wrap=True)
+
+
+def _print(console: Console, report: dict[str, Any]) -> None:
+    table = plain_table("group", "width", "made by", "read by", "frozen")
+    for column in table.columns[2:]:
+        column.justify = "left"
+    for each in report["groups"]:
+        frozen = "; ".join(_reason(count, reason, each["width"]) for reason, count in each["frozen"].items())
+        table.add_row(each["name"], str(each["width"]), _few(each["makes"]), _few(each["reads"]), frozen)
+    console.print(table, markup=False)
+    console.print(f"\n{report['layers']} layers, {report['units']} units in {len(report['groups'])} groups")
+    for note in report["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _print_full(console: Console, report: dict[str, Any]) -> None:
+    for each in report["groups"]:
+        console.print(f"{each['name']}: {each['width']} channels", style="bold", soft_wrap=True, markup=False)
+        for word, key in (("made by", "makes"), ("carried by", "carries"), ("read by", "reads")):
+            if each[key]:
+                console.print(f"  {word:11s}{', '.join(each[key])}", soft_wrap=True, markup=False)
+        for reason, count in each["frozen"].items():
+            console.print(f"  frozen     {_reason(count, reason, each['width'])}", soft_wrap=True, markup=False)
+
+
+def _few(names: list[str]) -> str:
+    more = f" +{len(names) - SHOWN}" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _reason(count: int, reason: str, width: int) -> str:
+    return reason if count == width else f"{count}: {reason}"

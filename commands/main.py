@@ -1,0 +1,59 @@
+"""The program `ranp`: one verb, one file beside this one. Nothing here imports torch."""
+
+from typing import Annotated
+
+import typer
+
+from ranp.commands import kernels
+from ranp.commands.compare import compare
+from ranp.commands.console import OneLineErrors
+from ranp.commands.doctor import doctor
+from ranp.commands.export import export
+from ranp.commands.fuse import fuse
+from ranp.commands.inspect import inspect
+from ranp.commands.models import models
+from ranp.commands.profile import profile
+from ranp.commands.prune import prune
+from ranp.commands.refine import refine
+from ranp.commands.report import report
+from ranp.commands.transfer import transfer
+from ranp.commands.verify import verify
+from ranp.version import __version__
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    help="Fit a network to the machine before training it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"ranp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ranp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Fit a network to the machine before training it."""
+
+
+app.command()(models)
+app.command()(inspect)
+app.command()(profile)
+app.command()(prune)
+app.command()(verify)
+app.command()(transfer)
+app.command()(export)
+app.command()(compare)
+app.command()(refine)
+app.command()(report)
+app.command()(fuse)
+app.command()(doctor)
+app.add_typer(kernels.app, name="kernels")

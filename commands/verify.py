@@ -1,0 +1,45 @@
+"""`ranp verify`: prove a run folder again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranp.commands.console import command, emit_json, progress, stdout
+from ranp.commands.options import Debug, Json, Seed, Settings
+from ranp.commands.tables import print_proof
+from ranp.commands.words import complete_model
+
+
+@command
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `ranp prune` wrote.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Repeats the run's MODEL; needed for a factory of your own, which a run's files never make ranp call.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    settings: Settings = None,
+    inputs: Annotated[int, typer.Option(help="Random inputs to compare on.")] = 2,
+    seed: Seed = 0,
+    debug: Debug = False,
+    json: Json = False,
+) -> None:
+    """Check RUN's hashes, rebuild the full network, and compare it, masked, with the slim one in float64."""
+    from ranp.proof import prove, report
+    from ranp.request import read_settings
+
+    with progress() as bar:
+        bar.add_task("verify", total=None)
+        found, checked = prove(
+            run, model=model, settings=read_settings(settings) if settings else None, inputs=inputs, seed=seed
+        )
+    if json:
+        emit_json(report(found, checked))
+    else:
+        print_proof(stdout(), report(found, checked))
+    if not checked.passed:
+        raise typer.Exit(1)

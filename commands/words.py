@@ -1,0 +1,28 @@
+"""Names that shell completion offers, without importing the networks; a test compares them with the registry."""
+
+import typer
+
+BUILT_INS: dict[str, tuple[str, ...]] = {
+    "deeplab": (),
+    "fcn8s": (),
+    "fpn": (),
+    "i3d": ("ucf101",),
+    "mobilenetv2-3d": ("ucf101",),
+    "psm": ("sceneflow",),
+    "segnet": (),
+    "unet2d": (),
+    "unet3d": ("shapenet-15", "shapenet-23", "brats-15"),
+}
+"""Built-in networks and their presets."""
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the built-ins that begin with what was typed; files and modules are the shell's to complete."""
+    return [name for name in BUILT_INS if name.startswith(incomplete)]
+
+
+def complete_preset(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the presets of the MODEL that was typed, or of all built-ins."""
+    model = context.params.get("model")
+    known = BUILT_INS.get(model, ()) if model else [name for names in BUILT_INS.values() for name in names]
+    return [name for name in dict.fromkeys(known) if name.startswith(incomplete)]

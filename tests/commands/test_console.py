@@ -1,0 +1,65 @@
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ranp.commands.console import OneLineErrors, command, emit_json
+from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, UsageError
+
+Call = Callable[..., Any]
+
+
+def program(error: Exception | None = None) -> typer.Typer:
+    app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @app.command()
+    @command
+    def work(debug: bool = False) -> None:
+        if error is not None:
+            raise error
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("mind\nthe step", UserWarning, stacklevel=1)
+        emit_json({"done": True})
+
+    @app.command()
+    def rest() -> None: ...
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("--x 1: expected 2"), 2, "error: --x 1: expected 2"),
+        (InfeasibleError("too much", 0.5), 3, "error: too much"),
+        (CheckFailed("not equal"), 1, "error: not equal"),
+        (MissingExtra("pip install 'ranp[medical]'"), 4, "error: pip install 'ranp[medical]'"),
+        (PermissionError(13, "Permission denied", "runs"), 1, "error: Permission denied: runs"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("oh"), 1, "error: ZeroDivisionError: oh (a defect in ranp"),
+    ],
+)
+def test_errors_are_one_line_with_their_code(error: Exception, code: int, line: str) -> None:
+    result = CliRunner().invoke(program(error), ["work"])
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+
+
+def test_warnings_are_lines_on_stderr() -> None:
+    result = CliRunner().invoke(program(), ["work"])
+    assert json.loads(result.stdout) == {"done": True}
+    assert result.stderr == "warning: mind the step\n"
+
+
+def test_what_typer_refuses_is_one_line_too() -> None:
+    result = CliRunner().invoke(program(), ["work", "--debgu"])
+    assert result.exit_code == 2
+    assert result.stderr == "error: No such option: --debgu (Possible options: --debug, --no-debug)\n"
+    assert CliRunner().invoke(program(), ["wrok"]).stderr == "error: No such command 'wrok'. Did you mean 'work'?\n"

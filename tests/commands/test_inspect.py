@@ -1,0 +1,48 @@
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SMALL = ["unet3d", "--set", "base_width=4", "--set", "depth=2", "--classes", "3", "--input", "8"]
+Call = Callable[..., Any]
+
+
+def test_groups_are_told_by_the_layers_that_make_and_read_them(ranp: Call, answer: Call) -> None:
+    found = answer("inspect", *SMALL)
+    groups = {each["name"]: each for each in found["groups"]}
+    skip = groups["encoder.0.1.0"]
+    assert skip["width"] == 4
+    assert skip["makes"] == ["encoder.0.1.0"]
+    assert skip["carries"] == ["encoder.0.1.1"]
+    assert sorted(skip["reads"]) == ["decoder.0.a.0", "encoder.1.1.0"]
+    assert groups["final"]["frozen"] == {"network output": 3}
+    text = ranp("inspect", *SMALL).stdout
+    assert "network output" in text
+    assert "7 layers" in text
+
+
+def test_one_module_is_shown_in_full(ranp: Call, answer: Call, refused: Call) -> None:
+    assert [each["name"] for each in answer("inspect", *SMALL, "--module", "final")["groups"]] == [
+        "decoder.0.b.0",
+        "final",
+    ]
+    text = ranp("inspect", *SMALL, "--module", "encoder.0.1.0").stdout
+    assert "carried by encoder.0.1.1" in text
+    assert "did you mean" in refused("inspect", *SMALL, "--module", "encoder.0.1.9")
+
+
+def test_what_the_user_fixed_says_so(answer: Call) -> None:
+    groups = {each["name"]: each for each in answer("inspect", *SMALL, "--freeze", "encoder.1.*")["groups"]}
+    assert groups["encoder.1.1.0"]["frozen"] == {"fixed by the user (encoder.1.*)": 4}
+
+
+def test_the_coupling_is_drawn(ranp: Call, refused: Call, tmp_path: Path) -> None:
+    dot, svg = tmp_path / "coupling.dot", tmp_path / "coupling.svg"
+    ranp("inspect", *SMALL, "--dot", dot, "--svg", svg)
+    text = dot.read_text()
+    assert text.startswith("digraph coupling {")
+    assert '"group encoder.0.1.0" -> "decoder.0.a.0";' in text
+    tree = ElementTree.parse(svg)
+    circles = [each for each in tree.iter() if each.tag.endswith("circle")]
+    assert len([each for each in circles if each.get("class") == "makes"]) == 7
+    assert "--svg" in refused("inspect", *SMALL, "--svg", svg)

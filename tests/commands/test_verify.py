@@ -1,0 +1,57 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ranp.files import sha256
+
+SMALL = ["unet3d", "--set", "base_width=4", "--set", "depth=2", "--classes", "3", "--patch", "8"]
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def run(ranp: Call, tmp_path: Path) -> Path:
+    ranp("prune", *SMALL, "--method", "l1", "--sparsity", "0.4", "--out", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_run_verifies(ranp: Call, answer: Call, run: Path) -> None:
+    text = ranp("verify", run).stdout
+    assert "plan.json: as it was written" in text
+    assert "verified: slim = masked" in text
+    report = answer("verify", run, "--inputs", "3")
+    assert report["passed"]
+    assert report["inputs"] == 3
+    assert report["hashes"]["plan.json"] == sha256(run / "plan.json")
+    assert report["frozen"] == {"network output": 3}
+
+
+@pytest.mark.parametrize("name", ["plan.json", "slim.safetensors"])
+def test_a_changed_file_fails(refused: Call, run: Path, name: str) -> None:
+    content = bytearray((run / name).read_bytes())
+    content[-3] ^= 1 if name != "plan.json" else 0
+    (run / name).write_bytes(content if name != "plan.json" else content.replace(b'"seed": 0', b'"seed": 1'))
+    assert f"{name}: changed since it was written" in refused("verify", run, code=1)
+
+
+def test_other_weights_still_fit_the_plan(answer: Call, run: Path) -> None:
+    path = run / "slim.safetensors"
+    save_file({name: torch.ones_like(value) for name, value in load_file(path).items()}, path)
+    report = json.loads((run / "report.json").read_text())
+    report["hashes"]["slim.safetensors"] = sha256(path)
+    (run / "report.json").write_text(json.dumps(report))
+    assert answer("verify", run)["passed"]
+
+
+def test_what_is_no_run_is_refused(refused: Call, tmp_path: Path, run: Path) -> None:
+    assert "no such run folder" in refused("verify", tmp_path / "none")
+    (run / "report.json").unlink()
+    assert "report.json is missing" in refused("verify", run)
+
+
+def test_another_model_does_not_fit(refused: Call, run: Path) -> None:
+    assert "group" in refused("verify", run, "--model", "unet3d", "--set", "base_width=8", "--set", "depth=2")
