@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ranp.adapters.association import hard_assignment
 from ranp.adapters.consistency import LogitConsistency, consistent_logits
+from ranp.adapters.probing import output_of
 from ranp.adapters.superpixels import GridSuperpixels, SlicSuperpixels
-from ranp.adapters.transparent import TransparentStack, default_widths, fitting_bias_scale, output_of
+from ranp.adapters.transparent import TransparentStack, default_widths, fitting_bias_scale
 from ranp.adapters.transparent_init import Init
 from ranp.errors import UsageError
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ranp.adapters.activations import SeeThrough, activation_module, odd_slope
+from ranp.adapters.probing import output_of, probed_channels
 from ranp.adapters.transparent_init import Init, Layer, doubled, is_identity, make_layers, see_through
 from ranp.errors import UsageError, nearest
 
@@ -142,13 +143,14 @@ def insert_transparent(
         model: any network.
         after: dotted path of a module that returns one tensor, as in `model.named_modules()`; "" is the whole network.
         depth: number of affine layers, at least 2.
-        channels: size of `channel_dim` there; read off the module (`out_channels`, `out_features`, `num_features`) or
-            off a run of `example_inputs` where it is not given.
+        channels: size of `channel_dim` there; where it is not given it is read off a run of `example_inputs`, off the
+            module (`out_channels`, `out_features`, `num_features`), or off a run on shapes alone.
         widths: hidden widths, by default `depth - 1` times the larger of 64 and `channels`.
         example_inputs: a tensor, or a sequence of positional inputs, for one run without gradients.
         activation, channel_dim, init, seed: as in `TransparentStack`.
         bias_scale: as in `TransparentStack`; by default the smaller of 1 and the root mean square that `example_inputs`
-            show there, which keeps the rounding error relative to the values; 1 without them.
+            show there, which keeps the rounding error relative to the values; 0.1 without them, as logits are often
+            well below 1.
 
     Raises:
         UsageError: unknown path, depth below 2 or at odds with `widths`, a number of channels nobody can tell, or a
@@ -157,7 +159,7 @@ def insert_transparent(
     model = copy.deepcopy(model)
     module = _submodule(model, after)
     seen = None if example_inputs is None else output_of(model, module, example_inputs, f"after={after!r}")
-    channels = channels or _channels_of(module, after, channel_dim, seen)
+    channels = channels or _channels_of(model, module, after, channel_dim, seen)
     widths = default_widths(channels, depth) if widths is None else widths
     if depth < 2 or len(widths) != depth - 1:
         raise UsageError(f"depth={depth}: expected at least 2 and one more than the {len(widths)} widths")
@@ -167,7 +169,7 @@ def insert_transparent(
         channels, widths, activation, channel_dim,
         init=init, bias_scale=bias_scale, seed=seed, dtype=like.dtype, device=like.device,
     )  # fmt: skip
-    return _replaced(model, after, Followed(module, stack.train(module.training)))
+    return _replaced(model, module, Followed(module, stack.train(module.training)))
 
 
 def default_widths(channels: int, depth: int) -> tuple[int, ...]:
@@ -176,36 +178,8 @@ def default_widths(channels: int, depth: int) -> tuple[int, ...]:
 
 
 def fitting_bias_scale(seen: Tensor | None) -> float:
-    """Return the smaller of 1 and the root mean square of the values a stack will see; 1 where none are known."""
-    return 1.0 if seen is None else min(1.0, float(seen.double().square().mean().sqrt()))
-
-
-def output_of(model: nn.Module, module: nn.Module, inputs: Tensor | Sequence[Any], name: str) -> Tensor:
-    """Run `model` once in eval mode without gradients and return what a module of it puts out.
-
-    Args:
-        model: what runs.
-        module: whose output is wanted; the model itself or a part of it.
-        inputs: a tensor, or a sequence of positional inputs.
-        name: how a message calls the module.
-
-    Raises:
-        UsageError: it puts out something else than one tensor, or was not run.
-    """
-    outputs: list[Any] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    training = {part: part.training for part in model.modules()}
-    try:
-        with torch.no_grad():
-            model.eval()(*((inputs,) if isinstance(inputs, Tensor) else inputs))
-    finally:
-        handle.remove()
-        for part, mode in training.items():
-            part.training = mode
-    if not outputs or not isinstance(outputs[0], Tensor):
-        what = type(outputs[0]).__name__ if outputs else "nothing: it was not run"
-        raise UsageError(f"{name}: expected a module that returns one tensor, received {what}")
-    return outputs[0]
+    """Return the smaller of 1 and the root mean square of the values a stack will see; 0.1 where none are known."""
+    return 0.1 if seen is None else min(1.0, float(seen.double().square().mean().sqrt()))
 
 
 def _through(
@@ -238,33 +212,44 @@ def _check_widths(channels: int, widths: Sequence[int]) -> None:
 
 
 def _check_channels(x: Tensor, channel_dim: int, channels: int) -> None:
-    if not -x.ndim <= channel_dim < x.ndim or x.ndim < 2:
-        raise UsageError(f"channel_dim={channel_dim}: expected input (B, C) or (B, C, ...), received {tuple(x.shape)}")
+    _check_dim(x, channel_dim)
     if x.shape[channel_dim] != channels:
         raise UsageError(f"expected {channels} channels in dimension {channel_dim}, received shape {tuple(x.shape)}")
 
 
+def _check_dim(x: Tensor, channel_dim: int) -> None:
+    if not -x.ndim <= channel_dim < x.ndim or x.ndim < 2:
+        raise UsageError(f"channel_dim={channel_dim}: expected input (B, C) or (B, C, ...), received {tuple(x.shape)}")
+
+
 def _submodule(model: nn.Module, path: str) -> nn.Module:
-    known: dict[str, nn.Module] = dict(model.named_modules())
+    known = dict(model.named_modules(remove_duplicate=False))
     if path not in known:
         raise UsageError(f"after={path!r}: no such module{nearest(path, known)}")
     return known[path]
 
 
-def _replaced(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
-    if not path:
-        return module
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)
+def _replaced(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Put `new` in the place of `old` under every name it has in the model."""
+    if old is model:
+        return new
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):  # named_children() leaves second names out
+            if child is old:
+                setattr(parent, name, new)
     return model
 
 
-def _channels_of(module: nn.Module, path: str, channel_dim: int, seen: Tensor | None) -> int:
+def _channels_of(model: nn.Module, module: nn.Module, path: str, channel_dim: int, seen: Tensor | None) -> int:
     if seen is not None:
+        _check_dim(seen, channel_dim)
         return seen.shape[channel_dim]
     for name in ("out_channels", "out_features", "num_features"):
         if isinstance(getattr(module, name, None), int):
             return int(getattr(module, name))
-    raise UsageError(
-        f"after={path!r}: a {type(module).__name__} does not tell its channels; give channels= or example_inputs="
-    )
+    channels = probed_channels(model, path, channel_dim)
+    if channels is None:
+        raise UsageError(
+            f"after={path!r}: a {type(module).__name__} does not tell its channels; give channels= or example_inputs="
+        )
+    return channels

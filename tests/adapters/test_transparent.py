@@ -136,8 +136,37 @@ def test_insertion_changes_nothing_anywhere(after: str) -> None:
 def test_channels_are_read_off_the_module_where_it_tells_them() -> None:
     inserted = insert_transparent(Net(), "head")
     assert inserted.get_submodule("head.transparent").layers[0].weight.shape == (64, 3)
-    with pytest.raises(UsageError, match="give channels= or example_inputs="):
-        insert_transparent(Net(), "body")
+
+
+@pytest.mark.parametrize(("after", "channels"), [("body", 6), ("body.2", 6), ("", 3)])
+def test_channels_are_counted_where_the_module_does_not_tell_them(after: str, channels: int) -> None:
+    inserted = insert_transparent(Net(), after)
+    stack = next(module for module in inserted.modules() if isinstance(module, TransparentStack))
+    assert [layer.weight.shape for layer in stack.layers] == [(64, channels), (64, 64), (channels, 64)]
+
+
+def test_channels_nobody_can_tell_are_asked_for() -> None:
+    for model in (nn.Sequential(nn.ReLU()), nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten())):
+        with pytest.raises(UsageError, match="give channels= or example_inputs="):
+            insert_transparent(model, "")
+    with pytest.raises(UsageError, match="channel_dim=4"):
+        insert_transparent(Net(), "head", channel_dim=4, example_inputs=uniform(1, 1, 8, 8))
+
+
+def test_a_module_of_two_names_is_followed_under_both() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 1)
+            self.second = self.first
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))  # type: ignore[no-any-return]
+
+    for after in ("first", "second"):
+        inserted = insert_transparent(Tied(), after)
+        assert inserted.get_submodule("first") is inserted.get_submodule("second")
+        assert isinstance(inserted.get_submodule("first.transparent"), TransparentStack)
 
 
 def test_attributes_of_the_followed_module_stay_readable() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ranp import models
 from ranp.adapters.transparent import TransparentStack, insert_transparent
@@ -39,6 +40,26 @@ def test_after_the_logits_in_float32(name: str) -> None:
     expected = model(*inputs)
     joined = insert_transparent(model, "", example_inputs=inputs)
     assert ((joined(*inputs) - expected).abs().max() / expected.abs().max()).item() < 1e-5
+
+
+@pytest.mark.parametrize("name", models.names())
+@torch.no_grad()
+def test_after_the_last_layer_by_its_path_alone(name: str) -> None:
+    model, inputs = network(name)
+    expected = model(*inputs)
+    path = [path for path, module in model.named_modules() if isinstance(module, (_ConvNd, nn.Linear))][-1]
+    for activation in (None, "relu"):
+        joined = insert_transparent(model, after=path, depth=3, activation=activation)
+        assert ((joined(*inputs) - expected).abs().max() / expected.abs().max()).item() < 3e-6
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if name != "psm"])  # gives disparities, no channels
+@torch.no_grad()
+def test_after_the_whole_network_without_an_example(name: str) -> None:
+    model, inputs = network(name)
+    expected = model(*inputs)
+    joined = insert_transparent(model, "")
+    assert ((joined(*inputs) - expected).abs().max() / expected.abs().max()).item() < 3e-6
 
 
 @pytest.mark.parametrize("name", models.names())
