@@ -223,7 +223,7 @@ def _check_dim(x: Tensor, channel_dim: int) -> None:
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module:
-    known = dict(model.named_modules(remove_duplicate=False))
+    known: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if path not in known:
         raise UsageError(f"after={path!r}: no such module{nearest(path, known)}")
     return known[path]
