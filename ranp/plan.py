@@ -6,7 +6,7 @@ name and width, so that it fits the same architecture anywhere and says which gr
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -72,13 +72,18 @@ class InputSpec(_Strict):
     dtype: str
 
 
+Scalar = bool | int | float | str | None
+Given = InputSpec | Scalar | tuple[InputSpec | Scalar, ...]
+
+
 class Plan(_Strict):
     """Which units stay.
 
     Args:
         schema_version: of this file.
         model: class of the network it was made for, for a reader.
-        inputs: what the network was traced with: a list of positional inputs or a mapping of keyword ones.
+        inputs: what the network was traced with: a list of positional inputs or a mapping of keyword ones. Tensors are
+            shapes and dtypes; None, numbers and words stand for themselves.
         freeze: globs of what the user fixed.
         groups: in the order of the graph.
         choice: how they were chosen.
@@ -89,7 +94,7 @@ class Plan(_Strict):
 
     schema_version: int = SCHEMA_VERSION
     model: str = ""
-    inputs: tuple[InputSpec, ...] | dict[str, InputSpec]
+    inputs: tuple[Given, ...] | dict[str, Given]
     freeze: tuple[str, ...] = ()
     groups: tuple[PlanGroup, ...]
     choice: Choice
@@ -132,11 +137,27 @@ class Plan(_Strict):
         plan._graph = graph
         return plan
 
-    def example_inputs(self) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
-        """Return zeros of the shapes and dtypes the network was traced with."""
+    def example_inputs(self) -> tuple[Any, ...] | dict[str, Any]:
+        """Return zeros of the shapes and dtypes the network was traced with, and what was given beside them."""
+        return self.inputs_by(_zeros)
+
+    def inputs_by(self, make: Callable[[InputSpec], Any]) -> tuple[Any, ...] | dict[str, Any]:
+        """Return the inputs with something made of the shape and dtype of each tensor."""
+
+        def of(given: Given) -> Any:
+            if isinstance(given, tuple):
+                return [of(each) for each in given]
+            return make(given) if isinstance(given, InputSpec) else given
+
         if isinstance(self.inputs, dict):
-            return {name: _zeros(spec) for name, spec in self.inputs.items()}
-        return tuple(_zeros(spec) for spec in self.inputs)
+            return {name: of(given) for name, given in self.inputs.items()}
+        return tuple(of(given) for given in self.inputs)
+
+    def input_specs(self) -> list[InputSpec]:
+        """Return shape and dtype of each input tensor, in order."""
+        found: list[InputSpec] = []
+        self.inputs_by(found.append)
+        return found
 
     def graph_of(self, model: nn.Module) -> Graph:
         """Return the graph this plan was made for, or trace a model of the same architecture.

@@ -5,13 +5,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from ranp.errors import UsageError
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
 from ranp.graph.run import Inputs, as_arguments
-from ranp.graph.tensors import copy_with, tensors_of
+from ranp.graph.tensors import copy_with, tensors_of, tensors_within
 from ranp.masking import KeptStatistics, masked
 from ranp.plan import Plan
 from ranp.slabs import Slabs
@@ -157,12 +157,7 @@ def _outputs(model: nn.Module, drawn: Any) -> list[Tensor]:
     args, kwargs = drawn
     with torch.no_grad(), torch.random.fork_rng(devices=[]), Slabs():
         torch.manual_seed(0)
-        outputs = model(*args, **kwargs)
-    found = []
-    for leaf in tree_leaves(outputs):
-        leaves = [leaf] if isinstance(leaf, Tensor) else list(getattr(leaf, "__dict__", {}).values())
-        found += [each for each in leaves if isinstance(each, Tensor)]
-    return found
+        return tensors_within(model(*args, **kwargs))
 
 
 def _differences(expected: list[Tensor], found: list[Tensor]) -> tuple[float, float]:

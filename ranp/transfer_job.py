@@ -106,7 +106,7 @@ def carry_out(prepared: Prepared, job: TransferJob) -> tuple[Transferred, dict[s
     run = prepared.run
     weights = run.weights() if job.keep_weights else None
     result = transfer(run.plan, prepared.network, prepared.inputs, weights=weights, seed=job.seed)
-    shapes = [list(spec.shape) for spec in _specs(result.plan.inputs)]
+    shapes = [list(spec.shape) for spec in result.plan.input_specs()]
     report = {
         "model": prepared.spec,
         "preset": None,
@@ -116,7 +116,7 @@ def carry_out(prepared: Prepared, job: TransferJob) -> tuple[Transferred, dict[s
         **result.report.to_dict(),
         "transfer": {
             "from": run.path.name,
-            "input_before": [list(spec.shape[1:]) for spec in _specs(run.plan.inputs)],
+            "input_before": [list(spec.shape[1:]) for spec in run.plan.input_specs()],
             "inherited": list(result.inherited),
         },
     }
@@ -137,7 +137,7 @@ def keep(
 
 def config_of(prepared: Prepared, job: TransferJob) -> dict[str, Any]:
     """Return plain values for config.yaml: the network as it is built now, and how to repeat the transfer."""
-    spatial = next(spec.shape[2:] for spec in _specs(prepared.run.plan.inputs))
+    spatial = next(spec.shape[2:] for spec in prepared.run.plan.input_specs())
     values = {
         "run": str(job.run),
         "model": prepared.spec,
@@ -231,10 +231,4 @@ def _inputs(
             shape[2:] = read_size(job.input, len(shape) - 2) if job.input else shape[2:]
         return torch.zeros(shape, dtype=getattr(torch, each.dtype), device="meta")
 
-    if isinstance(run.plan.inputs, dict):
-        return {name: sized(each) for name, each in run.plan.inputs.items()}
-    return tuple(sized(each) for each in run.plan.inputs)
-
-
-def _specs(inputs: tuple[InputSpec, ...] | dict[str, InputSpec]) -> list[InputSpec]:
-    return list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
+    return run.plan.inputs_by(sized)

@@ -19,6 +19,7 @@ from ranp.cost.entry import Entry
 from ranp.cost.polynomials import Evaluator, Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
 from ranp.errors import UsageError, nearest
+from ranp.graph.build import tensors_given
 from ranp.graph.graph import Graph, Mask
 
 CONVENTIONS = ("standard", "paper")
@@ -152,8 +153,7 @@ def compile(graph: Graph, convention: str = "standard", *, published_transposed:
 
 
 def _bytes_per_element(graph: Graph) -> int:
-    described = graph.inputs.values() if isinstance(graph.inputs, dict) else graph.inputs
-    dtypes: list[torch.dtype] = [getattr(torch, str(each["dtype"])) for each in described]
+    dtypes: list[torch.dtype] = [getattr(torch, str(each["dtype"])) for each in tensors_given(graph.inputs)]
     return next((dtype.itemsize for dtype in dtypes if dtype.is_floating_point), torch.float32.itemsize)
 
 

@@ -16,6 +16,7 @@ from ranp.graph.decisions import Decisions
 from ranp.graph.graph import Graph
 from ranp.graph.labels import Ints
 from ranp.graph.probe import settle
+from ranp.graph.rules.registry import tensors_in
 from ranp.graph.run import Failure, Inputs, Recorder, as_arguments, failed, run
 from ranp.graph.tensors import check_initialised, on_meta, tensors_of
 from ranp.graph.trace import Trace
@@ -45,7 +46,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    as_arguments(example_inputs)
+    described = describe(example_inputs)
     check_initialised(model)
     patterns = tuple(freeze)
     with _collector_paused():
@@ -56,7 +57,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return replace(graph, inputs=describe(example_inputs), model=name, freeze=patterns, shapes=shapes)
+    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes)
 
 
 @contextmanager
@@ -124,14 +125,32 @@ def _named(parameter: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
 
-def describe(inputs: Inputs) -> list[dict[str, object]] | dict[str, dict[str, object]]:
-    """Return shapes and dtypes of inputs in plain values, for the plan's file."""
+def describe(inputs: Inputs) -> list[Any] | dict[str, Any]:
+    """Return shapes and dtypes of inputs in plain values, for the plan's file; what is no tensor stands for itself.
+
+    Raises:
+        UsageError: there is no tensor among them, or something that a file can't hold.
+    """
     args, kwargs = as_arguments(inputs)
+    if not tensors_in((args, kwargs)):
+        raise UsageError("example_inputs holds no tensor; expected at least one")
     described = [_describe(each) for each in args]
     return {name: _describe(each) for name, each in kwargs.items()} if kwargs else described
 
 
-def _describe(value: Any) -> dict[str, object]:
+def _describe(value: Any, *, nested: bool = False) -> Any:
     if isinstance(value, Tensor):
         return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
-    raise UsageError(f"an example input is a {type(value).__name__}; expected tensors")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple) and not nested:
+        return [_describe(each, nested=True) for each in value]
+    raise UsageError(
+        f"an example input is a {type(value).__name__}; expected tensors, lists of tensors, numbers, words or None"
+    )
+
+
+def tensors_given(described: list[Any] | dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield shape and dtype of each tensor among described inputs."""
+    for each in described.values() if isinstance(described, dict) else described:
+        yield from (part for part in (each if isinstance(each, list) else [each]) if isinstance(part, dict))

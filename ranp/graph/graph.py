@@ -8,6 +8,7 @@ because they are the network's output.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ class Graph:
     balance: tuple[Ints, ...]
     runs: dict[str, Run]
     table: Ints
-    inputs: list[dict[str, object]] | dict[str, dict[str, object]] = field(default_factory=list)
+    inputs: list[Any] | dict[str, Any] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     model: str = ""
     freeze: tuple[str, ...] = ()

@@ -121,6 +121,8 @@ def _prelu(module: Any, full: Any, inputs: tuple[int, ...] | None) -> None:
 def _recurrent(module: Any, full: Any, inputs: tuple[int, ...] | None) -> None:
     module.input_size = module.weight_ih_l0.shape[1]
     module.hidden_size = module.weight_hh_l0.shape[0] // (full.weight_hh_l0.shape[0] // full.hidden_size)
+    if full.proj_size:
+        module.proj_size = module.weight_hr_l0.shape[0]
 
 
 def _cell(module: Any, full: Any, inputs: tuple[int, ...] | None) -> None:

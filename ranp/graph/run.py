@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, functionalize
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from ranp.errors import UnsupportedError, UsageError
 from ranp.graph.flow import Flow
 from ranp.graph.quick import quick
 from ranp.graph.rules import Op, apply
 from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
-from ranp.graph.tensors import all_names, copy_with
+from ranp.graph.tensors import all_names, copy_with, tensors_within
 from ranp.graph.trace import Call, Record, Trace, like_input
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -225,6 +225,8 @@ def _follow_modules(model: nn.Module, follower: Follower) -> None:
         parent, _, name = path.rpartition(".")
         places[path] = type(module).__qualname__ if own or not path else f"{places[parent]}.{name}"
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+            continue
         module.register_forward_pre_hook(_entering(path, places[path], follower), with_kwargs=True)
         module.register_forward_hook(_leaving(follower))
 
@@ -262,6 +264,9 @@ def run(
     if not private:
         model = copy_with(model, {})  # a forward may leave its tensors in the module
     model.train(training)
+    for module in model.modules():
+        if isinstance(module, nn.DataParallel):
+            module.device_ids = []
     tensors = {}
     aliases: dict[int, Tensor] = {}
     for name, tensor in all_names(model):
@@ -302,10 +307,51 @@ def _registered(model: nn.Module, name: str) -> bool:
     return key in owner._parameters or key in owner._buffers
 
 
+class _Held(nn.Module):
+    """A network inside a module, because `functional_call` refuses some kinds at the top."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network."""
+        return self.network(*args, **kwargs)
+
+
+class _Context(torch.autograd.function.FunctionCtx):
+    """Takes what the forward of a custom autograd function leaves for its backward."""
+
+    def __init__(self, count: int) -> None:
+        self.needs_input_grad = (False,) * count
+
+
+@contextmanager
+def _plain_functions() -> Iterator[None]:
+    """Run the forward of custom autograd functions as plain code, which functionalisation refuses otherwise."""
+    function, known = torch.autograd.Function, torch.autograd.Function.__dict__["apply"]
+    plain = torch.autograd.function._SingleLevelFunction.setup_context
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if not torch._C._are_functorch_transforms_active():  # another thread's
+            return known.__get__(None, cls)(*args, **kwargs)
+        own = () if cls.setup_context is not plain else (_Context(len(args)),)
+        return cls.forward(*own, *args, **kwargs)
+
+    function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        function.apply = known  # type: ignore[method-assign]
+
+
 def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: Inputs, follower: Follower) -> None:
     def forward(tensors: dict[str, Tensor], args: Any, kwargs: Any) -> list[Tensor]:
-        output = functional_call(model, tensors, args, kwargs, tie_weights=False)
-        return [tensor for leaf in tree_leaves(output) for tensor in _tensors_of_output(leaf)]
+        named = {f"network.{name}": tensor for name, tensor in tensors.items()}
+        found = tensors_within(functional_call(_Held(model), named, args, kwargs, tie_weights=False))
+        if not found:
+            raise TypeError("the network returns no tensor")
+        return found
 
     def marked(tensor: Tensor) -> Tensor:
         copied = tensor.detach()
@@ -313,15 +359,9 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
         return copied
 
     args, kwargs = tree_map_only(Tensor, marked, as_arguments(inputs))
-    with torch.no_grad(), follower, _NoGradients():
+    with torch.no_grad(), follower, _NoGradients(), _plain_functions():
         outputs = functionalize(forward, remove="mutations")(tensors, args, kwargs)
     follower.finish(outputs)
-
-
-def _tensors_of_output(leaf: Any) -> list[Tensor]:
-    if isinstance(leaf, Tensor):
-        return [leaf]
-    return tensors_in(vars(leaf)) if hasattr(leaf, "__dict__") else []
 
 
 def failed(failure: Failure) -> UnsupportedError:

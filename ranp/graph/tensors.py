@@ -1,9 +1,9 @@
 """The tensors of a module by name, and copies of the module with other tensors in their place."""
 
 import copy
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from types import FunctionType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -51,10 +51,56 @@ def copy_with(model: Module, tensors: Mapping[str, Tensor]) -> Module:
 
     Tensors that are not named are copied. A tensor with two names, or held in a list, stays one tensor.
     """
-    memo: dict[int, Any] = {}
+    memo = _Memo(model)
     for name, old in tensors_of(model).items():
         memo[id(old)] = _as(old, tensors[name]) if name in tensors else _as(old, old.detach().clone())
     return _copied(model, memo)
+
+
+class _Memo(dict[int, Any]):
+    """What was copied, by the id of the original, and the ids of the model's own modules."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.inside = {id(module) for module in model.modules()}
+
+
+def tensors_within(value: Any) -> list[Tensor]:
+    """Return the tensors anywhere in what a network returns, in order.
+
+    Containers, mappings and generators are looked through, and the attributes of other objects, each object once.
+    """
+    found: list[Tensor] = []
+    _gather(value, found, [])
+    return found
+
+
+def _gather(value: Any, found: list[Tensor], seen: list[Any]) -> None:
+    if isinstance(value, Tensor):
+        found.append(value)
+        return
+    if isinstance(value, (*PLAIN, ModuleType, nn.Module)) or any(value is each for each in seen):
+        return
+    seen.append(value)
+    for part in _parts(value):
+        _gather(part, found, seen)
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return what a container or an object holds."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset | deque | Iterator):
+        return list(value)
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind) if name not in ("__dict__", "__weakref__")]
+    return [getattr(value, name) for name in slots if hasattr(value, name)] + list(
+        getattr(value, "__dict__", {}).values()
+    )
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type, torch.dtype, torch.device, torch.Size, FunctionType)
@@ -66,40 +112,112 @@ OLD_PICKLES = {
 OWN_COPY = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 
 
-def _copied(module: Module, memo: dict[int, Any]) -> Module:
+def _copied(module: Module, memo: _Memo) -> Module:
     """Deep-copy a module as `copy.deepcopy` does, several times faster: most of what a module holds is plain."""
     if id(module) in memo:
         return cast(Module, memo[id(module)])
     kind = type(module)
     if any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in OWN_COPY):
-        return copy.deepcopy(module, memo)
-    if kind.__setstate__.__module__ not in OLD_PICKLES:
-        return copy.deepcopy(module, memo)
+        return _own_copy(module, memo)
+    if kind.__setstate__ is not nn.Module.__setstate__ and kind.__setstate__.__module__ not in OLD_PICKLES:
+        return _own_copy(module, memo)
     copied = kind.__new__(kind)
     memo[id(module)] = copied
     for key, value in vars(module).items():
-        copied.__dict__[key] = _copied_value(value, memo)
+        if key != "_compiled_call_impl":  # it calls the original, and is left out of PyTorch's own copies too
+            copied.__dict__[key] = _copied_value(value, memo)
     return copied
 
 
-def _copied_value(value: Any, memo: dict[int, Any]) -> Any:
+def _own_copy(module: Module, memo: _Memo) -> Module:
+    """Copy a module in its own way; a scripted one makes its parameters by an op that autograd would follow."""
+    try:
+        with torch.no_grad():
+            copied = copy.deepcopy(module, memo)
+        if isinstance(module, torch.jit.ScriptModule):
+            for own, fresh in zip(module.parameters(), copied.parameters(), strict=True):
+                fresh.requires_grad_(own.requires_grad)
+        return copied
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise UnsupportedError(f"{type(module).__name__} can't be copied: {type(error).__name__}: {said}") from error
+
+
+def _copied_value(value: Any, memo: _Memo) -> Any:
+    """Copy what a module holds; what can't be copied (a lock, an open file) is shared."""
     kind = type(value)
-    if kind in EXACTLY_PLAIN:
-        return value
     if id(value) in memo:
         return memo[id(value)]
+    if kind is FunctionType:
+        return _copied_function(value, memo)
+    if kind in EXACTLY_PLAIN:
+        return value
     if kind in (dict, OrderedDict):
         memo[id(value)] = copied = kind()
         for key, each in value.items():
             copied[key] = _copied_value(each, memo)
         return copied
+    if kind is list:
+        memo[id(value)] = many = []
+        many += [_copied_value(each, memo) for each in value]
+        return many
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, nn.Module):
         return _copied(value, memo)
-    if type(value) is tuple and all(isinstance(each, PLAIN) for each in value):
+    if kind is tuple:
+        return tuple(_copied_value(each, memo) for each in value)
+    if isinstance(value, Tensor):
+        memo[id(value)] = kept = _as(value, value.detach().clone())
+        return kept
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:
         return value
-    return copy.deepcopy(value, memo)
+
+
+def _copied_function(function: FunctionType, memo: _Memo) -> FunctionType:
+    """Return a function whose closure holds the copies of the modules and containers it holds.
+
+    A hook that writes into `self` of the module it was made in writes into the copy then, not into the original.
+    """
+    cells = function.__closure__ or ()
+    if not any(_is_bound(cell, memo) for cell in cells):
+        return function
+    fresh = tuple(CellType() for _ in cells)
+    copied = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, fresh)
+    memo[id(function)] = copied
+    for cell, new in zip(cells, fresh, strict=True):
+        if _is_filled(cell):
+            new.cell_contents = _copied_value(cell.cell_contents, memo) if _is_bound(cell, memo) else cell.cell_contents
+    copied.__kwdefaults__, copied.__dict__ = function.__kwdefaults__, dict(function.__dict__)
+    return copied
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return bool(cell.cell_contents is cell.cell_contents)
+    except ValueError:
+        return False
+
+
+def _is_bound(cell: CellType, memo: _Memo) -> bool:
+    """Whether a closure's cell holds something that belongs to the module that is copied."""
+    return _is_filled(cell) and _belongs(cell.cell_contents, memo)
+
+
+def _belongs(value: Any, memo: _Memo) -> bool:
+    if isinstance(value, nn.Module):
+        return id(value) in memo.inside
+    if isinstance(value, MethodType):
+        return _belongs(value.__self__, memo)
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return any(_belongs(each, memo) for each in held if not isinstance(each, FunctionType))
+    if type(value) in (dict, OrderedDict, list):
+        parts = list(value.values() if isinstance(value, dict) else value)
+        return all(id(each) in memo.inside for each in parts if isinstance(each, nn.Module))
+    return id(value) in memo
 
 
 def _as(old: Tensor, new: Tensor) -> Tensor:

@@ -39,8 +39,7 @@ def network(run: Run) -> str:
 
 def inputs(run: Run) -> str:
     """Return the batch and shapes that costs are counted at."""
-    specs = run.plan.inputs.values() if isinstance(run.plan.inputs, dict) else run.plan.inputs
-    shapes = [spec.shape for spec in specs]
+    shapes = [spec.shape for spec in run.plan.input_specs()]
     return f"batch {shapes[0][0]} of {shapes_of(shape[1:] for shape in shapes)}"
 
 

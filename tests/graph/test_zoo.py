@@ -7,7 +7,8 @@ import graph_zoo.kinds
 import graph_zoo.library
 import graph_zoo.norms
 import graph_zoo.sharing
-import graph_zoo.traps  # noqa: F401
+import graph_zoo.traps
+import graph_zoo.wrapping  # noqa: F401
 import pytest
 import torch
 from graph_zoo.case import CASES

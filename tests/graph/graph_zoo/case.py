@@ -17,14 +17,15 @@ class Case:
 
     Args:
         build: makes the network.
-        shapes: of its positional inputs, or of its keyword inputs by name.
+        shapes: of its positional inputs, or of its keyword inputs by name; lists of shapes are lists of tensors, and
+            what is no shape stands for itself.
         frozen: largest share of units that may be frozen though they are no network output.
         trains: whether it has anything to train on.
         compares: whether the masked network can be compared (its statistics lie in one dimension).
     """
 
     build: Callable[[], nn.Module]
-    shapes: tuple[tuple[int, ...], ...] | dict[str, tuple[int, ...]]
+    shapes: tuple[Any, ...] | dict[str, Any]
     frozen: float = 0.0
     trains: bool = True
     compares: bool = True
@@ -33,7 +34,11 @@ class Case:
         """Draw inputs."""
         generator = torch.Generator().manual_seed(seed)
 
-        def draw(shape: tuple[int, ...]) -> torch.Tensor:
+        def draw(shape: Any) -> Any:
+            if isinstance(shape, list):
+                return [draw(each) for each in shape]
+            if not isinstance(shape, tuple):
+                return shape
             return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
         if isinstance(self.shapes, dict):
