@@ -54,16 +54,19 @@ def consistent_logits(
     tensor([[[2., 2., 5.]]])
     """
     check_maps(logits, superpixels)
-    labels, weights = superpixels.flatten(1), None
-    if ignore is not None:
-        weights = labels != ignore
-        labels = torch.where(weights, labels, 0 if count is not None else labels.amax())
+    labels, flat = superpixels.flatten(1).long(), logits.flatten(2)  # (B, P), (B, C, P)
+    if flat.numel() == 0:
+        return logits.clone()
+    used = None if ignore is None else labels != ignore
+    if used is not None:
+        labels = torch.where(used, labels, _label_in_use(labels, used) if count is None else 0)
     labels, count = dense_labels(labels) if count is None else (checked_labels(labels, count), count)
-    flat = logits.flatten(2)  # (B, C, P)
-    means = _means(flat, labels, count, weights)  # (B, C, count)
+    if used is not None:
+        labels, count = torch.where(used, labels, count), count + 1  # ignored pixels fill a cell that nobody reads
+    means = _means(flat, labels, count)  # (B, C, count)
     result = means.gather(2, labels.unsqueeze(1).expand_as(flat))
-    if weights is not None:
-        result = torch.where(weights.unsqueeze(1), result, flat)
+    if used is not None:
+        result = torch.where(used.unsqueeze(1), result, flat)
     return result.view_as(logits)
 
 
@@ -91,32 +94,33 @@ def consistent_logits_sparse(logits: Tensor, superpixels: Tensor) -> Tensor:
 
 
 def dense_labels(labels: Tensor) -> tuple[Tensor, int]:
-    """Renumber labels (B, P) of any values into 0 .. count - 1, order kept; return them as int64, and count.
+    """Renumber int64 labels (B, P) of any values into 0 .. count - 1, in each row by itself; return them and count.
 
-    A range of values no wider than the number of pixels is only shifted (linear time, unused numbers stay empty); a
-    wider one is sorted.
+    Count is that of the row with most, and no more than P. Where the values of every row span a range no wider than P
+    they are only shifted (linear time, unused numbers stay empty); wider ranges are sorted.
     """
-    if not torch.compiler.is_compiling():
-        if labels.numel() == 0:
-            return labels.long(), 1
-        low, high = int(labels.amin()), int(labels.amax())
-        if high - low < labels.shape[-1]:
-            return labels.long() - low, high - low + 1
-    values, labels = torch.unique(labels, return_inverse=True)
-    return labels, values.shape[0]
+    if torch.compiler.is_compiling():  # no shape may depend on a row alone
+        values, labels = torch.unique(labels, return_inverse=True)
+        return labels, values.shape[0]
+    low = labels.amin(1, keepdim=True)
+    widest = int((labels.amax(1, keepdim=True).double() - low.double()).amax())  # an int64 difference may overflow
+    if widest < labels.shape[1]:
+        return labels - low, widest + 1
+    labels = torch.stack([torch.unique(row, return_inverse=True)[1] for row in labels])
+    return labels, int(labels.amax()) + 1
 
 
 def checked_labels(labels: Tensor, count: int) -> Tensor:
-    """Return the labels as int64 after checking that they lie in 0 .. count - 1 (not where they have no values).
+    """Return the labels after checking that they lie in 0 .. count - 1 (not where they have no values).
 
     Raises:
         UsageError: a label outside, naming the smallest and the largest.
     """
-    if not (labels.is_meta or torch.compiler.is_compiling() or labels.numel() == 0):
+    if not (labels.is_meta or torch.compiler.is_compiling()):
         low, high = int(labels.amin()), int(labels.amax())
         if low < 0 or high >= count:
             raise UsageError(f"superpixels: expected labels in 0 .. {count - 1}, received {low} .. {high}")
-    return labels.long()
+    return labels
 
 
 def check_maps(logits: Tensor, superpixels: Tensor) -> None:
@@ -134,12 +138,14 @@ def check_maps(logits: Tensor, superpixels: Tensor) -> None:
         )
 
 
-def _means(flat: Tensor, labels: Tensor, count: int, weights: Tensor | None) -> Tensor:
+def _label_in_use(labels: Tensor, used: Tensor) -> Tensor:
+    """Return a label of each row (B, 1), used wherever one of the row is."""
+    return labels.masked_fill(~used, torch.iinfo(labels.dtype).min).amax(1, keepdim=True)
+
+
+def _means(flat: Tensor, labels: Tensor, count: int) -> Tensor:
     accumulator = torch.promote_types(flat.dtype, torch.float32)
-    ones = torch.ones_like(labels, dtype=accumulator) if weights is None else weights.to(accumulator)
-    sizes = ones.new_zeros(len(labels), count).scatter_add(1, labels, ones)
-    values = flat.to(accumulator)
-    if weights is not None:
-        values = values.masked_fill(~weights.unsqueeze(1), 0)
-    sums = values.new_zeros(*flat.shape[:2], count).scatter_add(2, labels.unsqueeze(1).expand_as(flat), values)
-    return (sums / sizes.clamp(min=1).unsqueeze(1)).to(flat.dtype)
+    index, values = labels.unsqueeze(1), flat.to(accumulator)
+    sizes = values.new_zeros(len(flat), 1, count).scatter_add(2, index, values.new_ones(1).expand(index.shape))
+    sums = values.new_zeros(*flat.shape[:2], count).scatter_add(2, index.expand_as(flat), values)
+    return (sums / sizes.clamp(min=1)).to(flat.dtype)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ranp.adapters.consistency import LogitConsistency, consistent_logits, consistent_logits_sparse
+from ranp.adapters.consistency import LogitConsistency, consistent_logits, consistent_logits_sparse, dense_labels
 from ranp.errors import UsageError
 
 
@@ -40,10 +40,41 @@ def test_equals_the_matrix_form_for_any_labels(sizes: tuple[int, ...], low: int,
     torch.testing.assert_close(consistent_logits_sparse(logits, maps), dense(logits, maps))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64])
 def test_any_integer_type(dtype: torch.dtype) -> None:
     logits, maps = random(2, 3, 6, 6), labels(2, 6, 6)
     torch.testing.assert_close(consistent_logits(logits, maps.to(dtype)), dense(logits, maps))
+
+
+def test_the_widest_range_there_is() -> None:
+    info = torch.iinfo(torch.int64)
+    logits, maps = random(2, 3, 8), torch.tensor([[info.min, info.max, 0, 0, info.max, 5, 5, 5], [3] * 8])
+    torch.testing.assert_close(consistent_logits(logits, maps), dense(logits, maps))
+    torch.testing.assert_close(consistent_logits(logits, maps, ignore=5)[0, :, 5:], logits[0, :, 5:])
+
+
+@pytest.mark.parametrize("step", [1, 10**9])
+def test_labels_unique_over_the_batch_take_no_larger_table(step: int) -> None:
+    """As many cells as the fullest image has superpixels, not as many as the whole batch has."""
+    maps = (torch.arange(4 * 6).view(4, 6) // 2) * step
+    renumbered, count = dense_labels(maps)
+    assert count <= 3
+    assert renumbered.amin(1).eq(0).all()
+    torch.testing.assert_close(consistent_logits(random(4, 2, 6), maps), dense(random(4, 2, 6), maps))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4)])
+@pytest.mark.parametrize("settings", [{}, {"count": 4}, {"ignore": 0}])
+def test_nothing_in_gives_nothing(shape: tuple[int, ...], settings: dict[str, int]) -> None:
+    maps = torch.zeros(shape[0], *shape[2:], dtype=torch.int64)
+    assert consistent_logits(torch.zeros(shape), maps, **settings).shape == shape
+
+
+def test_ignored_labels_of_small_types_do_not_wrap() -> None:
+    logits = torch.tensor([[[1.0, 3.0]]])
+    maps = torch.tensor([[255, 255]], dtype=torch.uint8)
+    assert consistent_logits(logits, maps, ignore=-1).tolist() == [[[2, 2]]]
+    assert consistent_logits(logits, maps, ignore=255).tolist() == [[[1, 3]]]
 
 
 def test_batches_with_different_counts_and_empty_labels() -> None:

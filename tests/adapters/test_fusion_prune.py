@@ -49,9 +49,11 @@ def test_with_given_maps(activation: str | None, sizes: tuple[int, ...]) -> None
 
 def test_with_any_labels_and_with_an_ignored_one() -> None:
     image, maps = inputs(16, 20)
-    for settings in ({}, {"ignore": 3}, {"ignore": 3, "count": 12}):
+    for settings, given in (
+        ({}, maps), ({}, maps * 10**9 - 7), ({"ignore": 3}, maps), ({"ignore": 3, "count": 12}, maps),
+    ):  # fmt: skip
         fused = fuse(network(3), classes=3, activation="relu", widths=(16, 20), **settings).eval()
-        graph = check_slim_equals_masked(fused, (image, maps))
+        graph = check_slim_equals_masked(fused, (image, given))
         assert [group.name for group in graph.groups if graph.reason_of(group)] == ["transparent.layers.2"]
 
 
