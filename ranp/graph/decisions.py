@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ranp.graph.flow import reshape_field, squeeze_constant, varying
+from ranp.graph.flow import first_along, reshape_field, squeeze_constant, varying
 from ranp.graph.labels import Ints, Labels
 from ranp.graph.trace import Record, Trace
 
@@ -167,7 +167,7 @@ def splits_labels(trace: Trace, run: str, index: int, labels: Ints) -> bool:
 
 
 def _tie_along(labels: Labels, field: Ints, axis: int) -> None:
-    first = np.broadcast_to(field.take([0], axis=axis), field.shape)
+    first = np.broadcast_to(first_along(field, axis), field.shape)
     real = (field >= 0) & (first >= 0)
     labels.tie(field[real], first[real])
 

@@ -81,6 +81,18 @@ def varying(field: Ints) -> tuple[int, ...]:
     return tuple(axis for axis, size in enumerate(field.shape) if size > 1)
 
 
+def first_along(field: Ints, axis: int) -> Ints:
+    """Return the first entry along an axis that is not FREE, of length 1 there; FREE where all are.
+
+    >>> first_along(np.array([[FREE, 5, 6], [FREE, FREE, FREE]]), 1).tolist()
+    [[5], [-1]]
+    """
+    first = field.take([0], axis=axis)
+    if not (first == FREE).any():
+        return first
+    return np.take_along_axis(field, (field != FREE).argmax(axis=axis, keepdims=True), axis)
+
+
 def squeeze_constant(field: Ints, classes: Ints) -> Ints:
     """Shorten to length 1 every axis along which the classes of a field are all equal."""
     for axis in varying(field):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ranp.graph.flow import Flow, Shape, activation, constant, squeeze_constant, varying, vector_field
+from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
 
 ATTRIBUTE = "_ranp_flow"
@@ -285,7 +285,7 @@ class Trace:
                 self.freeze(each, why)
                 continue
             for dim in axes:
-                first = each.take([0], axis=dim)
+                first = first_along(each, dim)
                 self.tie(each, first, why, alias=flow.roots is not None)
                 each = first
             fields.append(each)

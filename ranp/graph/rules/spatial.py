@@ -2,7 +2,7 @@
 
 import re
 
-from ranp.graph.flow import Flow
+from ranp.graph.flow import Flow, varying
 from ranp.graph.labels import FREE
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.rules.view import permuted, reshaped
@@ -49,15 +49,22 @@ def unpool(op: Op, trace: Trace) -> list[Flow]:
 
 @rule("constant_pad_nd", "pad")
 def constant_pad(op: Op, trace: Trace) -> Flow:
-    """Pad with a constant; padded channels are free, zero widths change nothing."""
+    """Pad with a constant; padded channels are free, zero widths change nothing.
+
+    Where channels lie over other dimensions too, as a pixel shuffle of a 1 x 1 map lays them, they are tied along the
+    padded one: what is padded there is a row of positions.
+    """
     import numpy as np
 
     flow, shape = trace.flow(op["self"]), op.shape()
     widths = [(0, 0)] * len(shape)
     for index in range(len(op["pad"]) // 2):
         widths[len(shape) - 1 - index] = op["pad"][2 * index], op["pad"][2 * index + 1]
+    padded = [dim for dim, width in enumerate(widths) if width != (0, 0)]
+    many = [field for field in flow.fields if len(varying(field)) > 1]
+    few = [field for field in flow.fields if len(varying(field)) == 1]
     fields = []
-    for field in flow.fields:
+    for field in [*few, *trace.settle(flow.with_fields(many), padded, f"position in {op.where}").fields]:
         low = [(max(a, 0), max(b, 0)) if field.shape[d] > 1 else (0, 0) for d, (a, b) in enumerate(widths)]
         for dim, (before, after) in enumerate(widths):
             if field.shape[dim] > 1 and (before < 0 or after < 0):

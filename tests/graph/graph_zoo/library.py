@@ -32,6 +32,11 @@ for _up in ("deconv", "pixelshuffle", "nontrainable"):
         _monai("SegResNet", 3, 8, 1, 2, blocks_down=(1, 2), blocks_up=(1,), upsample_mode=_up),
         VOLUME,
     )
+add(  # shuffles a map of 1 x 1, and pads what comes of it
+    "monai.BasicUNet-pixelshuffle-small",
+    _monai("BasicUNet", 2, 1, 2, (4, 4, 8, 8, 16, 4), norm="batch", upsample="pixelshuffle"),
+    ((2, 1, 16, 16),),
+)
 add("monai.BasicUNetPlusPlus", _monai("BasicUNetPlusPlus", 2, 1, 2, (4, 4, 8, 8, 16, 4), deep_supervision=True), IMAGE)
 add("monai.AttentionUnet", _monai("AttentionUnet", 3, 1, 2, channels=(4, 8, 16), strides=(2, 2)), VOLUME)
 add("monai.DenseNet", _monai("DenseNet", 2, 1, 3, 8, 4, (2, 3, 2)), IMAGE)
