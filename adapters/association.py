@@ -8,6 +8,7 @@ other n are ours). Neighbours outside the grid get no share: their scores are le
 Channel k of a prediction is the neighbour at offset (k // 3 - 1, k % 3 - 1) in 2D, row-major in general.
 """
 
+import functools
 from itertools import product
 
 import torch
@@ -140,25 +141,37 @@ def association_loss(
         ignore: label of pixels that take no part at all.
         reduction: `"sum"` over pixels and batch (the equation), or `"mean"` over the pixels that take part.
 
+    Returns:
+        a scalar; sums over cells and coordinates are taken in float32 at least, whatever the scores are.
+
     Raises:
-        UsageError: sizes that differ, labels outside 0 .. classes - 1, labels without `classes`, unknown reduction.
+        UsageError: sizes that differ, labels outside 0 .. classes - 1, labels without `classes`, unknown reduction, a
+            negative compactness, or an interval below 1.
     """
     if reduction not in ("sum", "mean"):
         raise UsageError(f"reduction={reduction!r}: expected 'sum' or 'mean'")
+    if not compactness >= 0:
+        raise UsageError(f"compactness={compactness}: expected at least 0")
     labelled = not properties.is_floating_point()
     _check_properties(scores, properties, labelled)
+    scores = scores.to(_precision(scores, properties))
     grid = Grid(tuple(scores.shape[2:]), interval, scores.device)
     used = torch.ones_like(scores[:, 0], dtype=torch.bool).flatten(1)  # (B, P)
     if labelled:
         used = used if ignore is None else (properties != ignore).flatten(1)
         values = _one_hot(properties.flatten(1), used, classes).to(scores.dtype)
     else:
-        values = properties.flatten(2)
+        values = properties.flatten(2).to(scores.dtype)
     q = soft_assignment(scores, grid) * used.unsqueeze(1)
     distance = _cross_entropy(values, reconstruct(values, q, grid)) if labelled else _norm(values, q, grid)
     positions = grid.coordinates.to(scores.dtype).unsqueeze(0)
     loss = ((distance + compactness / interval * _norm(positions, q, grid)) * used).sum()
     return loss / used.sum().clamp(min=1) if reduction == "mean" else loss
+
+
+def _precision(scores: Tensor, properties: Tensor) -> torch.dtype:
+    floating = [each.dtype for each in (scores, properties) if each.is_floating_point()]
+    return functools.reduce(torch.promote_types, floating, torch.float32)
 
 
 def _norm(values: Tensor, q: Tensor, grid: Grid) -> Tensor:

@@ -98,6 +98,16 @@ def test_training_on_the_loss_finds_the_edge() -> None:
     assert all(len(labels[maps == cell].unique()) == 1 for cell in maps.unique())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_scores_are_pooled_in_single_precision(dtype: torch.dtype) -> None:
+    """Positions beyond 256 are no bfloat16 numbers."""
+    s = scores(1, 4, 600).to(dtype)
+    colours = torch.rand(1, 3, 4, 600, generator=torch.Generator().manual_seed(1))
+    loss = association_loss(s, colours, 16, 1.0)
+    torch.testing.assert_close(loss, association_loss(s.float(), colours, 16, 1.0))
+    assert association_loss(s.float(), colours.double(), 16, 1.0).dtype == torch.float64
+
+
 def test_mistakes_are_one_line() -> None:
     s = scores(1, 6, 6)
     labels = torch.zeros(1, 6, 6, dtype=torch.int64)
@@ -111,5 +121,7 @@ def test_mistakes_are_one_line() -> None:
         association_loss(s, labels - 1, 3, classes=2)
     with pytest.raises(UsageError, match=r"expected sizes \(1, 6, 6\)"):
         association_loss(s, labels[:, :5], 3, classes=2)
+    with pytest.raises(UsageError, match="compactness=-1"):
+        association_loss(s, labels, 3, -1, classes=2)
     with pytest.raises(UsageError, match="reduction='none'"):
         association_loss(s, labels, 3, classes=2, reduction="none")
