@@ -37,8 +37,8 @@ def consistent_logits(
 ) -> Tensor:
     """Give every pixel the mean logit of its superpixel.
 
-    Beyond input and output it holds one int64 index per pixel and the table of means; with `ignore` for a moment one more
-    output, with half or bfloat16 logits a float32 copy of them.
+    Beyond input and output it holds one int64 index per pixel and the table of means; with `ignore` for a moment one
+    more output, with half or bfloat16 logits a float32 copy of them.
 
     Args:
         logits: (B, C, H, W), (B, C, D, H, W), or any (B, C, ...), floating.
