@@ -2,7 +2,7 @@
 
 Statistics over channels (group norm, layer norm, softmax, a mean or a maximum over channels) are no sums of read
 channels, so that a zero is not an absence. While a masked network runs they are taken over the kept channels; what
-can't be treated so is reported.
+can't be treated so is reported. A weight norm of a slice that was set to zero is 0 / 0, which counts as zero.
 """
 
 from collections import defaultdict
@@ -20,6 +20,7 @@ from ranp.graph.tensors import Module, copy_with, tensors_of
 from ranp.graph.trace import Mixing, Record
 
 Subset = dict[int, Tensor]  # dimension -> kept indices
+QUOTIENTS = {"div", "_weight_norm_interface"}
 SAME_SHAPE = {"native_group_norm", "native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax"}
 
 
@@ -96,7 +97,8 @@ class KeptStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]
         queue = self._queues.get(name)
         subset = queue.pop(0) if queue else {}
         if not subset:
-            return func(*args, **(kwargs or {}))
+            out = func(*args, **(kwargs or {}))
+            return _without_nan(out, args) if name in QUOTIENTS else out
         subset = {dim: index.to(args[0].device) for dim, index in subset.items()}
         out = func(*_subset_arguments(name, args, subset), **(kwargs or {}))
         if name not in SAME_SHAPE:
@@ -104,6 +106,15 @@ class KeptStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(out, Tensor):
             return _spread(out, args[0], subset)
         return (_spread(out[0], args[0], subset), *out[1:])
+
+
+def _without_nan(out: Any, args: tuple[Any, ...]) -> Any:
+    """Return quotients with zero for 0 / 0; what was no number before stays none."""
+    if isinstance(out, tuple):
+        return tuple(_without_nan(each, args) for each in out)
+    if not out.is_floating_point() or any(isinstance(each, Tensor) and each.isnan().any() for each in args):
+        return out
+    return out.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
 
 
 def _subset_arguments(name: str, args: tuple[Any, ...], subset: Subset) -> tuple[Any, ...]:

@@ -232,7 +232,7 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
         extra: what decisions add.
     """
     roots = labels.roots()
-    frozen = _reasons(trace, roots, extra.frozen)
+    frozen = _reasons(trace, roots, [*extra.frozen, *_unread(trace)])
     neurons = np.zeros(len(roots), dtype=bool)
     for made in trace.layers.values():
         neurons[roots[made.neurons[made.neurons >= 0]]] = True
@@ -274,6 +274,24 @@ def _reasons(trace: Trace, roots: Ints, extra: list[tuple[Ints, str]]) -> dict[i
     return found
 
 
+def _unread(trace: Trace) -> list[tuple[Ints, str]]:
+    """Return what a norm of a parameter runs over and nothing reads, so that the masked network does not zero it."""
+    if not trace.summed:
+        return []
+    reads = _is_read(trace)
+    return [(labels[~reads[labels]], why) for labels, why in trace.summed]
+
+
+def _is_read(trace: Trace) -> Mask:
+    """Return for each label whether it reads channels, with a tail for FREE and FIXED."""
+    alias = trace.alias.roots()
+    reads = np.zeros(len(alias) + 2, dtype=bool)
+    for labels in trace.consumers:
+        reads[alias[labels]] = True
+    reads[:-2] = reads[alias]
+    return reads
+
+
 def _number(trace: Trace, roots: Ints, frozen: dict[int, str], neurons: Mask) -> tuple[Ints, int]:
     """Number the classes that carry a channel; frozen ones nothing makes or reads (kernel positions) are left out."""
     wanted = neurons.copy()
@@ -304,11 +322,7 @@ def _unit_reasons(
 
 
 def _members(trace: Trace, table: Ints) -> dict[str, Members]:
-    alias = trace.alias.roots()
-    reads = np.zeros(len(alias) + 2, dtype=bool)  # a look-up by FREE or FIXED finds the tail
-    for labels in trace.consumers:
-        reads[alias[labels]] = True
-    reads[:-2] = reads[alias]
+    reads = _is_read(trace)
     found = {}
     for name in sorted(set(trace.born) | set(trace.grouped)):
         dims = trace.born.get(name, {})

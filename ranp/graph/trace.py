@@ -125,6 +125,9 @@ class Trace:
         self.balance: list[Ints] = []
         self.wide: list[Ints] = []  # labels whose groups keep at least two units
         self.consumers: list[Ints] = []
+        self.summed: list[tuple[Ints, str]] = []  # parameter labels a sum or norm runs over: stay unless masked as zero
+        self.divided: list[tuple[Ints, str]] = []  # parameter labels each with a norm of its own: stay if masked as zero
+        self.summed: list[tuple[Ints, str]] = []  # labels of parameters a norm runs over: they stay unless they are read
         self.reasons: list[str] = []
         self.frozen: list[tuple[Ints, int]] = []
 
@@ -261,6 +264,14 @@ class Trace:
                 self.reasons.append(why)
             self.frozen.append((np.unique(real), self.reasons.index(why)))
 
+    def sum_parameter(self, flow: Flow, dims: Iterable[int], why: str) -> None:
+        """Say that a sum or norm runs over some dimensions of a parameter.
+
+        It is unchanged where slices go that the masked network sets to zero, which read removed channels; others stay.
+        """
+        wanted = set(dims)
+        self.summed += [(each, why) for each in flow.fields if wanted.intersection(varying(each))]
+
     def freeze_flow(self, flow: Flow, why: str, dims: Iterable[int] | None = None) -> None:
         """Freeze the fields of a flow: all of them, or those that vary over some dimensions."""
         wanted = None if dims is None else set(dims)
@@ -306,6 +317,22 @@ class Trace:
         """Mark weight labels that read channels: masked means these slices are zero."""
         if flow.roots:
             self.consumers.append(labels[labels >= 0].ravel())
+
+    def sum_parameter(self, flow: Flow, dims: Iterable[int], why: str, *, norm: bool) -> None:
+        """Note a sum over some dimensions of a parameter: right only where what is removed is zero when masked.
+
+        Args:
+            flow: of the parameter.
+            dims: summed.
+            why: the reason given for what must stay.
+            norm: whether something may be divided by the result, which is zero where all that is summed is.
+        """
+        wanted = set(dims)
+        for each in flow.fields:
+            if wanted.intersection(varying(each)):
+                self.summed.append((each, why))
+            elif norm:
+                self.divided.append((each, why))
 
     def simplify(self, each: Ints) -> Ints:
         """Shorten the axes of a field along which its classes are equal."""

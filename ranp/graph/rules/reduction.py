@@ -22,7 +22,7 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
 
     Channels are frozen where the result says which of them it found (argmax). A field that varies over kept dimensions
     too (group norm by hand) is tied along those. A sum or a norm of a parameter is unchanged by entries that are zero,
-    so that weight norm stays exact; other statistics of a parameter freeze what they reduce.
+    so that weight norm over what a layer reads stays exact; other statistics of a parameter freeze what they reduce.
     """
     if op.name in ("max", "min") and isinstance(op.arguments.get("other"), torch.Tensor):
         why = f"meets a fixed dimension in {op.where}"
@@ -39,6 +39,8 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
             trace.wide += over  # of one channel it is no number
     elif flow.roots is None or op.name not in ZERO_SAFE:
         trace.freeze_flow(flow, why, dims)
+    else:
+        trace.sum_parameter(flow, dims, f"statistic of a parameter in {op.where}")
     found = [_reduced(flow, dims, tuple(result.shape)) for result in op.results]
     if over and op.name in ("max", "min") and len(found) == 2:
         found[1] = replace(found[1], picks=tuple(over), why=f"numbered by {op.where}")
@@ -83,4 +85,6 @@ def weight_norm(op: Op, trace: Trace) -> list[Flow]:
     """`g v / |v|`: the labels of v, those of g tied along the dimension that is kept."""
     why = f"meets a fixed dimension in {op.where}"
     both = trace.merge([trace.flow(op["v"]), trace.flow(op["g"])], op.shape(), why)
+    others = [dim for dim in range(len(both.shape)) if dim != op["dim"] % len(both.shape)]
+    trace.sum_parameter(both, others, f"statistic of a parameter in {op.where}")
     return [both, *(trace.flow(op["g"]) for _ in op.results[1:])]

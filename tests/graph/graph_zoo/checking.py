@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from ranp.graph.constraints import random_plan
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
-from ranp.graph.tensors import tensors_of
+from ranp.graph.tensors import tensors_of, tensors_within
 from ranp.masking import KeptStatistics, masked
 
 BOUND = 1e-9
@@ -28,26 +28,25 @@ def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
             elif tensor.ndim > 1:
                 fan = max(tensor[0].numel(), 1)
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * fan**-0.5)
-            else:
-                shift = 1 if "weight" in name or "running" in name else 0
+            else:  # means near zero: shifted ones would leave nothing of a ReLU's features
+                shift = 1 if "weight" in name else 0
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3 + shift)
     return net
 
 
 def call(net: nn.Module, inputs: Any) -> list[torch.Tensor]:
-    """Run a network and return the tensors among its outputs."""
-    out = net(**inputs) if isinstance(inputs, dict) else net(*inputs)
-    leaves = [
-        vars(leaf) if hasattr(leaf, "__dict__") and not isinstance(leaf, torch.Tensor) else leaf
-        for leaf in tree_leaves(out)
-    ]
-    return [leaf for leaf in tree_leaves(leaves) if isinstance(leaf, torch.Tensor)]
+    """Run a network, the same random draws in every run, and return the tensors among its outputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        out = net(**inputs) if isinstance(inputs, dict) else net(*inputs)
+    return tensors_within(out)
 
 
 def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.Module, float, list[str]]:
     """Return the slim network, its largest difference from the masked one, and what could not be compared.
 
-    The difference is relative to the largest output; the network is in float64 and in evaluation mode.
+    The difference is relative to the largest output, infinite where one is no number; the network is in float64 and in
+    evaluation mode.
     """
     slim, zeroed = resized(graph, net, kept), masked(graph, net, kept)
     mode = KeptStatistics(graph, kept)
@@ -59,9 +58,23 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
     worst = 0.0
     for left, right in zip(expected, got, strict=True):
         assert left.shape == right.shape
-        if left.is_floating_point() and left.numel():
-            worst = max(worst, float((left - right).abs().max() / left.abs().max().clamp_min(1e-30)))
+        worst = max(worst, distance(left, right))
     return slim, worst, mode.uncompared
+
+
+def tells(net: nn.Module, slim: nn.Module, inputs: Any) -> bool:
+    """Whether what a plan removes can be seen in the outputs, so that comparing them says something."""
+    with torch.no_grad():
+        pairs = zip(call(net, inputs), call(slim, inputs), strict=True)
+        return any(distance(full, without) > 1e-6 for full, without in pairs)
+
+
+def distance(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Return the largest difference over the largest value, infinite where one is no number."""
+    if not left.is_floating_point() or not left.numel():
+        return 0.0
+    found = float((left - right).abs().max() / left.abs().max().clamp_min(1e-30))
+    return found if found == found else float("inf")
 
 
 def train_one_step(slim: nn.Module, inputs: Any) -> None:
@@ -83,6 +96,7 @@ def check(
     slim, worst, uncompared = compared(graph, net, inputs, kept)
     assert not uncompared or not compares, uncompared
     assert worst < BOUND or uncompared, worst
+    assert kept.all() or tells(net, slim, inputs), "nothing is seen of what was removed"
     if trains:
         train_one_step(slim, inputs)
 
