@@ -199,18 +199,18 @@ class _Goal:
         """Return the largest feasible sparsity."""
         return self.ranking.largest(self._unit_needs() if self.units is not None else self._needs())
 
-    def _floors(self) -> list[int]:
-        """Return how many units each group must still get from the ranking; 0 where frozen ones suffice."""
+    def _floors(self) -> list[tuple[int, int]]:
+        """Return how many units each group must keep, and how many of it stay whatever the ranking."""
         frozen = self.graph.frozen
         least = [max(self.min_width, each) for each in self.graph.least]
         floors = [min(floor, len(group.units)) for floor, group in zip(least, self.graph.groups, strict=True)]
         stays = [int(frozen[group.units].sum()) for group in self.graph.groups]
-        return [floor if floor > count else 0 for floor, count in zip(floors, stays, strict=True)]
+        return list(zip(floors, stays, strict=True))
 
     def _needs(self) -> list[list[tuple[str, NDArray[np.int64], int]]]:
         needs = []
-        for floor, members in zip(self._floors(), self.shares, strict=True):
-            if floor and members and not any(share.full for share in members):
+        for (floor, stays), members in zip(self._floors(), self.shares, strict=True):
+            if floor > stays and members and not any(share.full for share in members):
                 needs.append([(s.layer.name, s.neurons, min(s.needs(floor), len(s.neurons))) for s in members])
         return needs
 
@@ -218,11 +218,10 @@ class _Goal:
         assert self.units is not None
         position = np.full(self.graph.count, -1)
         position[self.units] = np.arange(len(self.units))
-        needs = []
-        for floor, group in zip(self._floors(), self.graph.groups, strict=True):
-            places = position[group.units]
-            if floor and (places >= 0).all():
-                needs.append([("units", places, floor)])
+        frozen, needs = self.graph.frozen, []
+        for (floor, stays), group in zip(self._floors(), self.graph.groups, strict=True):
+            if floor > stays:  # units that stay anyway are not the ranking's to keep
+                needs.append([("units", position[group.units[~frozen[group.units]]], floor - stays)])
         return needs
 
 

@@ -88,50 +88,6 @@ def small() -> tuple[nn.Module, Graph]:
     return model, ranp.trace(model, torch.zeros(1, 1, 8, 8))
 
 
-def brute_force(graph: Graph, scores: Scores | None, **options: object) -> float:
-    """Return the largest sparsity over a fine grid and every rank at which no group is empty, by trying."""
-    count = sum(len(layer.units) for layer in graph.layers)
-    elements = sum(each.size for each in scores.elements.values()) if scores and scores.elements else 0
-    tried = [1 - k / (elements or count) for k in range(1, (elements or count) + 1)]
-    feasible = [0.0]
-    for sparsity in tried:
-        try:
-            plan = ranp.select(graph, scores, sparsity=max(sparsity, 0.0), **options)  # type: ignore[arg-type]
-        except InfeasibleError:
-            continue
-        assert all(group.kept for group in plan.groups)
-        feasible.append(sparsity)
-    return max(feasible)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"weighting": "none"},
-        {"reweight": "flops"},
-        {"reweight": "memory", "strength": 3.0},
-        {"rule": "random"},
-        {"rule": "snip"},
-        {"coupling": "sum"},
-        {"coupling": "mean"},
-        {"coupling": "max"},
-        {"min_width": 2},
-    ],
-    ids=str,
-)
-def test_maximum_equals_brute_force_over_every_rank(small: tuple[nn.Module, Graph], options: dict) -> None:
-    model, graph = small
-    method = "snip" if options.get("rule") == "snip" else "mpmg"
-    generator = torch.Generator().manual_seed(1)
-    batches = [(torch.randn(1, 1, 8, 8, generator=generator), None)]
-    scores = ranp.importance(model, graph, batches, lambda out, _: out.square().mean(), method=method)
-    largest = ranp.largest_sparsity(graph, scores, **options)
-    ranked = brute_force(graph, scores, **options)
-    count = sum(each.size for each in scores.elements.values()) or sum(len(layer.units) for layer in graph.layers)
-    assert ranked <= largest < ranked + 1.5 / count
-
-
 def test_sparsity_above_the_maximum_names_it(small: tuple[nn.Module, Graph]) -> None:
     model, graph = small
     scores = ranp.importance(model, graph, method="l1")
