@@ -21,14 +21,16 @@ from torch import Tensor, nn
 
 from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, fuse
+from ranp.adapters.superpixels import GridSuperpixels, SlicSuperpixels
 from ranp.devices import check_device
 from ranp.errors import CheckFailed, UsageError
-from ranp.files import check_absent, whole_folder
+from ranp.files import whole_folder
+from ranp.fused import WEIGHTS, is_fused
 from ranp.models.resolve import resolve
 from ranp.request import Request, read_request
 from ranp.weights import load_weights_
 
-CONFIG, WEIGHTS, REPORT = "config.yaml", "fused.safetensors", "report.json"
+CONFIG, REPORT = "config.yaml", "report.json"
 TOLERANCE = 1e-5
 """Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
 
@@ -39,9 +41,9 @@ class FusedOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     a: str
-    """MODEL of the segmentation network, or the run folder of a pruned one."""
+    """MODEL of the segmentation network, or the run folder of a pruned or a fused one."""
     b: str | None = None
-    """MODEL of the superpixel network; None is SLIC."""
+    """MODEL of the superpixel network, or the run folder of a pruned one; None is SLIC."""
     preset_a: str | None = None
     preset_b: str | None = None
     set_a: tuple[str, ...] = ()
@@ -67,8 +69,9 @@ class FusedOptions(BaseModel):
         Raises:
             UsageError: as `read_request`.
         """
-        if Path(self.a).is_dir():
-            return _request_of_run(self.a, "a", self.set_a or self.preset_a or self.weights_a)
+        run = _pruned_run(self.a, "a")
+        if run is not None:
+            return _request_of_run(run, "a", self.set_a or self.preset_a or self.weights_a)
         return read_request(
             self.a, preset=self.preset_a, settings=self.set_a,
             in_channels=self.in_channels, classes=self.classes, size=self.input,
@@ -86,8 +89,9 @@ class FusedOptions(BaseModel):
                 if value:
                     raise UsageError(f"{option}: expected a second network B to go with it")
             return None
-        if Path(self.b).is_dir():
-            return _request_of_run(self.b, "b", self.set_b or self.preset_b or self.weights_b)
+        run = _pruned_run(self.b, "b")
+        if run is not None:
+            return _request_of_run(run, "b", self.set_b or self.preset_b or self.weights_b)
         size = self.segmenter().shapes[0][2:]
         return read_request(self.b, preset=self.preset_b, settings=self.set_b, in_channels=self.in_channels, size=size)
 
@@ -115,20 +119,26 @@ def run(
         out: the run folder.
         device: where to run the check.
         dry_run: check everything, write nothing.
-        force: replace an existing folder.
+        force: replace an existing run.
 
     Returns:
-        the report: options, output shape, parameters by part, the stack's deviation, where the run is (None if dry).
+        the report: options, input shape, where superpixels come from, output shape, parameters by part, the stack's
+        deviation, where the run is (None if dry).
 
     Raises:
         UsageError: as `build`, an unknown device, or an existing folder.
         CheckFailed: as `check`.
     """
-    check_absent(out, force=force)
+    runs.check_out(out, force=force, known_by=WEIGHTS)
     place = check_device(device)
     fused = build(options, device=place)
-    report = check(fused, options.segmenter().inputs(options.seed, place)[0])
-    report = {"options": options.model_dump(mode="json"), **report}
+    image = options.segmenter().inputs(options.seed, place)[0]
+    report = {
+        "options": options.model_dump(mode="json"),
+        "inputs": [list(image.shape)],
+        "superpixels": describe(fused.superpixels),
+        **check(fused, image),
+    }
     if not dry_run:
         save(out, fused, options, report, force)
     return {**report, "out": None if dry_run else str(out)}
@@ -185,6 +195,15 @@ def check(fused: FusedSegmenter, image: Tensor) -> dict[str, Any]:
     }
 
 
+def describe(superpixels: nn.Module) -> str:
+    """Say in a few words where superpixels come from."""
+    if isinstance(superpixels, SlicSuperpixels):
+        return f"SLIC, about {superpixels.segments} an image"
+    if isinstance(superpixels, GridSuperpixels):
+        return f"scores of a network, over a grid of {superpixels.interval} pixels"
+    return "integer maps of a module"
+
+
 def save(run: Path, fused: FusedSegmenter, options: FusedOptions, report: dict[str, Any], force: bool = False) -> None:
     """Write the run folder, whole or not at all.
 
@@ -236,6 +255,19 @@ def read_options(run: Path) -> FusedOptions:
         raise UsageError(f"{path}: {error.strerror}; expected a folder that `ranp fuse` wrote") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(f"{path}: not options of `ranp fuse` ({str(error).splitlines()[0]})") from None
+
+
+def _pruned_run(word: str, part: str) -> str | None:
+    """Return the folder of a pruned network that a word names, by itself or by the weights in it; None for a MODEL."""
+    path = Path(word)
+    if path.name == runs.WEIGHTS and (path.parent / runs.PLAN).is_file():
+        return str(path.parent)
+    if path.is_file() and path.suffix != ".py":
+        raise UsageError(
+            f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
+            f"--weights-{part}"
+        )
+    return word if path.is_dir() and not is_fused(path) else None
 
 
 def _request_of_run(run: str, part: str, given: object) -> Request:

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from ranp.adapters.association import hard_assignment
 from ranp.adapters.consistency import LogitConsistency, consistent_logits
-from ranp.adapters.probing import output_of
+from ranp.adapters.probing import output_of, probed_channels, probed_output
 from ranp.adapters.superpixels import GridSuperpixels, SlicSuperpixels
 from ranp.adapters.transparent import TransparentStack, default_widths, fitting_bias_scale
 from ranp.adapters.transparent_init import Init
 from ranp.errors import UsageError
+
+INTERVAL = 16
+"""Pixels between the grid cells of a network that scores its neighbours, where it is not told (Yang et al., 2020)."""
 
 
 class JointOutput(NamedTuple):
@@ -142,38 +145,63 @@ def fuse(
 
     Args:
         segmenter: image -> logits (B, C, ...).
-        superpixels: image -> integer maps (B, ...), or with `interval` image -> scores (B, 3^n, ...) over a grid; None
-            embeds SLIC.
-        classes: C; counted in one run on `example` where it is not given.
+        superpixels: image -> integer maps (B, ...), or image -> scores (B, 3^n, ...) over a grid; None embeds SLIC.
+        classes: C; where it is not given it is counted in one run on `example`, or on shapes alone.
         example: an image (B, channels, ...); it also sets `bias_scale`.
-        interval: D of the superpixel network's grid, in pixels.
+        interval: D of the superpixel network's grid, in pixels; `INTERVAL` where it returns scores and none is given.
         segments, compactness: of SLIC.
         depth: affine layers of the stack, where `widths` does not say it.
         widths, activation, init: of the stack, as in `TransparentStack`.
-        bias_scale: as in `TransparentStack`; by default the smaller of 1 and the logits' root mean square on `example`.
+        bias_scale: as in `TransparentStack`; by default the smaller of 1 and the logits' root mean square on `example`,
+            0.1 without one.
         count: where given superpixel maps hold labels 0 .. count - 1 only; see `consistent_logits`.
         ignore: label of pixels that keep their own logits.
         seed: of the stack.
 
     Raises:
-        UsageError: neither `classes` nor `example`, an `interval` without a network, or what the stack refuses.
+        UsageError: classes nobody can tell, an `interval` without a network, superpixels that are neither integer maps
+            nor scores of a grid, or what the stack refuses.
     """
     if interval is not None and superpixels is None:
         raise UsageError(f"interval={interval}: only a superpixel network has a grid; SLIC takes segments=")
     logits = None if example is None else output_of(segmenter, segmenter, example, "segmenter")
-    if classes is None and logits is None:
-        raise UsageError("classes: give classes= or example=, an image to count them on")
-    channels = classes if logits is None else logits.shape[1]
-    assert channels is not None
-    if classes is not None and classes != channels:
-        raise UsageError(f"classes={classes}: the segmenter returns {channels} channels")
+    channels = _classes(segmenter, logits, classes)
     like = next((p for p in segmenter.parameters() if p.is_floating_point()), torch.empty(0))
     stack = TransparentStack(
         channels, default_widths(channels, depth) if widths is None else widths, activation, init=init,
         bias_scale=fitting_bias_scale(logits) if bias_scale is None else bias_scale,
         seed=seed, dtype=like.dtype, device=like.device,
     )  # fmt: skip
-    source = SlicSuperpixels(segments, compactness) if superpixels is None else superpixels
-    if interval is not None:
-        source = GridSuperpixels(source, interval)
+    source = SlicSuperpixels(segments, compactness) if superpixels is None else _source(superpixels, interval, example)
     return FusedSegmenter(segmenter, stack, source, LogitConsistency(count, ignore))
+
+
+def _classes(segmenter: nn.Module, logits: Tensor | None, classes: int | None) -> int:
+    if logits is None:
+        found = classes if classes is not None else probed_channels(segmenter)
+        if found is None:
+            raise UsageError("classes: give classes= or example=, an image to count them on")
+        return found
+    if classes is not None and classes != logits.shape[1]:
+        raise UsageError(f"classes={classes}: the segmenter returns {logits.shape[1]} channels")
+    return logits.shape[1]
+
+
+def _source(superpixels: nn.Module, interval: int | None, example: Tensor | None) -> nn.Module:
+    """Return what makes maps: the module itself if it does, else the grid its scores are about."""
+    if example is not None:
+        seen: Tensor | None = output_of(superpixels, superpixels, example, "superpixels")
+    else:
+        seen = probed_output(superpixels)
+    if seen is not None and not seen.is_floating_point():
+        if interval is not None:
+            raise UsageError(f"interval={interval}: the superpixels are integer maps, which have no grid")
+        return superpixels
+    if seen is not None and (seen.ndim < 3 or seen.shape[1] != 3 ** (seen.ndim - 2)):
+        raise UsageError(
+            "superpixels: expected integer maps (B, ...), or scores of the nearest cells of a grid (9 channels in 2D, "
+            f"27 in 3D), received {seen.dtype} {tuple(seen.shape)}"
+        )
+    if seen is None and interval is None:  # no more is known before it runs
+        return superpixels
+    return GridSuperpixels(superpixels, INTERVAL if interval is None else interval)

@@ -93,6 +93,7 @@ def compare(
     """Compare full, random, layer-wise, SNIP, vanilla, weighted, RANP-m and RANP-f on MODEL, or a run, alike pruned."""
     model = given_model(model)
     from ranp import comparison_job
+    from ranp.fused import is_fused
     from ranp.job import Job
     from ranp.request import read_settings
 
@@ -103,7 +104,7 @@ def compare(
         min_width=min_width, align=align, freeze=tuple(freeze or ()), init=init, loss=loss, seed=seed, device=device,
     )  # fmt: skip
     asked = comparison_job.CompareJob(job, sparsity, max_sparsity_of, peers, out)
-    if Path(model).is_dir():
+    if Path(model).is_dir() and not is_fused(model):
         asked = comparison_job.CompareJob.of_run(asked)
     with progress() as bar:
         task = bar.add_task("prepare", total=None)

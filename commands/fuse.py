@@ -11,11 +11,14 @@ from ranp.commands.options import Config, Debug, Device, DryRun, Force, Json, Se
 
 @command
 def fuse(
-    a: Annotated[str, typer.Argument(metavar="A", help="MODEL of the segmentation network: image -> logits.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="The segmentation network, image -> logits: MODEL, or a run of `ranp prune`."),
+    ],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     b: Annotated[
         str | None,
-        typer.Argument(metavar="[B]", help="MODEL of the superpixel network; without it SLIC is embedded."),
+        typer.Argument(metavar="[B]", help="The superpixel network, likewise; without it SLIC is embedded."),
     ] = None,
     weights_a: Annotated[
         Path | None, typer.Option(help="Checkpoint of A: .safetensors, or a torch state dict.")
@@ -29,7 +32,8 @@ def fuse(
     classes: Annotated[int | None, typer.Option(help="Classes of A, a built-in.")] = None,
     input: Annotated[str | None, typer.Option(help="Size of the image A is tried on: 64, 128x160, 16x112x112.")] = None,
     interval: Annotated[
-        int | None, typer.Option(help="Pixels between the grid cells B scores; without it B returns integer maps.")
+        int | None,
+        typer.Option(help="Pixels between the grid cells that B scores.", show_default="16, none if B returns maps"),
     ] = None,
     segments: Annotated[int, typer.Option(help="SLIC superpixels per image.")] = 500,
     compactness: Annotated[float, typer.Option(help="SLIC's weight of positions.")] = 0.1,
@@ -66,12 +70,11 @@ def _print(report: dict[str, Any]) -> None:
     for part, count in report["params"].items():
         console.print(f"{part:12s} {count:>12,} parameters")
     console.print("output       " + " x ".join(map(str, report["output"])))
+    console.print(f"superpixels: {report['superpixels']}")
     verify = report["verify"]
     console.print(f"the stack changes the logits by {verify['max_rel_diff']:.1e} of the largest")
     if report["out"] is None:
         console.print("dry run: nothing written")
         return
     console.print(f"wrote {report['out']}", soft_wrap=True)
-    console.print(
-        f"prune it: ranp prune ranp.adapters.fused_runs:load --set run={report['out']} --init keep ...", soft_wrap=True
-    )
+    console.print(f"prune it: ranp prune {report['out']} --sparsity 0.5", soft_wrap=True)

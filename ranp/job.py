@@ -13,6 +13,7 @@ from ranp import losses, models, runs
 from ranp.data.choice import Shape, choose_source, output_shape
 from ranp.devices import check_device
 from ranp.errors import UsageError, nearest
+from ranp.fused import FACTORY
 from ranp.graph.build import trace
 from ranp.models.init import initialise_
 from ranp.pruning import Result, costs_of, prune
@@ -87,12 +88,13 @@ class Job(BaseModel):
         strength = published.strength if published and self.reweight and self.strength is None else self.strength
         return self.model_copy(
             update={
+                "model": request.model,
                 "settings": dict(request.settings),
                 "input": _spelled(request),
                 "patch": _spelled(scored),
                 "method": self.method or ("snip" if self.rule == "snip" else "mpmg"),
                 "strength": strength,
-                "init": self.init or ("keep" if self.weights else "glorot"),
+                "init": self.init or ("keep" if self.weights or request.model == FACTORY else "glorot"),
                 "loss": self.loss or losses.default(self.model, self.preset),
                 "out": self.out or Path("runs") / _folder_name(self.model, self.preset),
             }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ranp import cost, runs
 from ranp.devices import check_device
 from ranp.errors import UsageError, nearest
+from ranp.fused import is_fused
 from ranp.graph.build import trace
 from ranp.graph.run import as_arguments
 from ranp.request import read_request, read_size
@@ -70,7 +71,7 @@ def read_subject(
     Raises:
         UsageError: as `read_request`, or a run folder that is damaged.
     """
-    if Path(model).is_dir():
+    if Path(model).is_dir() and not is_fused(model):
         network = read_request(full, **words).network(seed) if full else None
         if network is None and any(words.values()):
             raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")

@@ -3,8 +3,10 @@
 Every command that takes a network reads these words here, so that each has one meaning and one message.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from ranp import models
 from ranp.errors import UsageError
+from ranp.fused import FACTORY, is_fused
 from ranp.models.resolve import check_is_built_in, resolve
 
 Shape = tuple[int, ...]
@@ -25,7 +28,7 @@ class Request:
     """A network and the shapes of its inputs, asked for and not yet built.
 
     Args:
-        model: a built-in, `package.module:Factory` or `file.py:factory`.
+        model: a built-in, `package.module:Factory` or `file.py:factory`; of a fused run the factory that loads it.
         preset: of a built-in, or None.
         settings: keyword arguments of the factory, over the preset's.
         shapes: of each input, with the batch: (B, C, D, H, W) or (B, C, H, W).
@@ -76,7 +79,8 @@ def read_request(
 
     A built-in takes channels, classes, size and batch from what is given, else from its preset, else its own. Any other
     network is given `in_channels` (else the setting of that name, else 1) channels of `size` (64 in every dimension)
-    over as many dimensions as `size` names, else as the setting `spatial_dims` says, else 3.
+    over as many dimensions as `size` names, else as the setting `spatial_dims` says, else 3. The folder of a fused run
+    brings its settings, weights and input.
 
     Args:
         model: MODEL.
@@ -95,6 +99,8 @@ def read_request(
     for flag, count in (("--in-channels", in_channels), ("--classes", classes), ("--batch", batch)):
         if count is not None and count < 1:
             raise UsageError(f"{flag} {count}: expected a positive number")
+    if is_fused(model):
+        return _fused(model, preset, given, in_channels, size, batch, size_option)
     if ":" in model:
         shape = _external_shape(given, in_channels, size, size_option)
         return Request(model, preset, given, ((batch or 1, *shape),))
@@ -174,6 +180,27 @@ def _built_in(
     shapes = models.input_shapes(name, models.full_settings(name, preset, settings), spatial)
     count = batch or (1 if published is None else published.batch)
     return Request(name, preset, settings, tuple((count, *shape) for shape in shapes))
+
+
+def _fused(
+    run: str,
+    preset: str | None,
+    settings: dict[str, Any],
+    in_channels: int | None,
+    size: str | Sequence[int] | None,
+    batch: int | None,
+    size_option: str,
+) -> Request:
+    for flag, value in (("--preset", preset), ("--in-channels", in_channels)):
+        if value is not None:
+            raise UsageError(f"{flag} {value}: {run} is a run of `ranp fuse` and brings its own")
+    try:
+        (shape,) = json.loads(Path(run, "report.json").read_text())["inputs"]
+        count, channels, *spatial = map(int, shape)
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UsageError(f"MODEL {run}: no inputs in its report.json; expected one that `ranp fuse` wrote") from None
+    sizes = tuple(spatial) if size is None else read_size(size, len(spatial), size_option)
+    return Request(FACTORY, None, {"run": run, **settings}, ((batch or count, channels, *sizes),))
 
 
 def _external_shape(

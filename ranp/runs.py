@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError
 from ranp.files import check_absent, sha256, whole_file, whole_folder
+from ranp.fused import is_fused
 from ranp.graph.tensors import Module, copy_with, tensors_of
 from ranp.models.resolve import resolve
 from ranp.plan import Plan
@@ -116,18 +117,19 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def check_out(path: Path, *, force: bool = False) -> None:
+def check_out(path: Path, *, force: bool = False, known_by: str = PLAN) -> None:
     """Refuse a place where a run can't be written: something is there already, or the folder is read-only.
 
     Args:
         path: of the run folder to be.
         force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
+        known_by: the file that every run of this kind holds.
 
     Raises:
         UsageError: naming what is in the way.
     """
     check_absent(path, force=force)
-    if path.exists() and not ((path / PLAN).is_file() or (path.is_dir() and not any(path.iterdir()))):
+    if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
         raise UsageError(f"--out {path}: not a run folder, so --force does not replace it")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
@@ -183,6 +185,8 @@ def read(path: Path | str) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")
+    if is_fused(path) and not (path / PLAN).is_file():
+        raise UsageError(f"{path}: a run of `ranp fuse`, which has no plan; `ranp prune {path}` makes one that has")
     for name in (CONFIG, PLAN, WEIGHTS, REPORT):
         if not (path / name).is_file() or (path / name).is_symlink():
             raise UsageError(f"{path}: not a run folder: {name} is missing")

@@ -4,8 +4,8 @@
     package.module:Factory       something importable, from the current folder too
     path/to/file.py:factory      something in a file
 
-What a run folder names is not trusted: of that, only built-ins and the networks of `monai.networks.nets` are ever
-built, and nothing else is imported or called.
+What a run folder names is not trusted: of that, only built-ins, the networks of `monai.networks.nets` and fused runs of
+them are ever built, and nothing else is imported or called.
 """
 
 import copy
@@ -23,6 +23,7 @@ from typing import Any
 from torch import nn
 
 from ranp.errors import UsageError, nearest
+from ranp.fused import FACTORY
 from ranp.models.registry import built_in, full_settings, names, seeded
 from ranp.models.settings import check_settings
 
@@ -52,12 +53,15 @@ def resolve(
 
     Raises:
         UsageError: nothing of that name, wrong settings, a factory that fails or returns no `nn.Module`, or an
-            untrusted spec that is neither a built-in nor a network of MONAI.
+            untrusted spec that is neither a built-in nor a network of MONAI nor a fused run.
     """
     if ":" not in spec:
         return _build(spec, preset, settings or {}, seed)
     if preset is not None:
         raise UsageError(f"--preset {preset}: only built-ins have presets (known: {', '.join(names())}), not {spec}")
+    if spec == FACTORY and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
+        where, name = spec.split(":")
+        return _call(_find(where, name, spec), settings or {}, spec, seed)
     if not trusted:
         factory = _find_in_monai(spec)
         return _call(factory, _without_download(factory, settings or {}), spec, seed)

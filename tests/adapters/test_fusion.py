@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.association import association_loss
+from ranp.adapters.association import association_loss, hard_assignment
 from ranp.adapters.consistency import consistent_logits
-from ranp.adapters.fusion import FusedSegmenter, fuse
+from ranp.adapters.fusion import INTERVAL, FusedSegmenter, fuse
 from ranp.adapters.superpixels import SlicSuperpixels
 from ranp.adapters.transparent import TransparentStack
 from ranp.errors import UsageError
@@ -16,6 +16,13 @@ def network(outputs: int, dims: int = 2, inputs: int = 1) -> nn.Module:
         torch.manual_seed(outputs)
         layers = [conv(inputs, 8, 3, padding=1), nn.ReLU(), conv(8, outputs, 3, padding=1)]
     return nn.Sequential(*layers).double().eval()
+
+
+class Unfolded(nn.Module):
+    """Runs on images of 8 x 8 alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), 1, 8, 8).expand(-1, 9, -1, -1)
 
 
 def image(*sizes: int) -> Tensor:
@@ -90,6 +97,22 @@ def test_round_trip_through_a_state_dict() -> None:
     assert torch.equal(fused(x), again(x))
 
 
+@pytest.mark.parametrize(("dims", "cells"), [(2, 9), (3, 27)])
+@pytest.mark.parametrize("given", [False, True])
+def test_two_networks_are_enough(dims: int, cells: int, given: bool) -> None:
+    """Classes are counted, and scores of a grid are known by their channels; its interval is the default."""
+    segmenter, superpixels, x = network(3, dims), network(cells, dims), image(*(20, 18, 17)[:dims])
+    fused = fuse(segmenter, superpixels, example=x) if given else fuse(segmenter, superpixels)
+    expected = consistent_logits(segmenter(x), hard_assignment(superpixels(x), INTERVAL))
+    torch.testing.assert_close(fused(x), expected)
+    assert fused.has_grid
+
+
+def test_a_module_that_makes_maps_is_taken_as_it_is() -> None:
+    maps = SlicSuperpixels(6)
+    assert fuse(network(3), maps).superpixels is maps
+
+
 def test_many_classes_widen_the_default_stack() -> None:
     fused = fuse(network(70), classes=70)
     assert isinstance(fused, FusedSegmenter)
@@ -110,12 +133,18 @@ def test_a_segmenter_of_several_outputs_is_refused() -> None:
 
 def test_mistakes_are_one_line() -> None:
     with pytest.raises(UsageError, match="give classes= or example="):
-        fuse(network(3))
+        fuse(Unfolded())
     with pytest.raises(UsageError, match="classes=4: the segmenter returns 3 channels"):
         fuse(network(3), classes=4, example=image(8, 8))
     with pytest.raises(UsageError, match="interval=4"):
         fuse(network(3), classes=3, interval=4)
+    with pytest.raises(UsageError, match=r"expected integer maps .* received torch.float64 \(2, 5, 8, 8\)"):
+        fuse(network(3), network(5), example=image(8, 8))
+    with pytest.raises(UsageError, match=r"expected integer maps .* received torch.float64 \(1, 5, 128, 128\)"):
+        fuse(network(3), network(5), classes=3)
+    with pytest.raises(UsageError, match="interval=4: the superpixels are integer maps"):
+        fuse(network(3), SlicSuperpixels(4), example=image(8, 8), interval=4)
     with pytest.raises(UsageError, match="need interval="):
-        fuse(network(3), network(9), classes=3)(image(8, 8))
+        fuse(network(3), Unfolded(), classes=3)(image(8, 8))
     with pytest.raises(UsageError, match="widths="):
         fuse(network(3), classes=3, widths=(2, 2))
