@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ranp.figures import operations, saved, seconds, share, size
+from ranp.figures import at_most, operations, saved, seconds, share, size
 
 SHOWN = 24  # groups that a table lists before it is cut in the middle
 
@@ -24,8 +24,8 @@ def print_prune(console: Console, report: dict[str, Any]) -> None:
     console.print(_costs(report))
     sparsity = report["sparsity"]
     console.print(
-        f"\nsparsity: asked {sparsity['asked']:.4f}, achieved {sparsity['achieved']:.4f}, "
-        f"largest feasible {sparsity['maximum']:.4f}"
+        f"\nsparsity: asked {at_most(sparsity['asked'], 4)}, achieved {sparsity['achieved']:.4f}, "
+        f"largest feasible {at_most(sparsity['maximum'], 4)}"
     )
     _print_units(console, report["units"])
     console.print()

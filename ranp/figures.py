@@ -1,6 +1,7 @@
 """Numbers as people read them."""
 
 from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Decimal
 
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 
@@ -38,6 +39,15 @@ def share(value: float) -> str:
     '78.2 %'
     """
     return f"{100 * value:.1f} %"
+
+
+def at_most(value: float, digits: int) -> str:
+    """Write a limit with some digits, never more than it is, so that what is read can be asked for.
+
+    >>> at_most(2 / 3, 4), at_most(0.3, 4)
+    ('0.6666', '0.3000')
+    """
+    return str(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 
 
 def saved(before: float, after: float) -> str:

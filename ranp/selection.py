@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from ranp import reweight as reweighting
 from ranp.coupling import COUPLINGS, Share, keep_units, priorities, shares, unit_values
 from ranp.errors import InfeasibleError, UsageError, nearest
+from ranp.figures import at_most
 from ranp.graph.constraints import grow
 from ranp.graph.graph import Graph, Layer, Mask
 from ranp.plan import Choice, Plan
@@ -88,7 +89,7 @@ def select(
     if asked > largest:
         raise InfeasibleError(
             f"--sparsity {asked:g} would leave a group with fewer than {min_width} unit(s); "
-            f"the largest feasible value is {largest:.6g}",
+            f"the largest feasible value is {at_most(largest, 6)}",
             closest=largest,
         )
     kept = grow(graph, goal.keep(asked), goal.priority, align)

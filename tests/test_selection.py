@@ -94,6 +94,8 @@ def test_sparsity_above_the_maximum_names_it(small: tuple[nn.Module, Graph]) -> 
     with pytest.raises(InfeasibleError, match="largest feasible value is 0") as error:
         ranp.select(graph, scores, sparsity=0.99)
     assert error.value.closest is not None
+    said = float(str(error.value).rpartition(" ")[2])
+    assert error.value.closest - 1e-6 <= said <= error.value.closest
     assert ranp.select(graph, scores, sparsity=error.value.closest).choice.sparsity == error.value.closest
 
 
