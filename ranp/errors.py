@@ -62,13 +62,14 @@ class MissingExtra(RanpError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the closest of the known words, or an empty string.
+    """Return `"; did you mean 'x'?"` for the closest of the known words, or an empty string; case does not count.
 
-    >>> nearest("unet3", ["unet3d", "psm"])
-    "; did you mean 'unet3d'?"
+    >>> nearest("unet3", ["unet3d", "psm"]), nearest("PSM", ["unet3d", "psm"])
+    ("; did you mean 'unet3d'?", "; did you mean 'psm'?")
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    lowered = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
+    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
 
 
 def need(module: str, extra: str) -> ModuleType:
