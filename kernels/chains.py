@@ -5,6 +5,7 @@ the PyTorch path takes, for each position, the nodes that lie so far along their
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,3 +52,29 @@ def chains(shape: tuple[int, ...], step: tuple[int, ...]) -> tuple[Tensor, Tenso
     length = against[first] + 1
     order = length.argsort(descending=True, stable=True)
     return first[order], length[order]
+
+
+class Axes(NamedTuple):
+    """The chains of every axis, a pair of opposite steps, as the native code wants them."""
+
+    first: Tensor  # (C,) on the device: the first nodes, axis after axis, of each the longest chain first
+    length: Tensor  # (C,) on the device
+    begin: Tensor  # (R / 2 + 1,) where an axis begins in the two above
+    longest: Tensor  # (R / 2,) nodes of the longest chain
+    stride: Tensor  # (R / 2,)
+
+    @property
+    def room(self) -> int:
+        """Return the nodes of buffers that give each chain of an axis as many as the longest has."""
+        return int((self.longest * self.begin.diff()).max())
+
+
+@lru_cache(maxsize=256)
+def axes(shape: tuple[int, ...], steps: tuple[tuple[int, ...], ...], device: torch.device) -> Axes:
+    """Return the chains of the even steps; kept, because a copy to a GPU would wait for it."""
+    tables = [chains(shape, step) for step in steps[::2]]
+    first, length = (torch.cat([table[part] for table in tables]).to(device) for part in (0, 1))
+    counts = torch.tensor([0, *[len(first) for first, _ in tables]])
+    longest = torch.tensor([int(length[0]) for _, length in tables])
+    strides = torch.tensor([stride(shape, step) for step in steps[::2]])
+    return Axes(first, length, counts.cumsum(0), longest, strides)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ranp.kernels import native
-from ranp.kernels.chains import chains, stride
+from ranp.kernels.chains import axes
 from ranp.kernels.reference import METHODS, Result, Spec, empty_indices
 
 ROW = 32
@@ -80,22 +80,15 @@ class _Call:
 
     def _chains(self) -> None:
         """Set the table of chains: long arrays on the device, the few numbers of each axis on the host."""
-        axes = self.spec.steps[::2]
-        tables = [chains(self.spec.shape, step) for step in axes]
-        first, length = (torch.cat([table[part] for table in tables]).to(self.like.device) for part in (0, 1))
-        self.longest = torch.tensor([int(length[0]) for _, length in tables])
-        self.counts = torch.tensor([len(first) for first, _ in tables])
-        begin = torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)])
-        strides = torch.tensor([stride(self.spec.shape, step) for step in axes])
-        named = {"chain_first": first, "chain_length": length, "chain_begin": begin}
-        for name, table in (named | {"chain_longest": self.longest, "stride": strides}).items():
+        self.axes = axes(self.spec.shape, self.spec.steps, self.like.device)
+        named = {"chain_first": self.axes.first, "chain_length": self.axes.length, "chain_begin": self.axes.begin}
+        for name, table in (named | {"chain_longest": self.axes.longest, "stride": self.axes.stride}).items():
             self.point(name, table)
 
     def stage(self, arrays: int) -> None:
         """Allocate the chain buffers of the GPU, one for every chain of an axis; the CPU has its own per thread."""
         if self.like.is_cuda:
-            nodes = int((self.longest * self.counts).max()) * self.like.shape[0]
-            self.new("stage", arrays, nodes, self.fields["pitch"])
+            self.new("stage", arrays, self.axes.room * self.like.shape[0], self.fields["pitch"])
 
     def matrices(self, weights: Tensor, pairwise: Tensor, *, scale: bool) -> None:
         """Set V and its transpose in padded rows, times the weights where those depend on the direction only."""
@@ -154,7 +147,7 @@ def forward(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec, keep: 
     found = call.new("labels_out", batch, nodes, dtype=torch.int64)
     stored = keep or (spec.method != "sgm" and spec.iterations > 1)
     messages = call.new("messages", len(spec.steps), batch, nodes, labels) if stored else unary.new_empty(0)
-    p, q = empty_indices(spec, batch, nodes, labels, unary)
+    p, q = empty_indices(spec, batch, nodes, labels, unary)  # written in full
     call.point("p", p)
     call.point("q", q)
     _workspaces(call, unary, cost)
@@ -205,7 +198,7 @@ def backward(
     call.point("grad_weights", of_weights)
     limit = PARTS[grad.device.type]
     parts = max(1, min(limit, PART_BYTES // (2 * labels * labels * grad.element_size()))) if need_pairwise else 0
-    shares = grad.new_zeros((parts, 2, labels, labels))
+    shares = grad.new_zeros((parts, 2, labels, call.fields["pitch"]))
     call.point("grad_parts", shares)
     call.fields["gradient_parts"] = parts
     call.stage(3)
@@ -216,7 +209,7 @@ def backward(
         call.new("older", min(2, spec.iterations), batch, nodes, labels)
     with _device(grad):
         call.run(grad.device.type, function)
-    even, odd = shares.sum(0) if need_pairwise else (grad.new_empty(0),) * 2
+    even, odd = shares.sum(0)[..., :labels] if need_pairwise else (grad.new_empty(0),) * 2
     return unary, of_weights, even + odd.T if need_pairwise else even
 
 

@@ -72,11 +72,11 @@ def index_dtype(labels: int) -> torch.dtype:
 
 
 def empty_indices(spec: Spec, batch: int, nodes: int, labels: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return zeroed p and q of the sizes the spec asks for, K R N (L + 1) entries in all."""
+    """Return uninitialised p and q of the sizes the spec asks for, K R N (L + 1) entries in all."""
     lead = (spec.iterations, len(spec.steps), batch, nodes) if spec.record else (0, 0, 0, 0)
     dtype = index_dtype(labels)
-    p = torch.zeros((*lead, labels), dtype=dtype, device=like.device)
-    q = torch.zeros(lead if spec.normalise else (0, 0, 0, 0), dtype=dtype, device=like.device)
+    p = torch.empty((*lead, labels), dtype=dtype, device=like.device)
+    q = torch.empty(lead if spec.normalise else (0, 0, 0, 0), dtype=dtype, device=like.device)
     return p, q
 
 
@@ -85,7 +85,7 @@ def forward(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) -> Res
     batch, nodes, labels = unary.shape
     total = unary.clone(memory_format=torch.contiguous_format)  # S (B, N, L)
     messages = unary.new_zeros((len(spec.steps), batch, nodes, labels))
-    p, q = empty_indices(spec, batch, nodes, labels, unary)
+    p, q = (indices.zero_() for indices in empty_indices(spec, batch, nodes, labels, unary))
     state = _State(unary, weights, pairwise, spec, total, messages, p, q)
     sweep = {"isgmr": _sweep_isgmr, "trwp": _sweep_trwp, "sgm": _sweep_sgm}[spec.method]
     for iteration in range(spec.iterations):

@@ -17,7 +17,7 @@
 #endif
 #define RANP_EXPORT extern "C" __attribute__((visibility("default")))
 
-#define RANP_ABI 1
+#define RANP_ABI 2
 
 enum RanpMethod { RANP_ISGMR = 0, RANP_TRWP = 1, RANP_SGM = 2 };
 enum RanpTies { RANP_NO_INDEX = 0, RANP_FIRST = 1, RANP_LAST = 2 };
@@ -43,7 +43,7 @@ struct RanpPass {
   void *cost, *labels_out, *messages, *p, *q;  // forward: outputs; `messages` may be null where none are stored
   void *unary_copy, *spare;                    // forward: (B, N, L) workspaces, null where not needed
   const void* grad_cost;                       // backward: (B, N, L) contiguous
-  void *grad_unary, *grad_weights, *grad_parts;  // (B, N, L), (B, R, N) or null, (parts, 2, L, L) or null
+  void *grad_unary, *grad_weights, *grad_parts;  // (B, N, L), (B, R, N) or null, (parts, 2, L, pitch) or null
   void *extra, *older;                           // backward workspaces, see passing_backward.h
   void* stream;                                  // CUDA
   void* stage;                                   // CUDA: chain buffers in global memory, for when they don't fit into shared memory

@@ -56,15 +56,22 @@ template <class S> struct Warp {
     else static_cast<uint8_t*>(p)[at + lane()] = uint8_t(v);
   }
 
-  // A thread owns a source label and looks for it among the targets: no atomics, one fixed order.
+  // A thread owns source labels, up to four at a time, and looks for them among the targets: no atomics, one fixed order.
   template <class Index> static RANP_FN void scatter(const Index* p, const S* t, S* h, int64_t labels, int64_t row) {
-    for (int64_t u = lane(); u < row; u += W) {
-      S sum = 0;
-      for (int64_t l = 0; l < labels; ++l) sum += p[l] == u ? t[l] : S(0);
-      h[u] = sum;
-    }
+    int64_t u = lane();
+    for (; u + 3 * W < row; u += 4 * W) own<4>(p, t, h, labels, u);
+    for (; u + W < row; u += 2 * W) own<2>(p, t, h, labels, u);
+    for (; u < row; u += W) own<1>(p, t, h, labels, u);
   }
   static RANP_FN Vec collect(const S* h, int64_t) { return load(h); }
+
+ private:
+  template <int N, class Index> static RANP_FN void own(const Index* p, const S* t, S* h, int64_t labels, int64_t u) {
+    S sums[N] = {};
+    for (int64_t l = 0; l < labels; ++l)
+      for (int k = 0; k < N; ++k) sums[k] += p[l] == u + k * W ? t[l] : S(0);
+    for (int k = 0; k < N; ++k) h[u + k * W] = sums[k];
+  }
 };
 
 }  // namespace warp
@@ -101,9 +108,9 @@ __global__ void __launch_bounds__(32)
     walk_backward(RanpPass a, Axis along, Gradients<T> to, int64_t axis, int64_t iteration, bool in_shared) {
   const int64_t row = a.pitch;
   T* data = reinterpret_cast<T*>(shared_memory);
-  const Reverse<T> scratch{data, data + row};
+  const Reverse<T> scratch{data, data + row, data + row};  // each scatter replaces the sums, so they serve as the last
   T* stage = stage_of<T>(a, 2 * row, 3 * along.longest * row, in_shared);
-  T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + blockIdx.x * 2 * a.labels * a.labels : nullptr;
+  T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + blockIdx.x * 2 * a.labels * a.pitch : nullptr;
   for (int64_t k = blockIdx.x; k < along.count(); k += gridDim.x) {
     const Chain chain = along.chain(k);
     Backward<Warp<T>, Method, Index>{a, to, axis, iteration, &chain, 1, &scratch, stage, row, part}();
@@ -144,8 +151,9 @@ template <class Kernel> Room room_for(Kernel kernel, int64_t blocks, size_t scra
   return room;
 }
 
+// A launch that was refused must not be reported again by the next one.
 static int status() {
-  const cudaError_t code = cudaPeekAtLastError();
+  const cudaError_t code = cudaGetLastError();
   return code == cudaSuccess ? RANP_OK : RANP_CUDA + int(code);
 }
 

@@ -134,15 +134,19 @@ static int reverse(const RanpPass& a, int64_t iteration, const Gradients<T>& giv
   int failed = 0;
 #pragma omp parallel num_threads(a.threads)
   {
-    const Workspace<T> memory(team * (3 * longest(a) * row + 5 * row));
+    const Workspace<T> memory(team * (3 * longest(a) * row + 6 * row));
     if (!memory.data) {
 #pragma omp atomic write
       failed = RANP_NO_MEMORY;
     }
 #pragma omp barrier
     Reverse<T> scratch[L::chains];
-    for (int64_t c = 0; c < team; ++c) scratch[c] = {memory.data + 5 * c * row, memory.data + (5 * c + 1) * row};
-    T* stage = memory.data + team * 5 * row;
+    for (int64_t c = 0; c < team && !failed; ++c) {
+      T* own = memory.data + 6 * c * row;
+      scratch[c] = {own, own + row, own + 5 * row};
+      L::clear(scratch[c].h, row);
+    }
+    T* stage = memory.data + team * 6 * row;
     for (int64_t axis = a.directions / 2 - 1; axis >= 0 && !failed; --axis) {
       const Axis along(a, axis);
       const int64_t teams = (along.count() + team - 1) / team, groups = parts ? parts : teams;
@@ -150,7 +154,7 @@ static int reverse(const RanpPass& a, int64_t iteration, const Gradients<T>& giv
 #pragma omp for schedule(dynamic)
       for (int64_t g = 0; g < groups; ++g)
         for (int64_t k = g * team; k < along.count(); k += groups * team) {
-          T* part = parts ? static_cast<T*>(a.grad_parts) + g * 2 * a.labels * a.labels : nullptr;
+          T* part = parts ? static_cast<T*>(a.grad_parts) + g * 2 * a.labels * a.pitch : nullptr;
           along.each_team(k, k + team, [&](const Chain* chains, int size) {
             Backward<L, Method, Index>{a, to, axis, iteration, chains, size, scratch, stage, row, part}();
           });

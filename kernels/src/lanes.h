@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -120,17 +121,21 @@ template <class S> struct Lanes {
   static RANP_FN int64_t threads() { return 1; }
   static RANP_FN S total(S x) { return x; }
 
-  // h[u] = sum of t[l] over p[l] == u, once collected. Four copies, `row` entries apart, so that equal sources don't wait
-  // in line.
-  template <class Index> static RANP_FN void scatter(const Index* p, const S* t, S* h, int64_t labels, int64_t row) {
+  // Adds t[l] to h[p[l]], in four copies `row` entries apart, so that equal sources don't wait in line; `collect` sums
+  // them up and leaves them at 0.
+  static RANP_FN void clear(S* h, int64_t row) {
     for (int64_t i = 0; i < 4 * row; i += W) store(h + i, Vec{});
+  }
+  template <class Index> static RANP_FN void scatter(const Index* p, const S* t, S* h, int64_t labels, int64_t row) {
     int64_t l = 0;
     for (; l + 4 <= labels; l += 4)
       for (int k = 0; k < 4; ++k) h[k * row + p[l + k]] += t[l + k];
     for (; l < labels; ++l) h[p[l]] += t[l];
   }
-  static RANP_FN Vec collect(const S* h, int64_t row) {
-    return (load(h) + load(h + row)) + (load(h + 2 * row) + load(h + 3 * row));
+  static RANP_FN Vec collect(S* h, int64_t row) {
+    const Vec sum = (load(h) + load(h + row)) + (load(h + 2 * row) + load(h + 3 * row));
+    for (int k = 0; k < 4; ++k) store(h + k * row, Vec{});
+    return sum;
   }
 
  private:
@@ -146,10 +151,10 @@ template <class S> struct Lanes {
     for (int64_t i = 0; i < rest; ++i) p[i] = values[i];
   }
 
-  template <int half> static RANP_FN Vec folded(Vec v) {
-    Mask count;
-    memcpy(&count, Count<typename Bits<S>::type>::values, sizeof count);
-    return __builtin_shuffle(v, count ^ half);
+  // Lane i takes what is in lane i ^ half; a constant, so that the compiler finds the cheapest way.
+  template <int half> static RANP_FN Vec folded(Vec v) { return folded<half>(v, std::make_integer_sequence<int, W>()); }
+  template <int half, int... lane> static RANP_FN Vec folded(Vec v, std::integer_sequence<int, lane...>) {
+    return __builtin_shuffle(v, Mask{(lane ^ half)...});
   }
 
 #if defined(__AVX512F__) && !defined(RANP_WARP)

@@ -142,6 +142,7 @@ template <class L, int Method> struct Forward {
         L::store(scratch[c].last + at, Method == RANP_TRWP ? here : Vec{});
         if (stores()) L::store(message(2 * axis, node) + at, Vec{}, rest);
       }
+      if (a.ties != RANP_NO_INDEX) record_none(2 * axis, node);
     }
     L::sync();
   }
@@ -157,6 +158,7 @@ template <class L, int Method> struct Forward {
         L::store(scratch[c].last + at, Method == RANP_TRWP ? total : Vec{});
         if (stores()) L::store(message(2 * axis + 1, node) + at, Vec{}, rest);
       }
+      if (a.ties != RANP_NO_INDEX) record_none(2 * axis + 1, node);
       label(node);
     }
     L::sync();
@@ -292,15 +294,27 @@ template <class L, int Method> struct Forward {
   }
 
   RANP_BLOCK void record(int c, int64_t r, int64_t node, T least) const {
-    const int64_t edge = ((iteration * a.directions + r) * a.batch * a.nodes) + node;
+    const int64_t edge = edge_to(r, node);
     for (int64_t at = 0; at < a.labels; at += W)
       L::store_index(a.p, edge * a.labels + at, L::load(scratch[c].arg + at), a.labels - at, a.two_bytes);
-    if (!a.normalise) return;
-    const int64_t index = place_of<L>(scratch[c].out, a.labels, least, a.ties == RANP_LAST);
-    if (L::leader()) {
-      if (a.two_bytes) static_cast<uint16_t*>(a.q)[edge] = uint16_t(index);
-      else static_cast<uint8_t*>(a.q)[edge] = uint8_t(index);
-    }
+    if (a.normalise) record_least(edge, place_of<L>(scratch[c].out, a.labels, least, a.ties == RANP_LAST));
+  }
+
+  // A node without a message gets zeros: the indices come here uninitialised.
+  RANP_BLOCK void record_none(int64_t r, int64_t node) const {
+    const int64_t edge = edge_to(r, node);
+    for (int64_t at = 0; at < a.labels; at += W)
+      L::store_index(a.p, edge * a.labels + at, Vec{}, a.labels - at, a.two_bytes);
+    if (a.normalise) record_least(edge, 0);
+  }
+
+  RANP_FN void record_least(int64_t edge, int64_t index) const {
+    if (!L::leader()) return;
+    if (a.two_bytes) static_cast<uint16_t*>(a.q)[edge] = uint16_t(index);
+    else static_cast<uint8_t*>(a.q)[edge] = uint8_t(index);
+  }
+  RANP_FN int64_t edge_to(int64_t r, int64_t node) const {
+    return (iteration * a.directions + r) * a.batch * a.nodes + node;
   }
 };
 

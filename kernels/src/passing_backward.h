@@ -14,9 +14,9 @@
 
 namespace RANP_ISA {
 
-// One chain's scratch: t the gradient of a message, h that of its source (room for four copies).
+// One chain's scratch: t the gradient of a message, h that of its source as the lanes sum it up, last what it came to.
 template <class T> struct Reverse {
-  T *t, *h;
+  T *t, *h, *last;
 };
 
 // Which arrays the sweep over an axis reads and writes. TRWP's are the same, once the last axis, which is the first to be
@@ -44,14 +44,15 @@ template <class L, int Method, class Index> struct Backward {
   const Reverse<T>* scratch;
   T* stage;
   int64_t row;
-  T* part;  // (2, L, L) this team's share of the gradient of V, or null
+  T* part;  // (2, L, pitch) this team's share of the gradient of V, or null
+  int64_t labels = a.labels;
 
   RANP_FN void operator()() const {
     for (int c = 0; c < team; ++c) open(c, 0);
     clear_carried();
     for (int64_t s = 0; s + 1 < chains[0].length; ++s) {
       for (int c = 0; c < team && s + 1 < chains[c].length; ++c) {
-        fetch<1>(c, s + 2);
+        fetch<1>(c, s + 3);
         open(c, s + 1);
         undo<1>(c, s);
       }
@@ -60,7 +61,7 @@ template <class L, int Method, class Index> struct Backward {
     clear_carried();
     for (int64_t s = 1; s < chains[0].length; ++s) {
       for (int c = 0; c < team && s < chains[c].length; ++c) {
-        fetch<0>(c, chains[c].length - s - 2);
+        fetch<0>(c, chains[c].length - s - 3);
         undo<0>(c, chains[c].length - s);
       }
       for (int c = 0; c < team && s < chains[c].length; ++c) {
@@ -80,17 +81,17 @@ template <class L, int Method, class Index> struct Backward {
   RANP_FN bool first_axis() const { return axis == a.directions / 2 - 1; }
   RANP_FN T* held(int c, int k, int64_t place) const { return stage + ((3 * c + k) * chains[0].length + place) * row; }
   RANP_FN T* extra(int64_t r, int64_t node) const {
-    return static_cast<T*>(a.extra) + (r * a.batch * a.nodes + node) * a.labels;
+    return static_cast<T*>(a.extra) + (r * a.batch * a.nodes + node) * labels;
   }
   RANP_FN const T* matrix(int64_t r) const {
-    return static_cast<const T*>(a.matrices) + (r & 1) * a.labels * a.pitch;
+    return static_cast<const T*>(a.matrices) + (r & 1) * labels * a.pitch;
   }
 
   RANP_STEP void open(int c, int64_t s) const {
     const int64_t node = chains[c].at(s);
-    for (int64_t at = 0; at < a.labels; at += W) {
-      const int64_t rest = a.labels - at;
-      Vec grad = L::load(to.in + node * a.labels + at, rest), even = {}, odd = {};
+    for (int64_t at = 0; at < labels; at += W) {
+      const int64_t rest = labels - at;
+      Vec grad = L::load(to.in + node * labels + at, rest), even = {}, odd = {};
       if (Method == RANP_TRWP && has_extra()) {
         even = L::load(extra(2 * axis, node) + at, rest);
         odd = L::load(extra(2 * axis + 1, node) + at, rest);
@@ -104,7 +105,7 @@ template <class L, int Method, class Index> struct Backward {
 
   RANP_STEP void clear_carried() const {
     for (int c = 0; c < team; ++c)
-      for (int64_t at = 0; at < a.labels; at += W) L::store(scratch[c].h + at, Vec{});
+      for (int64_t at = 0; at < labels; at += W) L::store(scratch[c].last + at, Vec{});
     L::sync();
   }
 
@@ -113,12 +114,13 @@ template <class L, int Method, class Index> struct Backward {
 #if !defined(__CUDA_ARCH__)
     const Chain& chain = chains[c];
     if (place < 0 || place >= chain.length || chain.stride == 1 || chain.stride == -1) return;
-    const int64_t node = chain.at(place), bytes = a.labels * sizeof(T);
-    const char* gradient = reinterpret_cast<const char*>(to.in + node * a.labels);
-    for (int64_t at = 0; Odd && at < bytes; at += 64) __builtin_prefetch(gradient + at);
+    const int64_t node = chain.at(place), bytes = labels * sizeof(T);
+    const char* gradient = reinterpret_cast<const char*>(to.in + node * labels);
+    const char* result = reinterpret_cast<const char*>(to.out + node * labels);
+    for (int64_t at = 0; at < bytes; at += 64) Odd ? __builtin_prefetch(gradient + at) : __builtin_prefetch(result + at, 1);
     const int64_t edge = (iteration * a.directions + 2 * axis + Odd) * a.batch * a.nodes + node;
-    const char* indices = reinterpret_cast<const char*>(static_cast<const Index*>(a.p) + edge * a.labels);
-    for (int64_t at = 0; at < int64_t(a.labels * sizeof(Index)); at += 64) __builtin_prefetch(indices + at);
+    const char* indices = reinterpret_cast<const char*>(static_cast<const Index*>(a.p) + edge * labels);
+    for (int64_t at = 0; at < int64_t(labels * sizeof(Index)); at += 64) __builtin_prefetch(indices + at);
 #endif
   }
 
@@ -128,31 +130,40 @@ template <class L, int Method, class Index> struct Backward {
     const int64_t r = 2 * axis + Odd, node = chains[c].at(target);
     const int64_t edge = (iteration * a.directions + r) * a.batch * a.nodes + node;
     Vec total = {};
-    for (int64_t at = 0; at < a.labels; at += W) {
+    for (int64_t at = 0; at < labels; at += W) {
       Vec t = L::load(held(c, 0, target) + at);
-      if (Method != RANP_TRWP) t = t + L::load(scratch[c].h + at);
+      if (Method != RANP_TRWP) t = t + L::load(scratch[c].last + at);
       else if (!Odd || linked()) t = t + L::load(held(c, Odd ? 2 : 1, target) + at);
       L::store(scratch[c].t + at, t);
-      total = total + L::zeroed(t, a.labels - at);
+      total = total + L::zeroed(t, labels - at);
     }
-    const T sum = L::sum(total);
+    const Index* p = static_cast<const Index*>(a.p) + edge * labels;
     L::sync();
-    if (a.normalise && L::leader()) scratch[c].t[static_cast<const Index*>(a.q)[edge]] -= sum;
+    L::scatter(p, scratch[c].t, scratch[c].h, labels, row);
     L::sync();
-    const Index* p = static_cast<const Index*>(a.p) + edge * a.labels;
-    L::scatter(p, scratch[c].t, scratch[c].h, a.labels, row);
+    if (a.normalise) subtract(c, p, edge, L::sum(total));
     to_parameters<Odd>(c, p, r, node);
     L::sync();
   }
 
+  // The gradient of the minimum that was taken off; afterwards, so that the scatter needn't wait for the sum.
+  RANP_STEP void subtract(int c, const Index* p, int64_t edge, T sum) const {
+    if (L::leader()) {
+      const int64_t least = static_cast<const Index*>(a.q)[edge];
+      scratch[c].t[least] -= sum;
+      scratch[c].h[p[least]] -= sum;
+    }
+    L::sync();
+  }
+
   template <int Odd> RANP_STEP void settle(int c, int64_t target, int64_t source) const {
-    for (int64_t at = 0; at < a.labels; at += W) settle<Odd>(c, target, source, at);
+    for (int64_t at = 0; at < labels; at += W) settle<Odd>(c, target, source, at);
     L::sync();
   }
 
   template <int Odd> RANP_STEP void settle(int c, int64_t target, int64_t source, int64_t at) const {
     const Vec h = L::collect(scratch[c].h + at, row);
-    L::store(scratch[c].h + at, h);  // carried on to the next node of the chain
+    if (Method != RANP_TRWP) L::store(scratch[c].last + at, h);  // carried on to the next node of the chain
     if (Method == RANP_TRWP) {
       if (linked()) L::store(held(c, Odd ? 2 : 1, target) + at, -L::load(held(c, 0, target) + at));
       L::store(held(c, 0, source) + at, L::load(held(c, 0, source) + at) + L::all(T(a.rho)) * h);
@@ -169,27 +180,40 @@ template <class L, int Method, class Index> struct Backward {
   template <int Odd> RANP_STEP void to_parameters(int c, const Index* p, int64_t r, int64_t node) const {
     if (!a.grad_weights && !part) return;
     const T* rows = matrix(r);
-    T* share = part ? part + Odd * a.labels * a.labels : nullptr;
+    T* share = part ? part + Odd * labels * a.pitch : nullptr;
     const int64_t* by = a.weight_strides;
     const int64_t b = node / a.nodes, i = node % a.nodes;
     const T weight = static_cast<const T*>(a.weights)[b * by[0] + r * by[1] + i * by[2]];
-    T sum = 0;
-    for (int64_t l = L::lane(); l < a.labels; l += L::threads()) {
-      const int64_t u = p[l];
-      const T t = scratch[c].t[l];
-      sum += t * rows[u * a.pitch + l];
-      if (share) share[u * a.labels + l] += weight * t;
-    }
-    sum = L::total(sum);
+    const T sum = L::total(share ? each_pair<true>(c, p, rows, share, weight) : each_pair<false>(c, p, rows, share, weight));
     if (a.grad_weights && L::leader())
       static_cast<T*>(a.grad_weights)[(b * a.directions + r) * a.nodes + i] += sum;
   }
 
+  // Returns a lane's part of the sum of t V over the pairs (p[l], l), and adds weight t to its share of V. Four sums, so
+  // that none waits for the one before.
+  template <bool Shared>
+  RANP_STEP T each_pair(int c, const Index* p, const T* rows, T* share, T weight) const {
+    const T* t = scratch[c].t;
+    const int64_t pitch = a.pitch;
+    T sums[4] = {};
+    int64_t l = L::lane();
+    for (; l + 3 * L::threads() < labels; l += 4 * L::threads())
+      for (int k = 0; k < 4; ++k) pair<Shared>(p, t, l + k * L::threads(), pitch, rows, share, weight, sums[k]);
+    for (; l < labels; l += L::threads()) pair<Shared>(p, t, l, pitch, rows, share, weight, sums[0]);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  template <bool Shared>
+  static RANP_FN void pair(const Index* p, const T* t, int64_t l, int64_t pitch, const T* rows, T* share, T weight, T& sum) {
+    const int64_t place = p[l] * pitch + l;
+    sum += t[l] * rows[place];
+    if (Shared) share[place] += weight * t[l];
+  }
+
   RANP_STEP void close(int c, int64_t s) const {
     const int64_t node = chains[c].at(s);
-    for (int64_t at = 0; at < a.labels; at += W) {
-      const int64_t rest = a.labels - at;
-      T* total = to.out + node * a.labels + at;
+    for (int64_t at = 0; at < labels; at += W) {
+      const int64_t rest = labels - at;
+      T* total = to.out + node * labels + at;
       if (Method == RANP_TRWP) {
         L::store(total, L::load(held(c, 0, s) + at), rest);
         if (!leaves_extra()) continue;
