@@ -75,8 +75,19 @@ def _one_line_usage() -> Iterator[None]:
         text = error.format_message()
         if "\n" in text:  # the help that a call without arguments shows
             raise
-        typer.echo(f"error: {text}", err=True)
+        typer.echo(f"error: {_wrong_word(error) or text}", err=True)
         raise typer.Exit(error.exit_code) from None
+
+
+def _wrong_word(error: Exception) -> str | None:
+    """Say of a word that is no number which option it was given to, and what was expected."""
+    found = getattr(error.__cause__, "errors", list)()
+    names = getattr(getattr(error, "param", None), "opts", None)
+    if not found or not names:
+        return None
+    kind = str(found[0]["type"]).partition("_")[0]
+    expected = {"int": "expected a whole number", "float": "expected a number"}.get(kind, found[0]["msg"])
+    return f"{names[0]} {found[0]['input']}: {expected}"
 
 
 @contextmanager
