@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ranp.graph.flow import first_along, reshape_field, squeeze_constant, varying
+from ranp.graph.flow import Shape, first_along, reshape_field, squeeze_constant, varying
 from ranp.graph.labels import Ints, Labels
 from ranp.graph.trace import Record, Trace
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}
 PARTS = {"slice", "narrow", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"}
-PARTS |= {"chunk", "unsafe_chunk", "tensor_split"}
+PARTS |= {"chunk", "unsafe_chunk", "tensor_split", "slice_scatter", "roll"}
 
 
 @dataclass(frozen=True)
@@ -187,13 +187,26 @@ def _decide_part(labels: Labels, record: Record, stage: int, extra: Extra) -> No
 
 def _equal_parts(record: Record) -> Iterator[Ints]:
     """Yield the labels of a cut dimension in rows of the parts' length, or of the step's, where they divide it."""
-    if not record.inputs or len(record.outputs[0].shape) != len(record.inputs[0].shape):
+    flow = record.outputs[0] if record.op == "slice_scatter" else record.inputs[0] if record.inputs else None
+    if flow is None or len(record.outputs[0].shape) != len(flow.shape):
         return
-    flow, part = record.inputs[0], record.outputs[0].shape
-    for dim in (dim for dim, size in enumerate(part) if size != flow.shape[dim]):
-        step = record.arguments.get("step", 1)
-        length = part[dim] if step == 1 else step
+    for dim, length in _cuts(record, flow.shape):
         if length == 0 or flow.shape[dim] % length:
             return
         for each in flow.over(dim):
             yield np.moveaxis(each, dim, 0).reshape(flow.shape[dim] // length, -1)
+
+
+def _cuts(record: Record, whole: Shape) -> list[tuple[int, int]]:
+    """Return the dimensions an op cuts and how long its parts are there."""
+    arguments, step = record.arguments, record.arguments.get("step", 1)
+    if record.op == "roll":
+        dims = [dim % len(whole) for dim in arguments["dims"] or [0]]
+        lengths = [abs(shift) % whole[dim] for dim, shift in zip(dims, arguments["shifts"], strict=True)]
+        return [(dim, length if length > 2 else 0) for dim, length in zip(dims, lengths, strict=True)]  # 1: no label
+    if record.op == "slice_scatter":
+        dim = arguments["dim"] % len(whole)
+        length = len(range(whole[dim])[arguments["start"] : arguments["end"]])
+        return [(dim, length if step == 1 else step)] if length < whole[dim] or step > 1 else []
+    part = record.outputs[0].shape
+    return [(dim, size if step == 1 else step) for dim, size in enumerate(part) if size != whole[dim]]

@@ -59,11 +59,15 @@ class Flow:
 
 
 def activation(
-    shape: Shape, fields: list[Ints], fixed: tuple[bool, ...] | None = None, layer: str | None = None
+    shape: Shape,
+    fields: list[Ints],
+    fixed: tuple[bool, ...] | None = None,
+    layer: str | None = None,
+    roots: frozenset[str] | None = None,
 ) -> Flow:
     """Return the flow of a feature map; by default every dimension without a field is fixed."""
     kept = tuple(field for field in fields if field.size > 1)
-    return Flow(shape, kept, (True,) * len(shape) if fixed is None else fixed, None, layer)
+    return Flow(shape, kept, (True,) * len(shape) if fixed is None else fixed, roots, layer)
 
 
 def constant(shape: Shape) -> Flow:

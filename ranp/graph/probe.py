@@ -58,7 +58,8 @@ def settle(trace: Trace, model: nn.Module, inputs: Inputs, order: list[str], dec
 def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) -> list[_Plan]:
     """Return plans that upset every open view and cut where constraints let them, and one of least widths.
 
-    Where units are of unequal size, what that last one removed stays in one more plan, and the rest goes.
+    Where constraints tie widths, one more keeps few of each group. Where units are of unequal size, what the last one
+    removed stays in one more plan, and the rest goes.
 
     A plan that happens to keep equally many channels in both halves of a chunk would not tell how the chunk is meant.
     """
@@ -74,12 +75,22 @@ def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) ->
         open_points = left
         if not open_points or len(plans) == PLANS:
             break
+    if graph.balance or decisions.stages:  # random plans may leave all of what must keep equally many
+        plans.append(_Plan(_few(graph, generator), runs, False))
     thin = random_plan(graph, 1.0, generator)
     plans.append(_Plan(thin, runs, True))
     if _uneven(graph):
         others = grow(graph, ~thin, generator.random(graph.count))
         plans.append(_Plan(others, runs, True))
     return [plan for plan in plans if not plan.kept.all()]
+
+
+def _few(graph: Graph, generator: np.random.Generator) -> Mask:
+    """Return a plan that keeps two of each group and of each row that keeps as many as others."""
+    kept, priority = random_plan(graph, 1.0, generator, least=2), generator.random(graph.count)
+    for row in (row[row >= 0] for rows in graph.balance for row in rows):
+        kept[row[np.argsort(-priority[row])][:2]] = True
+    return grow(graph, kept, priority)
 
 
 def _uneven(graph: Graph) -> bool:

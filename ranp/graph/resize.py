@@ -9,7 +9,7 @@ from torch import nn
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.tensors import Module, copy_with, tensors_of
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # the modules a shape is asked for
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the modules a shape is asked for
 
 
 def resized(graph: Graph, model: Module, kept: Mask) -> Module:
@@ -139,7 +139,7 @@ _RESIZERS: list[tuple[Any, Callable[[Any, Any, tuple[int, ...] | None], None]]] 
     (nn.Linear, _linear),
     (nn.modules.batchnorm._NormBase, _channels("num_features")),
     (nn.GroupNorm, _channels("num_channels")),
-    (nn.LayerNorm, _layer_norm),
+    ((nn.LayerNorm, nn.RMSNorm), _layer_norm),
     (nn.PReLU, _prelu),
     (nn.RNNBase, _recurrent),
     (nn.RNNCellBase, _cell),

@@ -199,7 +199,7 @@ class Recorder(Follower):  # type: ignore[no-untyped-call]
             self.trace.freeze_flow(flow, "network output")
 
 
-KEPT_ARGUMENTS = {"slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk"}
+KEPT_ARGUMENTS = {"slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "slice_scatter", "roll"}
 LEFT_OPERAND = {"mm": "self", "bmm": "self", "addmm": "mat1", "baddbmm": "batch1", "linear": "input"}
 LEFT_OPERAND |= {"mv": "self", "dot": "self", "vdot": "self", "addmv": "mat"}
 

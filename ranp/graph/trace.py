@@ -125,9 +125,7 @@ class Trace:
         self.balance: list[Ints] = []
         self.wide: list[Ints] = []  # labels whose groups keep at least two units
         self.consumers: list[Ints] = []
-        self.summed: list[tuple[Ints, str]] = []  # parameter labels a sum or norm runs over: stay unless masked as zero
-        self.divided: list[tuple[Ints, str]] = []  # parameter labels each with a norm of its own: stay if masked as zero
-        self.summed: list[tuple[Ints, str]] = []  # labels of parameters a norm runs over: they stay unless they are read
+        self.summed: list[tuple[Ints, str]] = []  # of parameters a norm runs over: they stay unless they are read
         self.reasons: list[str] = []
         self.frozen: list[tuple[Ints, int]] = []
 
@@ -317,22 +315,6 @@ class Trace:
         """Mark weight labels that read channels: masked means these slices are zero."""
         if flow.roots:
             self.consumers.append(labels[labels >= 0].ravel())
-
-    def sum_parameter(self, flow: Flow, dims: Iterable[int], why: str, *, norm: bool) -> None:
-        """Note a sum over some dimensions of a parameter: right only where what is removed is zero when masked.
-
-        Args:
-            flow: of the parameter.
-            dims: summed.
-            why: the reason given for what must stay.
-            norm: whether something may be divided by the result, which is zero where all that is summed is.
-        """
-        wanted = set(dims)
-        for each in flow.fields:
-            if wanted.intersection(varying(each)):
-                self.summed.append((each, why))
-            elif norm:
-                self.divided.append((each, why))
 
     def simplify(self, each: Ints) -> Ints:
         """Shorten the axes of a field along which its classes are equal."""

@@ -90,7 +90,8 @@ def layer_norm(op: Op, trace: Trace) -> list[Flow]:
     tensors = [op[name] for name in ("weight", "bias") if isinstance(op[name], torch.Tensor)]
     _remember_affine(op, trace, flow)
     main = trace.merge([flow, *(trace.flow(t) for t in tensors)], flow.shape, why)
-    return [main, *(activation(tuple(r.shape), []) for r in op.results[1:])]
+    apart = [each for each in flow.fields if all(each.shape[dim] == 1 for dim in dims)]
+    return [main, *(activation(tuple(r.shape), apart) for r in op.results[1:])]
 
 
 @rule("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")

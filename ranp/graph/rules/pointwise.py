@@ -10,7 +10,29 @@ from ranp.graph.trace import Trace
 @rule(
     *("pointwise", "alias", "bernoulli", "clone", "contiguous", "copy", "detach", "exponential", "fill", "lift"),
     *("lift_fresh", "lift_fresh_copy", "masked_fill", "native_dropout", "normal_functional", "prelu", "_prelu_kernel"),
-    *("rrelu_with_noise", "rrelu_with_noise_functional", "_to_copy", "uniform", "where"),
+    *(
+        "rrelu_with_noise",
+        "rrelu_with_noise_functional",
+        "_to_copy",
+        "uniform",
+        "where",
+        "hardswish",
+        "complex",
+        "polar",
+    ),
+    *(
+        "conj",
+        "_conj",
+        "conj_physical",
+        "_conj_physical",
+        "resolve_conj",
+        "resolve_neg",
+        "real",
+        "imag",
+        "zero",
+        "normal",
+    ),
+    *("cauchy", "geometric", "log_normal", "floor_divide", "alias_copy"),
 )
 def elementwise(op: Op, trace: Trace) -> list[Flow]:
     """Every result carries the union of the operands' fields."""

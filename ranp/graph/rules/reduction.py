@@ -75,6 +75,7 @@ def along(op: Op, trace: Trace) -> list[Flow]:
     flow = trace.flow(op["self"])
     dim = (op.arguments.get("dim") or 0) % max(len(flow.shape), 1)
     trace.freeze_flow(flow, f"scanned over channels by {op.where}", [dim])
+    flow = replace(flow, fixed=tuple(each or axis == dim for axis, each in enumerate(flow.fixed)))
     fields = [field for field in flow.fields if field.shape[dim] == 1]
     same = replace(flow.with_fields(fields), layer=None)
     return [replace(same, shape=tuple(r.shape)) for r in op.results]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ranp.graph.flow import Flow, Shape, activation, constant
+from ranp.graph.flow import Flow, Shape, activation
 from ranp.graph.trace import Trace
 
 Rule = Callable[["Op", Trace], Flow | list[Flow]]
@@ -134,7 +134,7 @@ def apply(op: Op, trace: Trace) -> list[Flow]:
 def _unknown(op: Op, trace: Trace) -> list[Flow]:
     flows = [trace.flow(tensor) for tensor in op.tensors]
     if all(flow.constant for flow in flows):
-        return [constant(tuple(result.shape)) for result in op.results]
+        return [activation(tuple(result.shape), [], roots=frozenset()) for result in op.results]
     for flow in flows:
         trace.freeze_flow(flow, f"no rule for {op.where}")
     return [activation(tuple(result.shape), []) for result in op.results]

@@ -1,6 +1,7 @@
 """Ops over positions: pooling, resampling, padding, sampling, pixel shuffles. Channels pass through."""
 
 import re
+from math import prod
 
 from ranp.graph.flow import Flow, varying
 from ranp.graph.labels import FREE
@@ -125,6 +126,38 @@ def im2col(op: Op, trace: Trace) -> Flow:
     dim, times = len(flow.shape) - 3, int(np.prod(op["kernel_size"]))
     fields = [np.repeat(f, times, axis=dim)[..., 0] if f.shape[dim] > 1 else f[..., 0] for f in flow.fields]
     return Flow(op.shape(), tuple(fields), flow.fixed[:-1], flow.roots)
+
+
+@rule("col2im")
+def col2im(op: Op, trace: Trace) -> Flow:
+    """(B, C k k, L) -> (B, C, H, W): the k k neighbours of one channel live and die together."""
+    flow, times = trace.flow(op["self"]), prod(op["kernel_size"])
+    *batch, channels, places = flow.shape
+    split = reshaped(trace, flow, (*batch, channels // times, times, places))
+    settled = trace.settle(split, [len(batch) + 1, len(batch) + 2], f"position in {op.where}")
+    fields = tuple(field.reshape(*field.shape[: len(batch) + 1], 1, 1) for field in settled.fields)
+    return Flow(op.shape(), fields, (*settled.fixed[: len(batch) + 1], True, True), flow.roots)
+
+
+@rule("_fft_r2c", "_fft_c2r", "_fft_c2c")
+def fourier(op: Op, trace: Trace) -> Flow:
+    """Transform some dimensions: they are positions, the others pass."""
+    flow = trace.flow(op["self"])
+    dims = [dim % len(flow.shape) for dim in op["dim"]]
+    settled = trace.settle(flow, dims, f"position in {op.where}")
+    fixed = tuple(each or dim in dims for dim, each in enumerate(settled.fixed))
+    return Flow(op.shape(), settled.fields, fixed, flow.roots)
+
+
+@rule("view_as_real", "view_as_complex")
+def complex_view(op: Op, trace: Trace) -> Flow:
+    """Real and imaginary parts as a last dimension of two, or back."""
+    flow, shape = trace.flow(op["self"]), op.shape()
+    if len(shape) > len(flow.shape):
+        return Flow(shape, tuple(each[..., None] for each in flow.fields), (*flow.fixed, True), flow.roots)
+    last = len(flow.shape) - 1
+    settled = trace.settle(flow, [last], f"real and imaginary part in {op.where}")
+    return Flow(shape, tuple(each[..., 0] for each in settled.fields), settled.fixed[:-1], flow.roots)
 
 
 @rule("unfold")

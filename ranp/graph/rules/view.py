@@ -223,6 +223,10 @@ def moved(op: Op, trace: Trace) -> Flow:
     """Reverse or rotate dimensions."""
     flow = trace.flow(op["self"])
     dims = [dim % len(flow.shape) for dim in op["dims"]]
+    if not dims and len(flow.shape) > 1:  # rotated as one long line
+        trace.freeze_flow(flow, f"rotated over all dimensions by {op.where}")
+        return Flow(flow.shape, (), (True,) * len(flow.shape), flow.roots)
+    dims = dims or [0]
     fields = []
     for field in flow.fields:
         axes = [dim for dim in dims if field.shape[dim] > 1]
@@ -266,8 +270,9 @@ def joined(trace: Trace, flows: list[Flow], dim: int, shape: Shape, why: str) ->
     fields = list(trace.merge(thin, thin[0].shape, why).fields)
     if any(flow.over(dim) for flow in flows):
         fields.append(_one_after_another(trace, flows, dim, why))
-    fixed = tuple(any(flow.fixed[d] for flow in flows) for d in range(len(shape)))
-    return Flow(shape, tuple(fields), fixed, joined_roots(flows))
+    fixed = [any(flow.fixed[d] for flow in flows) for d in range(len(shape))]
+    fixed[dim] |= len(flows) > 1 and all(flow.constant for flow in flows)  # what one counts, another may not
+    return Flow(shape, tuple(fields), tuple(fixed), joined_roots(flows))
 
 
 def _one_after_another(trace: Trace, flows: list[Flow], dim: int, why: str) -> Ints:
@@ -322,8 +327,9 @@ def scattered(op: Op, trace: Trace, source: Flow, dim: int, index: Ints) -> Flow
     fields = list(trace.merge(thin, thin[0].shape, why).fields)
     if base.over(dim) or source.over(dim):
         fields.append(_written(trace, base, source, dim, index, why))
-    fixed = tuple(a or b for a, b in zip(base.fixed, source.fixed, strict=True))
-    return Flow(base.shape, tuple(fields), fixed, joined_roots([base, source]))
+    fixed = [a or b for a, b in zip(base.fixed, source.fixed, strict=True)]
+    fixed[dim] |= base.constant and source.constant  # its values differ from place to place
+    return Flow(base.shape, tuple(fields), tuple(fixed), joined_roots([base, source]))
 
 
 def _without_dim(flow: Flow, dim: int, shape: Shape) -> Flow:

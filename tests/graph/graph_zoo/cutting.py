@@ -199,7 +199,7 @@ class StackedMax(Net):
         return torch.stack([a, b]).amax(0)
 
 
-@network((1, 3, 8, 8), frozen=0.5)
+@network((1, 3, 8, 8), frozen=0.55)
 class PartialConvolution(Net):
     """FasterNet: a convolution of the first quarter of the channels, a baked number."""
 

@@ -66,6 +66,12 @@ add(
     frozen=0.45,  # the norm of each input's filters runs over the outputs
 )
 add(
+    "WeightNormOfAll",
+    lambda: _sequence(_quiet(lambda m: weight_norm(m, dim=None), nn.Conv2d(8, 6, 3)), nn.Conv2d(6, 2, 1)),
+    ((1, 3, 8, 8),),
+    frozen=0.45,  # one norm over all filters
+)
+add(
     "WeightNormNew",
     lambda: _sequence(parametrizations.weight_norm(nn.Conv2d(8, 6, 3)), nn.ReLU(), nn.Conv2d(6, 2, 1)),
     ((1, 3, 8, 8),),

@@ -23,6 +23,7 @@ add("GroupNorm", lambda: _normed(nn.GroupNorm(4, 12)), SHAPES)
 add("GroupNormOne", lambda: _normed(nn.GroupNorm(1, 12)), SHAPES)
 add("GroupNormEach", lambda: _normed(nn.GroupNorm(12, 12)), SHAPES)
 add("GroupNormPlain", lambda: _normed(nn.GroupNorm(3, 12, affine=False)), SHAPES)
+add("LayerNormOfPositions", lambda: _normed(nn.LayerNorm([8, 8])), SHAPES)
 add("LocalResponse", lambda: _normed(nn.LocalResponseNorm(3)), SHAPES, frozen=0.6)
 
 
@@ -97,6 +98,16 @@ class RootMeanSquare(Net):
 
     def middle(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
+
+
+@network(*SHAPES)
+class RootMeanSquareModule(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(16)
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 @network(*SHAPES)

@@ -262,9 +262,9 @@ class MaxPool1x1Bias(nn.Module):
         return self.head(self.n(self.n(self.a(x)) + self.shift).clamp(min=0) + 3.0)
 
 
-@network((2, 3, 8, 8), frozen=0.5)
+@network((2, 3, 8, 8))
 class Fourier(nn.Module):
-    """A Fourier transform of the positions has no rule: what touches it is frozen."""
+    """A Fourier transform of the positions leaves channels where they are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -376,3 +376,90 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.a(F.relu(self.expand(x)).view(x.shape[0], -1, 4, 4)))
+
+
+@network((2, 3, 8, 8), frozen=0.7)
+class PiecewiseConstant(Net):
+    """A constant that differs between the halves of the channels, wherever the halves are now."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        scale = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
+        scale[:half] = 2
+        return x * scale[:, None, None]
+
+
+@network((2, 3, 8, 8), frozen=0.7)
+class JoinedConstants(Net):
+    """The same by concatenation."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        return x * torch.cat([x.new_ones(half), x.new_zeros(x.shape[1] - half)])[:, None, None]
+
+
+@network((2, 3, 8, 8), frozen=0.7)
+class CountedConstant(Net):
+    """A ramp by a running sum of ones."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x * torch.ones(x.shape[1], dtype=x.dtype, device=x.device).cumsum(0)[:, None, None]
+
+
+@network((2, 3, 8, 8))
+class RolledByHalf(Net):
+    """Channels rotated by half their number: both halves keep equally many."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x.roll(x.shape[1] // 2, 1)
+
+
+@network((2, 3, 8, 8), frozen=0.7)
+class RolledByNumber(Net):
+    """Channels rotated by two, whatever their number."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x.roll(2, 1)
+
+
+@network((2, 4, 3, 8, 8))
+class TemporalShift(nn.Module):
+    """An eighth of the channels moves to the next frame, an eighth to the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = block(3, 16), block(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t = x.shape[:2]
+        x = self.a(x.flatten(0, 1))
+        frames = x.view(b, t, *x.shape[1:])
+        moved, fold = torch.zeros_like(frames), x.shape[1] // 8
+        moved[:, :-1, :fold] = frames[:, 1:, :fold]
+        moved[:, 1:, fold : 2 * fold] = frames[:, :-1, fold : 2 * fold]
+        moved[:, :, 2 * fold :] = frames[:, :, 2 * fold :]
+        x = x + self.b(moved.view_as(x))
+        return self.head(x.mean((2, 3)).view(b, t, -1).mean(1))
+
+
+@network((2, 3, 8, 8))
+class FourierConvolution(Net):
+    """Real and imaginary parts as channels of a convolution over frequencies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.norm = nn.Conv2d(32, 32, 1), nn.BatchNorm2d(32)
+        self.weight = nn.Parameter(torch.randn(16, 1, 1, 2))
+
+    def middle(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        y = torch.view_as_real(torch.fft.rfft2(x, norm="ortho")).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, -1)
+        y = F.hardswish(self.norm(self.mix(y))).view(b, c, 2, h, -1).permute(0, 1, 3, 4, 2)
+        y = torch.view_as_complex(y.contiguous()) * torch.view_as_complex(self.weight)
+        return x + torch.fft.irfft2(y, s=(h, w), norm="ortho")
+
+
+@network((2, 3, 8, 8))
+class UnfoldAndFold(Net):
+    def middle(self, x: Tensor) -> Tensor:
+        return F.fold(F.unfold(x, 3, padding=1) * 2, x.shape[2:], 3, padding=1)
