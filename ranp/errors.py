@@ -62,14 +62,16 @@ class MissingExtra(RanpError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the closest of the known words, or an empty string; case does not count.
+    """Return `"; did you mean 'x'?"` for the closest of the known words, or an empty string; case counts least.
 
     >>> nearest("unet3", ["unet3d", "psm"]), nearest("PSM", ["unet3d", "psm"])
     ("; did you mean 'unet3d'?", "; did you mean 'psm'?")
     """
-    lowered = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
-    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+    words = list(known)
+    lowered = {each.lower(): each for each in words}
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    close = close or [lowered[each] for each in difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)]
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def need(module: str, extra: str) -> ModuleType:

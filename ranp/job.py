@@ -124,6 +124,7 @@ class Job(BaseModel):
         return read_request(
             self.model, preset=self.preset, settings=self.settings, in_channels=self.in_channels,
             classes=self.classes, size=size, batch=self.batch_size, size_option=option,
+            batch_option="--batch-size",
         )  # fmt: skip
 
 

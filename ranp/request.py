@@ -74,6 +74,7 @@ def read_request(
     size: str | Sequence[int] | None = None,
     batch: int | None = None,
     size_option: str = "--input",
+    batch_option: str = "--batch",
 ) -> Request:
     """Read what a person wrote on the command line.
 
@@ -91,12 +92,13 @@ def read_request(
         size: --input: "64" is a cube, "16x112x112" otherwise; or the lengths themselves.
         batch: --batch.
         size_option: the option that named the size, for messages.
+        batch_option: likewise the batch.
 
     Raises:
         UsageError: a value that is no size, pair or count, or that the network does not take.
     """
     given = dict(settings) if isinstance(settings, Mapping) else read_settings(settings)
-    for flag, count in (("--in-channels", in_channels), ("--classes", classes), ("--batch", batch)):
+    for flag, count in (("--in-channels", in_channels), ("--classes", classes), (batch_option, batch)):
         if count is not None and count < 1:
             raise UsageError(f"{flag} {count}: expected a positive number")
     if is_fused(model):

@@ -35,7 +35,7 @@ def _state(path: Path, option: str) -> dict[str, Tensor]:
     try:
         read: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # what is no checkpoint fails in many ways in either reader
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise UsageError(
             f"{option} {path}: not a checkpoint that can be read without running code ({reason})"
         ) from None

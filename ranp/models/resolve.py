@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,8 +88,8 @@ def _call(factory: Any, settings: Mapping[str, Any], spec: str, seed: int) -> nn
         with seeded(seed):
             network = factory(**copy.deepcopy(dict(settings)))  # a constructor may change the lists it is given
     except (Exception, SystemExit) as error:  # whatever a user's constructor raises is about what the user gave it
-        given = " ".join(f"--set {key}={value}" for key, value in settings.items())
-        raise UsageError(f"MODEL {spec} {given}: {type(error).__name__}: {error}") from error
+        given = "".join(f" --set {key}={value}" for key, value in settings.items())
+        raise UsageError(f"MODEL {spec}{given}: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"MODEL {spec}: expected an nn.Module, got {_a(network)}")
     return network
@@ -142,7 +143,15 @@ def _import(where: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except (Exception, SystemExit) as error:  # an import runs the user's code
-        raise UsageError(f"MODEL {spec}: can't import {where}: {_reason(error)}") from error
+        raise UsageError(f"MODEL {spec}: can't import {where}: {_reason(error)}{_nearest_module(error)}") from error
+
+
+def _nearest_module(error: BaseException) -> str:
+    """Name the module of the same package that was likely meant by one that is missing."""
+    missing = str(getattr(error, "name", None))
+    package = missing.rpartition(".")[0]
+    folders = getattr(sys.modules.get(package), "__path__", ())
+    return nearest(missing, [f"{package}.{found.name}" for found in pkgutil.iter_modules(folders)])
 
 
 def _load_file(path: Path, spec: str) -> ModuleType:
@@ -195,4 +204,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _a(thing: Any) -> str:
-    return "nothing" if thing is None else f"a {type(thing).__name__}"
+    name = type(thing).__name__
+    return "nothing" if thing is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -146,6 +146,7 @@ MISTAKES = {
     "unknown device": (["prune", *SMALL, "--sparsity", "0.3", "--device", "gpu"], "--device gpu"),
     "strength alone": (["prune", *SMALL, "--sparsity", "0.3", "--strength", "3"], "--reweight"),
     "infinite strength": (["prune", *SMALL, "--sparsity", "0.3", "--reweight", "flops", "--strength", "inf"], "finite"),
+    "empty batches": (["prune", *SMALL, "--sparsity", "0.3", "--batch-size", "0"], "--batch-size 0"),
     "patch of two sizes": (["prune", *SMALL[:-4], "--patch", "8x8", "--sparsity", "0.3"], "--patch 8x8"),
     "freeze of nothing": (["prune", *SMALL, "--sparsity", "0.3", "--freeze", "encodr.*"], "matches no"),
     "files without nifti": (["prune", *SMALL, "--sparsity", "0.3", "--images", "a.nii"], "--data nifti"),

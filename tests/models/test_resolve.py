@@ -83,6 +83,8 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone() -
         ("nets.py", {}, "write nets.py:factory"),
         ("nowhere.py:net", {}, "no file nowhere.py"),
         ("no_such_package.nets:Net", {}, "can't import no_such_package.nets"),
+        ("monai.networks.nett:UNet", {}, "did you mean 'monai.networks.nets'?"),
+        ("UNET3D", {}, "did you mean 'unet3d'?"),
         ("unet3d", {"seed": 3}, "--set seed: unet3d takes in_channels"),
         ("unet3d", {"preset": "brats-15"}, "--set preset: unet3d takes in_channels"),
         (":net", {}, "expected package.module:Factory"),
