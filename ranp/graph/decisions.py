@@ -16,6 +16,7 @@ import numpy as np
 
 from ranp.graph.flow import Shape, first_along, reshape_field, squeeze_constant, varying
 from ranp.graph.labels import Ints, Labels
+from ranp.graph.sizes import Size
 from ranp.graph.trace import Record, Trace
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}
@@ -45,11 +46,13 @@ class Extra:
         frozen: labels that must stay, each with its reason.
         balance: label arrays (rows, n) of which every row keeps equally many.
         wide: labels whose groups keep at least two units.
+        sizes: numbers of modules that count channels.
     """
 
     frozen: list[tuple[Ints, str]] = field(default_factory=list)
     balance: list[Ints] = field(default_factory=list)
     wide: list[Ints] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
 
 
 @dataclass
@@ -60,11 +63,13 @@ class Decisions:
         fixed: labels fixed by the user, or found to decide a size, each with its reason.
         wide: labels whose groups need two units, because a width of 1 changes the meaning of an op.
         stages: how strictly each view and cut in question is taken: (run, record number) -> stage.
+        sizes: numbers of modules that were found to count channels.
     """
 
     fixed: list[tuple[Ints, str]] = field(default_factory=list)
     wide: list[Ints] = field(default_factory=list)
     stages: dict[tuple[str, int], int] = field(default_factory=dict)
+    sizes: list[Size] = field(default_factory=list)
 
     def apply(self, trace: Trace, labels: Labels) -> Extra:
         """Tie labels by the stages and return what else was decided.
@@ -73,7 +78,7 @@ class Decisions:
             trace: whose records the stages speak of; its own labels stay as they are.
             labels: a copy of the trace's labels, tied further here.
         """
-        extra = Extra(list(self.fixed), [], list(self.wide))
+        extra = Extra(list(self.fixed), [], list(self.wide), list(self.sizes))
         for (name, index), stage in self.stages.items():
             record = trace.runs[name].records[index]
             if record.op in VIEWS:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ranp.graph.decisions import Extra
 from ranp.graph.flow import Flow
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph.sizes import Size
 from ranp.graph.trace import Layer as Made
 from ranp.graph.trace import Run, Trace
 
@@ -102,6 +103,7 @@ class Graph:
         freeze: globs of what the user fixed.
         shapes: of every parameter, those without units too, buffers left out.
         least: how many units each group keeps at least: 2 where a width of 1 would change the meaning of an op, else 1.
+        sizes: numbers of modules that count channels, set in a slim module.
     """
 
     count: int
@@ -119,6 +121,7 @@ class Graph:
     freeze: tuple[str, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     least: tuple[int, ...] = ()
+    sizes: tuple[Size, ...] = ()
 
     @property
     def frozen(self) -> Mask:
@@ -246,7 +249,19 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
     balance = _unique([each for each in rows if (each >= 0).any()])
     least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
-    return Graph(count, reasons, layers, groups, group_of, parameters, balance, trace.runs, table, least=least)
+    return Graph(
+        count,
+        reasons,
+        layers,
+        groups,
+        group_of,
+        parameters,
+        balance,
+        trace.runs,
+        table,
+        least=least,
+        sizes=tuple(extra.sizes),
+    )
 
 
 def _layer(table: Ints, made: Made) -> Layer:

@@ -5,15 +5,17 @@ decided again one stage stricter where it is a view or a cut; any other differen
 removal makes it, and that group is frozen. A group that may not shrink to one channel alone keeps two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
 from ranp.graph.constraints import grow, random_plan
+from ranp.graph.counting import found_by_trial
 from ranp.graph.decisions import PARTS, VIEWS, Decisions, Point, fields_of, fixed_size, splits_labels
 from ranp.graph.graph import Graph, Group, Mask, finalise, staying
 from ranp.graph.run import Inputs
+from ranp.graph.sizes import Size
 from ranp.graph.slimrun import Mismatch, check
 from ranp.graph.trace import Record, Trace
 
@@ -134,6 +136,8 @@ def _stricter(
     trace: Trace, graph: Graph, model: nn.Module, inputs: Inputs, decisions: Decisions, plan: _Plan, found: Mismatch
 ) -> None:
     """Decide one more thing, because of a difference found."""
+    if _counts(trace, graph, model, inputs, decisions, plan, found):
+        return
     record = trace.runs[found.run].records[found.index]
     if not plan.thin and record.op in VIEWS | PARTS and _can_lose(graph, record):
         decisions.escalate(trace, found.run, found.index)
@@ -148,6 +152,21 @@ def _stricter(
         decisions.wide.append(labels)
     else:
         decisions.fixed.append((labels, fixed_size(record)))
+
+
+def _counts(
+    trace: Trace, graph: Graph, model: nn.Module, inputs: Inputs, decisions: Decisions, plan: _Plan, found: Mismatch
+) -> bool:
+    """Whether a number of a module counts the channels where a plan differs: setting it lets the run go on."""
+
+    def lets_go_on(sizes: list[Size]) -> bool:
+        tried = replace(graph, sizes=tuple(sizes))
+        later = check(tried, model, inputs, plan.kept, [found.run], thin=plan.thin)
+        return later is None or later.index > found.index
+
+    sizes = found_by_trial(trace, graph, model, plan.kept, found, lets_go_on)
+    decisions.sizes = decisions.sizes if sizes is None else sizes
+    return sizes is not None
 
 
 def _split_before(trace: Trace, decisions: Decisions, found: Mismatch) -> int | None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ranp.graph.graph import Graph, Mask
+from ranp.graph.sizes import set_number
 from ranp.graph.tensors import Module, copy_with, tensors_of
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the modules a shape is asked for
@@ -26,6 +27,9 @@ def resized(graph: Graph, model: Module, kept: Mask) -> Module:
     full = dict(model.named_modules())
     for path, module in slim.named_modules():
         resize_(module, full[path], widths.get(path))
+    modules = dict(slim.named_modules())
+    for size in graph.sizes:
+        set_number(modules[size.module], size.key, graph.slim_shape(size.flow, kept)[size.dim])
     return slim
 
 
@@ -52,6 +56,11 @@ def resize_(module: nn.Module, full: nn.Module, inputs: tuple[int, ...] | None) 
         if isinstance(module, kinds):
             action(module, full, inputs)
             return
+
+
+def sets_sizes(module: nn.Module) -> bool:
+    """Whether `resize_` sets the size attributes of a module's kind."""
+    return any(isinstance(module, kinds) for kinds, _ in _RESIZERS)
 
 
 def _weight(module: nn.Module, name: str = "weight") -> torch.Tensor | None:

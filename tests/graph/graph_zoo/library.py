@@ -49,7 +49,6 @@ add(
     "monai.ResNet-A",
     _monai("ResNet", "basic", [1, 1, 1, 1], [4, 8, 8, 16], 3, 1, shortcut_type="A", num_classes=3),
     ((2, 1, 16, 16, 16),),
-    frozen=0.3,  # the shortcut pads to numbers of channels kept aside
 )
 add(
     "monai.EfficientNet",
@@ -88,7 +87,6 @@ add(
         blocks_up=(1,),
     ),
     VOLUME,
-    frozen=0.1,
 )
 add(
     "monai.DynUNet",
@@ -134,7 +132,7 @@ add(
     ((1, 1, 32, 32),),
 )
 add("monai.AutoEncoder", _monai("AutoEncoder", 2, 1, 1, (4, 8), (2, 2)), IMAGE)
-add("monai.VarAutoEncoder", _monai("VarAutoEncoder", 2, (1, 32, 32), 1, 4, (4, 8), (2, 2)), IMAGE, frozen=0.3)
+add("monai.VarAutoEncoder", _monai("VarAutoEncoder", 2, (1, 32, 32), 1, 4, (4, 8), (2, 2)), IMAGE)
 add("monai.DiNTS", lambda: _dints(), ((1, 1, 32, 32, 32),))
 add("monai.UNETR", _monai("UNETR", 1, 2, (16, 16, 16), 4, 24, 32, 2), VOLUME, frozen=0.6)
 add(
