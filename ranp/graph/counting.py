@@ -5,7 +5,7 @@ slim size, and what lets the run go on is kept. Every number that is kept so was
 the full one, op by op.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType
@@ -85,15 +85,15 @@ def _keys(modules: dict[str, nn.Module], path: str, near: str, number: int) -> I
     """Yield where a module keeps a number that it, or one it lies around, reads when it runs."""
     if sets_sizes(modules[path]):
         return
-    read = frozenset().union(*(_names_read(type(modules[each])) for each in _upwards(near)))
+    kinds: list[Any] = [type(modules[each]) for each in _upwards(near)]
+    read = frozenset().union(*map(_names_read, kinds))
     yield from (key for key, each in numbers_of(modules[path]) if each == number and key[0] in read)
 
 
 @cache
-def _names_read(kind: Hashable) -> frozenset[str]:
+def _names_read(kind: type) -> frozenset[str]:
     """Return every name and word in the code of a class, its constructor and PyTorch's own code left out."""
     names: set[str] = set()
-    assert isinstance(kind, type)
     for each in kind.__mro__:
         if each in (nn.Module, object):
             continue
