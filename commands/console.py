@@ -81,7 +81,7 @@ def _one_line_usage() -> Iterator[None]:
 
 def _wrong_word(error: Exception) -> str | None:
     """Say of a word that is no number which option it was given to, and what was expected."""
-    found = getattr(error.__cause__, "errors", list)()
+    found: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
     names = getattr(getattr(error, "param", None), "opts", None)
     if not found or not names:
         return None

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ranp.errors import CheckFailed, UsageError
-from ranp.models.resolve import resolve
-from ranp.runs import HASHED, Run, read, settings_of
+from ranp.runs import HASHED, Run, read
 from ranp.surgery import Verification, verify
 
 
@@ -41,18 +40,9 @@ def prove(
         run.check_hashes()
     except UsageError as error:
         raise CheckFailed(str(error)) from None
-    full = (
-        run.full()
-        if model is None
-        else resolve(model, settings_of(run.config) if settings is None else settings, preset=_preset(run, model))
-    )
+    full = run.full(model, settings)
     checked = verify(full, run.slim(full), run.plan, run.plan.example_inputs(), inputs=inputs, seed=seed)
     return run, checked
-
-
-def _preset(run: Run, model: str) -> str | None:
-    """Return the run's preset, which says something of a built-in alone."""
-    return None if ":" in model else run.config.get("preset")
 
 
 def report(run: Run, checked: Verification) -> dict[str, Any]:

@@ -11,7 +11,7 @@ the caller gives the model again.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from ranp.errors import UsageError
 from ranp.files import check_absent, sha256, whole_file, whole_folder
 from ranp.fused import is_fused
 from ranp.graph.tensors import Module, copy_with, tensors_of
-from ranp.models.resolve import resolve
+from ranp.models.resolve import build_with, resolve
 from ranp.plan import Plan
 from ranp.surgery import slim as slimmed
 from ranp.version import __version__
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 HASHED = (PLAN, WEIGHTS)
+Model = nn.Module | str | Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,32 @@ class Run:
     plan: Plan
     report: dict[str, Any]
 
-    def full(self, model: nn.Module | None = None) -> nn.Module:
-        """Return the full network's architecture: the one given, or built from the config if it may be.
+    def full(self, model: Model | None = None, settings: Mapping[str, Any] | None = None) -> nn.Module:
+        """Return the full network's architecture: what the caller gives again, or built from the config if it may be.
+
+        Args:
+            model: the network, its factory, or MODEL as on the command line.
+            settings: of the factory, where they are not the run's.
 
         Raises:
-            UsageError: the config names a factory that is never called from a file.
+            UsageError: no such network, or the config names a factory that is never called from a file.
         """
-        if model is not None:
+        if isinstance(model, nn.Module):
             return model
-        spec = self.config.get("model")
+        settings = settings_of(self.config) if settings is None else settings
+        if model is not None and not isinstance(model, str):
+            return build_with(model, settings, getattr(model, "__name__", type(model).__name__))
+        spec = self.config.get("model") if model is None else model
         if not isinstance(spec, str):
             raise UsageError(f"{self.path}: the run names no model: give it again (--model, or model=)")
-        return resolve(spec, settings_of(self.config), preset=self.config.get("preset"), trusted=False)
+        preset = None if model and ":" in model else self.config.get("preset")  # which says something of a built-in
+        return resolve(spec, settings, preset=preset, trusted=model is not None)
 
-    def slim(self, model: nn.Module | None = None) -> nn.Module:
+    def slim(self, model: Model | None = None) -> nn.Module:
         """Return the slim network with the run's weights.
+
+        Args:
+            model: as for `full`.
 
         Raises:
             UsageError: a file is damaged, or does not fit the model.
@@ -193,12 +205,13 @@ def read(path: Path | str) -> Run:
     return Run(path, _yaml(path / CONFIG), Plan.read(path / PLAN), _json(path / REPORT))
 
 
-def load(path: Path | str, model: nn.Module | None = None) -> nn.Module:
+def load(path: Path | str, model: Model | None = None) -> nn.Module:
     """Return the slim network of a run folder, with its weights.
 
     Args:
         path: of the folder.
-        model: the full network, for a run whose factory is neither a built-in nor a network of MONAI.
+        model: for a run whose factory is neither a built-in nor a network of MONAI: the full network, its factory
+            (called with the run's settings), or MODEL as on the command line, such as "file.py:factory".
 
     Raises:
         UsageError: a file is missing or damaged, or the model can't be built from a file.

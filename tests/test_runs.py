@@ -49,6 +49,28 @@ def test_round_trip_of_any_module_with_the_model_given_again(name: str, tmp_path
     assert ranp.verify(model, loaded, result.plan, example).max_rel_diff < 1e-9
 
 
+def wide(width: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Conv2d(width, 2, 1))
+
+
+@pytest.mark.parametrize("again", [wide, f"{__file__}:wide", wide(6)], ids=["factory", "words", "module"])
+def test_the_model_is_given_again_as_module_factory_or_words(again: runs.Model, tmp_path: Path) -> None:
+    x = torch.randn(1, 1, 8, 8)
+    result = ranp.prune(wide(6), x, sparsity=0.4, method="l1")
+    config = {"model": f"{__file__}:wide", "settings": {"width": 6}}
+    ranp.save(tmp_path / "run", result.slim, result.plan, result.report.to_dict(), config)
+    with pytest.raises(UsageError, match="repeat it"):
+        ranp.load(tmp_path / "run")
+    loaded = ranp.load(tmp_path / "run", model=again)
+    assert torch.equal(loaded(x), result.slim(x))
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_what_makes_no_network_is_refused(run: Path) -> None:
+    with pytest.raises(UsageError, match="expected a class or a function"):
+        ranp.load(run, model=3)  # type: ignore[arg-type]
+
+
 def test_files_of_a_run(saved: tuple[Path, ranp.Result]) -> None:
     path, _ = saved
     assert sorted(each.name for each in path.iterdir()) == [

@@ -62,13 +62,13 @@ def resolve(
         raise UsageError(f"--preset {preset}: only built-ins have presets (known: {', '.join(names())}), not {spec}")
     if spec == FACTORY and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
         where, name = spec.split(":")
-        return _call(_find(where, name, spec), settings or {}, spec, seed)
+        return build_with(_find(where, name, spec), settings or {}, spec, seed)
     if not trusted:
         factory = _find_in_monai(spec)
-        return _call(factory, _without_download(factory, settings or {}), spec, seed)
+        return build_with(factory, _without_download(factory, settings or {}), spec, seed)
     where, _, name = spec.rpartition(":")
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
-        return _call(_find(where, name, spec), settings or {}, spec, seed)
+        return build_with(_find(where, name, spec), settings or {}, spec, seed)
 
 
 def _build(spec: str, preset: str | None, settings: Mapping[str, Any], seed: int) -> nn.Module:
@@ -78,7 +78,18 @@ def _build(spec: str, preset: str | None, settings: Mapping[str, Any], seed: int
         return built_in(spec).factory(**merged)
 
 
-def _call(factory: Any, settings: Mapping[str, Any], spec: str, seed: int) -> nn.Module:
+def build_with(factory: Any, settings: Mapping[str, Any], spec: str, seed: int = 0) -> nn.Module:
+    """Call a factory that the user gave.
+
+    Args:
+        factory: a class or a function.
+        settings: its keyword arguments.
+        spec: its name, for messages.
+        seed: of the initial weights; the global generator is left as it was.
+
+    Raises:
+        UsageError: it takes no such settings, fails, or makes no `nn.Module`.
+    """
     if isinstance(factory, nn.Module):
         raise UsageError(f"MODEL {spec}: is a network already; name the class or function that makes it")
     if not callable(factory):
