@@ -6,6 +6,7 @@ Results go to stdout; logs and bars go to stderr, and no bar is drawn where stde
 import functools
 import inspect
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,10 +24,15 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
+_UNBROKEN = 10_000  # columns
+
 
 def stdout() -> Console:
-    """Return a console on the current stdout."""
-    return Console(highlight=False)
+    """Return a console on the current stdout; in a pipe or a file no line is broken, so that it can be searched."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNBROKEN
+    return console
 
 
 def stderr() -> Console:

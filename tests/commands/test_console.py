@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ranp.commands.console import OneLineErrors, command, emit_json
+from ranp.commands.console import OneLineErrors, command, emit_json, stdout
 from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, UsageError
 
 Call = Callable[..., Any]
@@ -63,3 +63,9 @@ def test_what_typer_refuses_is_one_line_too() -> None:
     assert result.exit_code == 2
     assert result.stderr == "error: No such option: --debgu (Possible options: --debug, --no-debug)\n"
     assert CliRunner().invoke(program(), ["wrok"]).stderr == "error: No such command 'wrok'. Did you mean 'work'?\n"
+
+
+def test_long_names_stay_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    stdout().print("model." + "submodule." * 30 + "conv and more")
+    assert capsys.readouterr().out.count("\n") == 1
