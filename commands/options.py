@@ -1,5 +1,7 @@
 """Options that several commands share, so that each has one spelling, one help text and one default."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +16,27 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make the keys of a YAML file the defaults of the command's options; unknown keys are refused by name."""
     if path is None:
         return None
-    try:
+    with _said():
         context.default_map = {**(context.default_map or {}), **_defaults(context, path)}
+    return path
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Say a mistake that is found while options are still being read."""
+    try:
+        yield
     except UsageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
-    return path
+
+
+def _check_seed(seed: int) -> int:
+    """Refuse a seed that torch's generators do not take."""
+    with _said():
+        if not 0 <= seed < 2**64:
+            raise UsageError(f"--seed {seed}: expected a whole number from 0 to {2**64 - 1}")
+    return seed
 
 
 def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
@@ -130,7 +147,10 @@ Init = Annotated[
 ]
 Loss = Annotated[str | None, typer.Option(help="ce, ce-dice or stereo.", show_default="the network's own, else ce")]
 
-Seed = Annotated[int, typer.Option(help="Seed of every random draw; the same seed gives the same files.")]
+Seed = Annotated[
+    int,
+    typer.Option(help="Seed of every random draw; the same seed gives the same files.", callback=_check_seed),
+]
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1.")]
 Config = Annotated[
     Path | None,

@@ -158,7 +158,7 @@ def prepare(job: Job, *, force: bool = False) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
-    check_options(**job.selection())
+    check_options(seed=job.seed, **job.selection())
     if Path(job.model, runs.PLAN).is_file():
         raise UsageError(f"MODEL {job.model}: is a run folder; a run is pruned from its full network, by its --config")
     job = job.resolved()

@@ -16,7 +16,7 @@ from ranp.graph.graph import Graph
 from ranp.graph.run import Inputs
 from ranp.plan import Plan
 from ranp.scores import Scores, importance
-from ranp.selection import select
+from ranp.selection import check_options, select
 from ranp.surgery import Verification, slim, verify
 
 CONVENTIONS = ("standard", "paper")
@@ -47,6 +47,16 @@ class Report:
     verify: dict[str, Any]
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def max_abs_diff(self) -> float:
+        """Largest difference between the slim network and the masked one."""
+        return float(self.verify["max_abs_diff"])
+
+    @property
+    def max_rel_diff(self) -> float:
+        """The same, relative to the largest magnitude of an output."""
+        return float(self.verify["max_rel_diff"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -126,6 +136,7 @@ def prune(
         >>> result.slim[2].in_channels < 8
         True
     """
+    check_options(seed=seed, **selection)
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)

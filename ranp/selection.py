@@ -7,6 +7,7 @@ over the scores; the paper's bisection is not needed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ def select(
         UsageError: a value is out of range or unknown.
         InfeasibleError: the sparsity would leave a group with less than `min_width`; `closest` is the largest one.
     """
-    options = Choice(
+    options = _choice(
         rule=rule,
         method=scores.method if scores else None,
         reduce=scores.reduce if scores else None,
@@ -117,13 +118,19 @@ def check_options(*, sparsity: float | None = None, max_sparsity: bool = False, 
     Raises:
         UsageError: the first that is out of range or unknown.
     """
+    _check(_choice(**{"rule": "global", **options}), sparsity, max_sparsity)
+
+
+def _choice(**options: object) -> Choice:
     try:
-        chosen = Choice.model_validate(options)
+        return Choice.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{name} {first['input']}: {first['msg'].lower()}") from None
-    _check(chosen, sparsity, max_sparsity)
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            known = ("sparsity", *Choice.model_fields)
+            raise UsageError(f"{name}: select() has no such option{nearest(name, known)}") from None
+        raise UsageError(f"--{name.replace('_', '-')} {first['input']}: {first['msg'].lower()}") from None
 
 
 def _check(options: Choice, sparsity: float | None, max_sparsity: bool) -> None:
@@ -138,11 +145,13 @@ def _check(options: Choice, sparsity: float | None, max_sparsity: bool) -> None:
             raise UsageError(f"--{name} {value!r}: expected one of {', '.join(words)}{nearest(str(value), words)}")
     if (sparsity is None) == (not max_sparsity):
         raise UsageError("give either --sparsity or --max-sparsity")
-    if sparsity is not None and not 0 <= sparsity < 1:
+    if sparsity is not None and not (isinstance(sparsity, Real) and 0 <= sparsity < 1):
         raise UsageError(f"--sparsity {sparsity}: expected a share of neurons to remove, in [0, 1)")
     for name, count in (("min-width", options.min_width), ("align", options.align)):
         if count < 1:
             raise UsageError(f"--{name} {count}: expected a whole number of at least 1")
+    if options.rule == "random" and not 0 <= options.seed < 2**32:
+        raise UsageError(f"--seed {options.seed}: --rule random draws with a seed from 0 to {2**32 - 1}")
     if options.strength is not None and options.strength < 0:
         raise UsageError(f"--strength {options.strength}: expected a number of at least 0")
     if options.reweight and options.rule != "global":

@@ -1,5 +1,7 @@
 """prune(): all steps in one call, as a notebook user writes it."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from small_networks import NAMES, small
@@ -84,3 +86,40 @@ def test_a_failed_check_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_not_a_module() -> None:
     with pytest.raises(UsageError, match=r"expected a torch\.nn\.Module"):
         ranp.prune("unet3d", torch.zeros(1), sparsity=0.4, method="l1")  # type: ignore[arg-type]
+
+
+def test_the_report_tells_the_difference_as_verify_does() -> None:
+    model, example = small("residual2d")
+    result = ranp.prune(model, example, sparsity=0.4, method="l1")
+    checked = ranp.verify(model, result.slim, result.plan, example)
+    assert (result.report.max_abs_diff, result.report.max_rel_diff) == (checked.max_abs_diff, checked.max_rel_diff)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "either --sparsity or --max-sparsity"),
+        ({"sparsity": 1.0}, r"--sparsity 1\.0"),
+        ({"sparsity": "half"}, "--sparsity half"),
+        ({"sparsity": 0.3, "strength": float("nan"), "reweight": "flops"}, "--strength nan"),
+        ({"sparsity": 0.3, "rule": "random", "seed": -1}, "--seed -1"),
+        ({"sparsty": 0.3}, "did you mean 'sparsity'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_scored(options: dict, words: str) -> None:
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        raise AssertionError("scored")
+        yield
+
+    with pytest.raises(UsageError, match=words) as error:
+        ranp.prune(*small("residual2d"), batches=batches(), loss=nn.functional.cross_entropy, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_no_step_takes_what_is_no_module() -> None:
+    model, example = small("residual2d")
+    graph = ranp.trace(model, example)
+    plan = ranp.select(graph, ranp.importance(model, graph, method="l1"), sparsity=0.4)
+    for step in (lambda: ranp.importance(3, graph, method="l1"), lambda: ranp.slim("unet3d", plan)):  # type: ignore
+        with pytest.raises(UsageError, match=r"expected a torch\.nn\.Module"):
+            step()

@@ -9,13 +9,19 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError
+from ranp.errors import UnsupportedError, UsageError
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return every parameter, buffer and plain tensor attribute once, by its first name, parameters first."""
+    """Return every parameter, buffer and plain tensor attribute once, by its first name, parameters first.
+
+    Raises:
+        UsageError: the model is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in all_names(model):
         found.setdefault(id(tensor), (name, tensor))

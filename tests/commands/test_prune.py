@@ -143,6 +143,12 @@ MISTAKES = {
     "unknown data": (["prune", *SMALL, "--sparsity", "0.3", "--data", "nifty"], "did you mean 'nifti'?"),
     "unknown preset": (["prune", "unet3d", "--preset", "brats", "--sparsity", "0.3"], "did you mean 'brats-15'?"),
     "unknown init": (["prune", *SMALL, "--sparsity", "0.3", "--init", "glorott"], "did you mean 'glorot'?"),
+    "negative seed": (["prune", *SMALL, "--sparsity", "0.3", "--seed", "-1"], "--seed -1"),
+    "endless seed": (["prune", *SMALL, "--sparsity", "0.3", "--seed", str(2**64)], f"--seed {2**64}"),
+    "seed of the legacy generator": (
+        ["prune", *SMALL, "--sparsity", "0.3", "--rule", "random", "--seed", str(2**32)],
+        "--rule random",
+    ),
     "unknown device": (["prune", *SMALL, "--sparsity", "0.3", "--device", "gpu"], "--device gpu"),
     "strength alone": (["prune", *SMALL, "--sparsity", "0.3", "--strength", "3"], "--reweight"),
     "infinite strength": (["prune", *SMALL, "--sparsity", "0.3", "--reweight", "flops", "--strength", "inf"], "finite"),
