@@ -5,9 +5,11 @@ decided again one stage stricter where it is a view or a cut; any other differen
 removal makes it, and that group is frozen. A group that may not shrink to one channel alone keeps two.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from ranp.graph.constraints import grow, random_plan
@@ -21,6 +23,7 @@ from ranp.graph.trace import Record, Trace
 
 DRAWS = 24  # plans drawn at most to find telling ones
 PLANS = 3  # plans tried at most
+SHARES = (0.5, 0.7, 1.0)  # of each group that plans for groups left whole remove
 LOOK_BACK = 8  # ops between a view by hand and what tells that it was misread
 
 
@@ -61,7 +64,7 @@ def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) ->
     """Return plans that upset every open view and cut where constraints let them, and one of least widths.
 
     Where constraints tie widths, one more keeps few of each group. Where units are of unequal size, what the last one
-    removed stays in one more plan, and the rest goes.
+    removed stays in one more plan, and the rest goes. Groups that lost nothing in any of them get plans of their own.
 
     A plan that happens to keep equally many channels in both halves of a chunk would not tell how the chunk is meant.
     """
@@ -84,7 +87,28 @@ def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) ->
     if _uneven(graph):
         others = grow(graph, ~thin, generator.random(graph.count))
         plans.append(_Plan(others, runs, True))
+    plans += _covering(graph, plans, generator, runs)
     return [plan for plan in plans if not plan.kept.all()]
+
+
+def _covering(graph: Graph, plans: list[_Plan], generator: np.random.Generator, runs: list[str]) -> Iterator[_Plan]:
+    """Yield plans that remove something of the groups that others leave whole, as constraints may make them."""
+    done = ~_losing(graph, graph.frozen)
+    done |= [len(group.units) <= least for group, least in zip(graph.groups, graph.least, strict=True)]
+    for plan in plans:
+        done |= _losing(graph, plan.kept)
+    for draw in range(DRAWS):
+        if done.all():
+            return
+        kept = random_plan(graph, SHARES[draw % len(SHARES)], generator)
+        if (_losing(graph, kept) & ~done).any():
+            done |= _losing(graph, kept)
+            yield _Plan(kept, runs, 1 in graph.widths(kept))
+
+
+def _losing(graph: Graph, kept: Mask) -> NDArray[np.bool_]:
+    """Return which groups a plan removes something of, shape (groups,)."""
+    return np.bincount(graph.group_of[~kept], minlength=len(graph.groups)) > 0
 
 
 def _few(graph: Graph, generator: np.random.Generator) -> Mask:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from graph_zoo.case import add
@@ -151,6 +152,12 @@ add(
 )
 add("monai.Discriminator", _monai("Discriminator", (1, 16, 16), (4, 8), (2, 2)), ((2, 1, 16, 16),))
 add("monai.Regressor", _monai("Regressor", (1, 16, 16), (2,), (4, 8), (2, 2)), ((2, 1, 16, 16),))
+add(  # group norms over concatenations of unequal widths: few plans remove anything of its first convolution
+    "monai.DiffusionModelUNet",
+    _monai("DiffusionModelUNet", 2, 1, 1, (1, 1), (8, 16), (False, True), 4, resblock_updown=True, num_head_channels=4),
+    {"x": (1, 1, 8, 8), "timesteps": torch.tensor([3])},
+    frozen=0.45,
+)
 add("monai.PatchDiscriminator", _monai("PatchDiscriminator", 2, 4, 1, 1, 2), ((1, 1, 32, 32),))
 
 
