@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ranp.errors import CheckFailed, UsageError
+from ranp.models.resolve import check_trusted
 from ranp.runs import HASHED, Run, read
 from ranp.surgery import Verification, verify
 
@@ -36,6 +37,8 @@ def prove(
     if inputs < 1:
         raise UsageError(f"--inputs {inputs}: expected at least 1")
     run = read(path)
+    if model is None and isinstance(named := run.config.get("model"), str):
+        check_trusted(named)  # the user's to repeat, whatever else was changed
     try:
         run.check_hashes()
     except UsageError as error:

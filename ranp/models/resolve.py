@@ -71,6 +71,18 @@ def resolve(
         return build_with(_find(where, name, spec), settings or {}, spec, seed)
 
 
+def check_trusted(spec: str) -> None:
+    """Refuse what a run's files name unless it is a built-in, a network of MONAI or a fused run; nothing is built.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if ":" not in spec:
+        check_is_built_in(spec)
+    elif spec != FACTORY:
+        _find_in_monai(spec)
+
+
 def _build(spec: str, preset: str | None, settings: Mapping[str, Any], seed: int) -> nn.Module:
     check_is_built_in(spec)
     merged = full_settings(spec, preset, settings)

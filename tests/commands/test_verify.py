@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
+from ranp import runs
 from ranp.files import sha256
 
 SMALL = ["unet3d", "--set", "base_width=4", "--set", "depth=2", "--classes", "3", "--patch", "8"]
@@ -43,7 +45,7 @@ def test_other_weights_still_fit_the_plan(answer: Call, run: Path) -> None:
     save_file({name: torch.ones_like(value) for name, value in load_file(path).items()}, path)
     report = json.loads((run / "report.json").read_text())
     report["hashes"]["slim.safetensors"] = sha256(path)
-    (run / "report.json").write_text(json.dumps(report))
+    (run / "report.json").write_text(json.dumps(runs.sealed(report)))
     assert answer("verify", run)["passed"]
 
 
@@ -55,3 +57,13 @@ def test_what_is_no_run_is_refused(refused: Call, tmp_path: Path, run: Path) -> 
 
 def test_another_model_does_not_fit(refused: Call, run: Path) -> None:
     assert "group" in refused("verify", run, "--model", "unet3d", "--set", "base_width=8", "--set", "depth=2")
+
+
+@pytest.mark.parametrize("spec", ["os:system", "{file}:make", "monai.networks.blocks:Convolution", "unet4d"])
+def test_a_factory_put_into_the_config_is_refused_and_never_called(refused: Call, run: Path, spec: str) -> None:
+    mark, file = run.parent / "called", run.parent / "evil.py"
+    file.write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "model": spec.format(file=file)}))
+    assert spec.format(file=file) in refused("verify", run)
+    assert not mark.exists()
