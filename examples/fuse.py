@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=40, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if (options.images is None) != (options.labels is None):
+        parser.error("--images and --labels go together")
 
     training = source(options, options.steps, options.seed)
     test = source(options, min(options.steps, 4), options.seed + 1)

@@ -43,6 +43,9 @@ class EdgeScores:
         dilations: k, in pixels.
         ignore: target label of pixels that do not count.
 
+    Raises:
+        UsageError: no dilations, or one that is no whole number from 0.
+
     >>> scores = EdgeScores(dilations=(1,))
     >>> labels = torch.tensor([[[0, 0, 1, 1, 1]]])
     >>> scores.update(labels, labels)
@@ -51,8 +54,8 @@ class EdgeScores:
     """
 
     def __init__(self, dilations: Sequence[int] = (1, 2, 3, 4, 5), ignore: int | None = None) -> None:
-        if not dilations or min(dilations) < 0:
-            raise UsageError(f"dilations={tuple(dilations)}: expected at least one, none below 0")
+        if not dilations or not all(isinstance(k, int) and k >= 0 for k in dilations):
+            raise UsageError(f"dilations={tuple(dilations)}: expected at least one whole number, none below 0")
         self.dilations = tuple(dilations)
         self.ignore = ignore
         self.counts = torch.zeros(len(self.dilations), 3, dtype=torch.int64)  # (K, [tp, fp, fn])

@@ -17,6 +17,9 @@ class SegmentationScores:
         classes: number of labels, 0 .. classes - 1.
         ignore: target label of pixels that do not count.
 
+    Raises:
+        UsageError: fewer than one class.
+
     >>> scores = SegmentationScores(classes=2, ignore=255)
     >>> scores.update(torch.tensor([[0, 1, 1, 0]]), torch.tensor([[0, 1, 0, 255]]))
     >>> scores.pixel_accuracy(), scores.miou()

@@ -9,6 +9,12 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fuse.py"
 
 
+def test_images_need_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(EXAMPLE))["main"](["--images", "t1.nii.gz"])
+    assert "--images and --labels go together" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("superpixels", ["slic", "network"])
 def test_fuse(capsys: pytest.CaptureFixture[str], superpixels: str) -> None:
     small = ["--size", "32", "--steps", "2", "--segments", "40", "--superpixels", superpixels]

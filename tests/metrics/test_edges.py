@@ -89,8 +89,9 @@ def test_a_perfect_prediction_has_an_infinite_ratio() -> None:
 
 def test_mistakes_are_one_line() -> None:
     labels = torch.zeros(1, 4, 4, dtype=torch.int64)
-    with pytest.raises(UsageError, match="dilations="):
-        EdgeScores(dilations=(-1,))
+    for dilations in ((-1,), (1.5,), ()):
+        with pytest.raises(UsageError, match="dilations="):
+            EdgeScores(dilations=dilations)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"expected the target's shape \(1, 4, 4\), got \(1, 4, 3\)"):
         EdgeScores().update(labels[..., :3], labels)
     with pytest.raises(UsageError, match="integer label maps"):
