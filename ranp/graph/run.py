@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 
 from ranp.errors import UnsupportedError, UsageError
 from ranp.graph.flow import Flow
+from ranp.graph.places import immovable, places
 from ranp.graph.quick import quick
 from ranp.graph.rules import Op, apply
 from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
@@ -162,6 +163,12 @@ class Recorder(Follower):  # type: ignore[no-untyped-call]
         if record.view and op.tensors:
             for result in results:
                 setattr(result, BASE, getattr(op.tensors[0], BASE, op.tensors[0]))
+        whole = flows[0] if record.op.endswith("scatter") else before[0] if before else None
+        if whole is not None and len(whole.shape) == len(flows[0].shape) + (record.op == "select"):
+            found = places(record.op, op.arguments, whole.shape)
+            record.places = {dim: where for dim, where in found.items() if immovable(whole, dim)}
+        if record.op in SUMS and before and before[0].constant:
+            record.summed = entries_of(op.tensors[0], results[0])
         record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
         self._keep_arguments(op, record)
         self.trace.records.append(record)
@@ -199,9 +206,15 @@ class Recorder(Follower):  # type: ignore[no-untyped-call]
             self.trace.freeze_flow(flow, "network output")
 
 
+SUMS = {"sum", "nansum", "prod", "norm", "linalg_vector_norm", "logsumexp", "count_nonzero"}
 KEPT_ARGUMENTS = {"slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "slice_scatter", "roll"}
 LEFT_OPERAND = {"mm": "self", "bmm": "self", "addmm": "mat1", "baddbmm": "batch1", "linear": "input"}
 LEFT_OPERAND |= {"mv": "self", "dot": "self", "vdot": "self", "addmv": "mat"}
+
+
+def entries_of(whole: Tensor, result: Tensor) -> int:
+    """Return how many entries of a tensor each entry of a reduced one stands for."""
+    return whole.numel() // max(result.numel(), 1)
 
 
 def _adds(op: Op) -> bool:

@@ -16,9 +16,10 @@ from ranp.graph.decisions import VIEWS
 from ranp.graph.flow import Flow, squeeze_constant, varying
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.places import Places, places
 from ranp.graph.resize import resized
-from ranp.graph.rules.registry import base_name, bind, numbers
-from ranp.graph.run import Failure, Follower, Inputs, Recorder, run
+from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
+from ranp.graph.run import Failure, Follower, Inputs, Recorder, entries_of, run
 from ranp.graph.trace import Record, Trace
 
 
@@ -43,7 +44,7 @@ class SlimTrace(Trace):
         self.graph = graph
         self.stays = staying(kept)
         self.immovable = graph.frozen
-        self.depthwise = {layer.name for layer in graph.layers if layer.kind == "depthwise"}
+        self.depthwise = {layer.name: layer.kind == "depthwise" for layer in graph.layers}
 
     def birth(self, name: str, dim: int, size: int) -> Ints:
         """Return the kept units of a parameter's dimension."""
@@ -62,7 +63,8 @@ class SlimTrace(Trace):
 
     def is_depthwise(self, root: str | None, groups: int, channels: int) -> bool:
         """Whether a convolution was depthwise in the full network; one channel a group may be left of more."""
-        return root in self.depthwise if root is not None else super().is_depthwise(root, groups, channels)
+        known = None if root is None else self.depthwise.get(root)
+        return super().is_depthwise(root, groups, channels) if known is None else known
 
     def join(self, a: Ints, b: Ints, why: str) -> None:
         """Refuse to tie two units."""
@@ -100,6 +102,11 @@ class Outline(Follower):  # type: ignore[no-untyped-call]
         while self.next < len(self.records) and self.records[self.next].op == "clone":
             self.next += 1
         full = _expected(self.records, self.next, op, scalars)
+        tensors = tensors_in([args, kwargs])
+        if full.places and not _same_places(full, places(op, arguments, tuple(tensors[0].shape))):
+            raise Mismatch("", self.next)
+        if full.summed and full.summed != entries_of(tensors[0], results[0]):
+            raise Mismatch("", self.next)
         if not _same_groups(full, arguments.get("groups", arguments.get("group", 1))):
             raise Mismatch("", self.next)
         self.next += 1
@@ -155,6 +162,11 @@ def _same_groups(full: Record, groups: int) -> bool:
     return full.groups in (1, groups) or full.groups == full.inputs[0].shape[1]
 
 
+def _same_places(full: Record, slim: Places) -> bool:
+    """Whether an op acts at the full one's places in every dimension that can't shrink."""
+    return all(slim.get(dim) == where for dim, where in full.places.items())
+
+
 def _expected(records: list[Record], index: int, op: str, scalars: tuple[float | str, ...]) -> Record:
     """Return the record of the full run that an op of the slim one must repeat."""
     if index < len(records):
@@ -174,7 +186,9 @@ class _Comparer:
 
     def __call__(self, index: int, record: Record) -> None:
         full = _expected(self.records, index, record.op, record.scalars)
-        if not _same_groups(full, record.groups):
+        if not _same_groups(full, record.groups) or not _same_places(full, record.places):
+            raise Mismatch("", index)
+        if full.summed != record.summed:
             raise Mismatch("", index)
         for expected, found in zip(full.outputs, record.outputs, strict=True):
             if not agree(self.graph, self.stays, expected, found):

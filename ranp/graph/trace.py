@@ -9,6 +9,7 @@ import torch
 
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph.places import Places
 
 ATTRIBUTE = "_ranp_flow"
 
@@ -54,6 +55,8 @@ class Record:
         arguments: other arguments by name, where a later reader needs them.
         weights: names of the parameters among its arguments.
         scalars: the numbers it computes with.
+        places: where it acts, by dimension, in those that can't shrink.
+        summed: how many entries of a constant each of its results is a sum of, else 0.
     """
 
     op: str
@@ -67,6 +70,8 @@ class Record:
     arguments: dict[str, Any] = field(default_factory=dict)
     weights: list[str] = field(default_factory=list)
     scalars: tuple[float | str, ...] = ()
+    places: Places = field(default_factory=dict)
+    summed: int = 0
 
 
 @dataclass(slots=True)
@@ -326,16 +331,16 @@ class Trace:
         A field that meets a fixed dimension of full length without one is frozen.
         """
         ndim = len(shape)
-        padded = [_pad(flow, ndim) for flow in flows]
+        wide = [padded(flow, ndim) for flow in flows]
         roots = joined_roots(flows)
         fields: list[Ints] = []
-        for flow in padded:
+        for flow in wide:
             for each in flow.fields:
                 fields = self._absorb(fields, each, why, alias=roots is not None)
         for dim in range(ndim):
-            if any(flow.fixed[dim] and flow.shape[dim] == shape[dim] > 1 and not flow.over(dim) for flow in padded):
+            if any(flow.fixed[dim] and flow.shape[dim] == shape[dim] > 1 and not flow.over(dim) for flow in wide):
                 fields = [self._unless_fixed(each, dim, why) for each in fields]
-        fixed = tuple(any(flow.fixed[d] and flow.shape[d] == shape[d] for flow in padded) for d in range(ndim))
+        fixed = tuple(any(flow.fixed[d] and flow.shape[d] == shape[d] for flow in wide) for d in range(ndim))
         return Flow(shape, tuple(each for each in fields if each.size > 1), fixed, roots)
 
     def _unless_fixed(self, field: Ints, dim: int, why: str) -> Ints:
@@ -373,7 +378,8 @@ def _found(tensor: torch.Tensor) -> Flow:
     return replace(flow, fixed=tuple(differs))
 
 
-def _pad(flow: Flow, ndim: int) -> Flow:
+def padded(flow: Flow, ndim: int) -> Flow:
+    """Return a flow with dimensions of length 1 in front, as broadcasting adds them."""
     extra = ndim - len(flow.shape)
     if not extra:
         return flow

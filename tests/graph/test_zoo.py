@@ -2,6 +2,7 @@
 
 import graph_zoo.attending
 import graph_zoo.blocks
+import graph_zoo.counting
 import graph_zoo.cutting
 import graph_zoo.kinds
 import graph_zoo.library

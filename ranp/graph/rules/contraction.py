@@ -3,7 +3,7 @@
 import numpy as np
 
 from ranp.graph.flow import Flow, activation, varying, vector_field
-from ranp.graph.labels import Ints
+from ranp.graph.labels import FREE, Ints
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Layer, Trace, joined_roots
 
@@ -41,7 +41,11 @@ def convolution(op: Op, trace: Trace) -> Flow:
         _contract(trace, blocks, reads, why, weight_flow)
         if groups > 1:
             trace.balance.extend([blocks, outputs.reshape(groups, -1)])
-    name = _add_layer(op, trace, weight, outputs, depthwise, transposed, groups, weight_flow)
+    name = None
+    if (outputs != FREE).any():
+        name = _add_layer(op, trace, weight, outputs, depthwise, transposed, groups, weight_flow)
+    elif depthwise:  # one constant filter for all channels
+        outputs = np.repeat(inputs, len(outputs) // groups)
     if op["bias"] is not None:
         trace.tie(outputs, trace.channels(trace.flow(op["bias"]), 0, why), why)
     batch = [f for f in flow.fields if f.shape[0] > 1 and f.shape[1] == 1]
@@ -83,9 +87,11 @@ def _computed_labels(op: Op, trace: Trace, weight: Flow, transposed: bool, group
 
 
 def _contract(trace: Trace, inputs: Ints, reads: Ints, why: str, weight: Flow) -> None:
-    """Tie what is read to what reads it; what reads a constant of free size follows whatever else it reads."""
+    """Tie what is read to what reads it; what a constant of free size reads stays, because masking can't zero it."""
     trace.consume(weight, reads)
     trace.tie(inputs, reads, why)
+    summed = np.broadcast_to(inputs, reads.shape)[reads == FREE]
+    trace.freeze(summed, why.replace("network input or fixed dimension read", "summed with constant weights"))
 
 
 def _add_layer(

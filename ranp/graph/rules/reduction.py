@@ -10,6 +10,7 @@ from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Mixing, Trace
 
 COUNTING = {"argmax", "argmin", "median", "nanmedian", "prod", "any", "all", "count_nonzero", "aminmax"}
+LARGEST = {"amax", "amin", "max", "min", "logsumexp"}
 ZERO_SAFE = {"sum", "norm", "linalg_vector_norm"}
 
 
@@ -30,6 +31,8 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
     flow = trace.flow(op["self"])
     dims = _dims(op, len(flow.shape))
     why = f"reduced over channels by {op.where}"
+    if flow.roots is None and op.name not in COUNTING:
+        flow = _tied_parts(trace, flow, dims, op)
     over = [field for field in flow.fields if set(dims) & set(varying(field))]
     if over and flow.roots is None and op.name not in COUNTING:
         kept = [dim for dim in range(len(flow.shape)) if dim not in dims]
@@ -45,6 +48,22 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
     if over and op.name in ("max", "min") and len(found) == 2:
         found[1] = replace(found[1], picks=tuple(over), why=f"numbered by {op.where}")
     return found
+
+
+def _tied_parts(trace: Trace, flow: Flow, dims: list[int], op: Op) -> Flow:
+    """Tie the parts of channels that are reduced to one another: maxout, and sums of whole blocks of channels.
+
+    A statistic inside each block (group norm by hand) is left as it is.
+    """
+    fields: list[Ints] = []
+    for field in flow.fields:
+        inner = [axis for axis in varying(field) if axis in dims]
+        outer = [axis for axis in varying(field) if axis not in dims]
+        if inner and outer and (op.name in LARGEST or max(inner) < min(outer)):
+            fields += trace.settle(flow.with_fields([field]), inner, f"reduced over channels by {op.where}").fields
+        else:
+            fields.append(field)
+    return flow.with_fields(fields)
 
 
 def _apart(flow: Flow, dims: list[int]) -> list[Ints]:

@@ -330,3 +330,30 @@ class ShuffleOfGroups(Net):
         x = self.grouped(x)
         b, c, h, w = x.shape
         return x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
+@network((2, 3, 8, 8))
+class MaxoutOfNeighbours(Net):
+    """Pairs of neighbouring channels, the larger one passes."""
+
+    def __init__(self) -> None:
+        super().__init__(after=8)
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (-1, 2)).amax(2)
+
+
+@network((2, 3, 8, 8))
+class SplitAttentionByView(Net):
+    """Two blocks of channels of a grouped convolution by a view, weighted against one another and summed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.squeeze, self.excite = block(16, 32, groups=2), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 32, 1)
+
+    def middle(self, x: Tensor) -> Tensor:
+        x = self.parts(x)
+        b, c, h, w = x.shape
+        x = x.view(b, 2, c // 2, h, w)
+        weights = self.excite(F.relu(self.squeeze(x.sum(1).mean((2, 3), keepdim=True))))
+        return (x * weights.view(b, 2, -1, 1, 1).softmax(1)).sum(1)
