@@ -11,6 +11,7 @@ Two forms, after the paper's chapter on refining segmentation with superpixels (
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,26 @@ class Arctan(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return arctan(x), same shape."""
         return torch.atan(x)
+
+
+Activation = str | nn.Module | Callable[[Tensor], Tensor]
+"""A name of `ACTIVATIONS`, or any elementwise module or function."""
+
+
+class Applied(nn.Module):
+    """A function of one tensor as a module.
+
+    Args:
+        function: elementwise, not in place.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the function of x."""
+        return self.function(x)
 
 
 class SeeThrough(nn.Module):
@@ -56,20 +77,25 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "arctan": Arctan,
 }
-_SLOPE_ONE = (nn.ReLU, nn.Softplus, nn.LogSigmoid, nn.GELU, nn.SiLU)
+_SLOPE_ONE = (nn.ReLU, nn.LogSigmoid, nn.GELU, nn.SiLU)
+_LINEAR_FROM = 20  # torch's softplus returns x above threshold / beta; from 20 on the difference is below 1e-8
 
 
-def activation_module(activation: str | nn.Module) -> nn.Module:
-    """Return the module for a name of `ACTIVATIONS`, or a copy of the given module that does not work in place.
+def activation_module(activation: Activation) -> nn.Module:
+    """Return the module for a name of `ACTIVATIONS` or a function, or a copy of the given module, not in place.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or something that can't be called.
     """
     if isinstance(activation, nn.Module):
         module = copy.deepcopy(activation)
         if getattr(module, "inplace", False):
             setattr(module, "inplace", False)  # noqa: B010 (nn.Module does not declare it)
         return module
+    if not isinstance(activation, str):
+        if not callable(activation):
+            raise UsageError(f"activation={activation!r}: expected a name, a module or a function")
+        return Applied(activation)
     if activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise UsageError(f"activation={activation!r}: expected one of {known}{nearest(activation, ACTIVATIONS)}")
@@ -77,11 +103,15 @@ def activation_module(activation: str | nn.Module) -> nn.Module:
 
 
 def odd_slope(activation: nn.Module) -> float | None:
-    """Return c where sigma(x) - sigma(-x) = c x for every x, or None where no such c exists or is known.
+    """Return c, not 0, where sigma(x) - sigma(-x) = c x for every x, or None where no such c exists or is known.
+
+    Subclasses are not known: they may compute something else.
 
     >>> odd_slope(nn.LeakyReLU(0.25)), odd_slope(nn.GELU()), odd_slope(nn.Tanh())
     (1.25, 1.0, None)
     """
-    if isinstance(activation, nn.LeakyReLU):
-        return 1.0 + activation.negative_slope
-    return 1.0 if isinstance(activation, _SLOPE_ONE) else None
+    if type(activation) is nn.LeakyReLU:
+        return 1.0 + activation.negative_slope or None
+    if type(activation) is nn.Softplus:
+        return 1.0 if activation.threshold >= _LINEAR_FROM else None
+    return 1.0 if type(activation) in _SLOPE_ONE else None

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ranp.adapters.activations import Activation
 from ranp.adapters.association import hard_assignment
 from ranp.adapters.consistency import LogitConsistency, consistent_logits
 from ranp.adapters.probing import output_of, probed_channels, probed_output
@@ -134,7 +135,7 @@ def fuse(
     compactness: float = 0.1,
     depth: int = 3,
     widths: tuple[int, ...] | None = None,
-    activation: str | nn.Module | None = None,
+    activation: Activation | None = None,
     init: Init = "orthonormal",
     bias_scale: float | None = None,
     count: int | None = None,

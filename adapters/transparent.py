@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranp.adapters.activations import SeeThrough, activation_module, odd_slope
+from ranp.adapters.activations import Activation, SeeThrough, activation_module, odd_slope
 from ranp.adapters.probing import output_of, probed_channels
 from ranp.adapters.transparent_init import Init, Layer, doubled, is_identity, make_layers, see_through
 from ranp.errors import UsageError, nearest
@@ -49,7 +49,7 @@ class TransparentStack(nn.Module):
     Args:
         channels: m_0 = m_k, the size of `channel_dim`.
         widths: m_1 .. m_(k-1), none below `channels`.
-        activation: between the layers; a name of `activations.ACTIVATIONS`, any elementwise module, or None.
+        activation: between the layers; a name of `activations.ACTIVATIONS`, an elementwise module or function, or None.
         channel_dim: the dimension the layers mix.
         init: `"orthonormal"`, `"gaussian"` (the paper's), the user's matrices A_1 .. A_(k-1) of size (m_(i-1), m_i), or
             a comparison: `"net2net"`, `"xavier"`, `"random"`, which hold the stated widths and a plain activation.
@@ -71,7 +71,7 @@ class TransparentStack(nn.Module):
         self,
         channels: int,
         widths: Sequence[int] = (64, 64),
-        activation: str | nn.Module | None = None,
+        activation: Activation | None = None,
         channel_dim: int = 1,
         *,
         init: Init = "orthonormal",
@@ -129,7 +129,7 @@ def insert_transparent(
     channels: int | None = None,
     widths: Sequence[int] | None = None,
     example_inputs: Tensor | Sequence[Any] | None = None,
-    activation: str | nn.Module | None = None,
+    activation: Activation | None = None,
     channel_dim: int = 1,
     init: Init = "orthonormal",
     bias_scale: float | None = None,
@@ -183,7 +183,7 @@ def fitting_bias_scale(seen: Tensor | None) -> float:
 
 
 def _through(
-    layers: list[Layer], activation: str | nn.Module | None, channel_dim: int, identity: bool
+    layers: list[Layer], activation: Activation | None, channel_dim: int, identity: bool
 ) -> tuple[list[Layer], nn.Module]:
     if activation is None:
         return layers, nn.Identity()

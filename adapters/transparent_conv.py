@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.activations import SeeThrough, activation_module, odd_slope
+from ranp.adapters.activations import Activation, SeeThrough, activation_module, odd_slope
 from ranp.adapters.transparent_init import orthonormal
 from ranp.errors import UsageError
 
@@ -55,7 +55,7 @@ class TransparentConv(nn.Module):
         hidden: int | None = None,
         kernel_size: int | Sequence[int] = 3,
         dims: int = 2,
-        activation: str | nn.Module | None = None,
+        activation: Activation | None = None,
         padding: str = "full",
         *,
         bias_scale: float = 1.0,
