@@ -143,7 +143,10 @@ Freeze = Annotated[
 ]
 Init = Annotated[
     str | None,
-    typer.Option(help="Weights to score with: glorot, orthogonal or keep.", show_default="glorot; keep with --weights"),
+    typer.Option(
+        help="Weights to score with: glorot, orthogonal or keep.",
+        show_default="glorot for a built-in without --weights, else keep",
+    ),
 ]
 Loss = Annotated[str | None, typer.Option(help="ce, ce-dice or stereo.", show_default="the network's own, else ce")]
 

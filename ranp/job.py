@@ -13,7 +13,6 @@ from ranp import losses, models, runs
 from ranp.data.choice import Shape, choose_source, output_shape
 from ranp.devices import check_device
 from ranp.errors import UsageError, nearest
-from ranp.fused import FACTORY
 from ranp.graph.build import trace
 from ranp.models.init import initialise_
 from ranp.pruning import Result, costs_of, prune
@@ -54,6 +53,7 @@ class Job(BaseModel):
     max_sparsity: bool = False
     min_width: int = 1
     align: int = 1
+    published_transposed: bool = False
     freeze: tuple[str, ...] = ()
     init: str | None = None
     loss: str | None = None
@@ -94,7 +94,7 @@ class Job(BaseModel):
                 "patch": _spelled(scored),
                 "method": self.method or ("snip" if self.rule == "snip" else "mpmg"),
                 "strength": strength,
-                "init": self.init or ("keep" if self.weights or request.model == FACTORY else "glorot"),
+                "init": self.init or ("glorot" if request.model in models.names() and not self.weights else "keep"),
                 "loss": self.loss or losses.default(self.model, self.preset),
                 "out": self.out or Path("runs") / _folder_name(self.model, self.preset),
             }
@@ -117,6 +117,7 @@ class Job(BaseModel):
             "max_sparsity",
             "min_width",
             "align",
+            "published_transposed",
         )
         return {name: getattr(self, name) for name in names}
 

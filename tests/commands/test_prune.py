@@ -116,6 +116,23 @@ def test_a_checkpoint_keeps_its_weights(answer: Call, suffix: str, tmp_path: Pat
     assert all(torch.equal(a, b) for a, b in zip(slim.parameters(), network.parameters(), strict=True))
 
 
+def test_the_weights_of_a_factory_are_kept_and_those_of_a_built_in_drawn(answer: Call, tmp_path: Path) -> None:
+    words = ["--method", "l1", "--sparsity", "0", "--out"]
+    answer("prune", f"{__file__}:trained", "--patch", "8x8", *words, tmp_path / "own")
+    slim = library.load(tmp_path / "own", model=trained())
+    assert all((parameter == 0.5).all() for parameter in slim.parameters())
+    answer("prune", *SMALL, *words, tmp_path / "built-in")
+    configs = [yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in ("own", "built-in")]
+    assert [config["init"] for config in configs] == ["keep", "glorot"]
+
+
+def trained() -> nn.Module:
+    network = Wide()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return network
+
+
 def test_a_dry_run_writes_nothing(ranp: Call, answer: Call, tmp_path: Path) -> None:
     text = ranp("prune", *SMALL, "--sparsity", "0.3", "--out", tmp_path / "run", "--dry-run").stdout
     assert f"dry run: would write {tmp_path / 'run'}" in text
