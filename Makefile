@@ -22,6 +22,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples benchmarks
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_cli.py

@@ -120,7 +120,7 @@ def grid_maps(images: int, side: int, superpixels: int) -> Tensor:
     columns = superpixels // rows
     y = torch.arange(side) * rows // side
     x = torch.arange(side) * columns // side
-    return (y[:, None] * columns + x).expand(images, -1, -1).contiguous()
+    return (y[:, None] * columns + x).expand(images, -1, -1).contiguous()  # type: ignore[no-any-return]
 
 
 def peak_bytes() -> int:

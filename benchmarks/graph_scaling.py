@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class Dense(nn.Module):
         features = [self.stem(x)]
         for layer in self.layers:
             features.append(torch.relu(layer(torch.cat(features, 1))))
-        return self.head(torch.cat(features, 1))
+        return self.head(torch.cat(features, 1))  # type: ignore[no-any-return]
 
 
 def residual(layers: int, width: int = 32) -> nn.Module:
@@ -107,7 +108,7 @@ def main() -> None:
     print(describe())
     image = (torch.zeros(1, 3, 32, 32),)
     ours(residual(6).eval(), image)  # imports and caches
-    times = [row(f"residual, {n} layers", lambda n=n: residual(n), image, with_peers=options.peers) for n in LAYERS]  # type: ignore[misc]
+    times = [row(f"residual, {n} layers", partial(residual, n), image, with_peers=options.peers) for n in LAYERS]
     print(f"400 layers over 100: {times[3] / times[1]:.2f}")
     row("dense, 100 layers", lambda: Dense(100), image, with_peers=options.peers)
     if options.networks:
@@ -116,11 +117,11 @@ def main() -> None:
             inputs = tuple(torch.zeros(1, *shape[1:]) for shape in shapes)
             row(
                 f"{name} {preset}",
-                lambda n=name, p=preset: models.build(n, p),
+                partial(models.build, name, preset),
                 inputs,
                 with_peers=options.peers,
                 repeats=1,
-            )  # type: ignore[misc]
+            )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,9 @@ from torch import Tensor
 from ranp.adapters import mrf
 from ranp.errors import UsageError, need
 
-METHODS = {"mf": mrf.mean_field, "sgm": mrf.sgm, "trws": mrf.trws, "isgmr": mrf.isgmr, "trwp": mrf.trwp}
+METHODS: dict[str, Callable[..., Any]] = {
+    "mf": mrf.mean_field, "sgm": mrf.sgm, "trws": mrf.trws, "isgmr": mrf.isgmr, "trwp": mrf.trwp
+}  # fmt: skip
 TOLERANCE = {"mf": 1e-3, "sgm": 0.0, "trws": 1e-5, "isgmr": 0.0, "trwp": 1e-3}
 
 
@@ -63,7 +65,8 @@ def function(kind: str, truncation: float) -> mrf.Pairwise:
 
 def rows(image: str, setup: dict[str, Any], folder: Path, methods: list[str], iterations: list[int]) -> Iterator[Row]:
     """Run the methods on one image pair and yield one row per energy."""
-    unary = mrf.birchfield_tomasi(*pair(folder, setup["files"]), setup["labels"])
+    left, right = pair(folder, setup["files"])
+    unary = mrf.birchfield_tomasi(left, right, setup["labels"])
     for key, figures in setup["energies"].items():
         name = key.split()[0]
         method, directions = name.split("-")

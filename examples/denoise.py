@@ -6,8 +6,9 @@ python examples/denoise.py --image noisy.png --mask mask.png --picture out.png  
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from ranp.adapters import mrf
 from ranp.errors import need
 
-METHODS = {"icm": mrf.icm, "isgmr": mrf.isgmr, "trwp": mrf.trwp}
+METHODS: dict[str, Callable[..., Any]] = {"icm": mrf.icm, "isgmr": mrf.isgmr, "trwp": mrf.trwp}
 
 
 def generated(size: int, noise: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -73,7 +73,9 @@ def dice(network: nn.Module, batches: Batches, classes: int) -> float:
     for image, labels in batches:
         predicted = network.eval()(image).argmax(1)
         metric(y_pred=one_hot(predicted, classes).movedim(-1, 1), y=one_hot(labels, classes).movedim(-1, 1))
-    return float(metric.aggregate())
+    mean = metric.aggregate()
+    assert isinstance(mean, torch.Tensor)
+    return float(mean)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ def masked(graph: Graph, model: Module, kept: Mask) -> Module:
     return copy_with(model, tensors)
 
 
-class KeptStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class KeptStatistics(TorchDispatchMode):
     """Takes statistics over channels from the kept channels alone, in the order of the traced run.
 
     Args:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 LIMIT = 256 * 2**20  # bytes of unfolded input at a time
 
 
-class Slabs(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+class Slabs(TorchDispatchMode):
     """Runs every convolution whose unfolded input is larger than a limit in slabs; use under `torch.no_grad`.
 
     Args:

@@ -48,7 +48,7 @@ class TrainingMemory:
         return asdict(self)
 
 
-class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class StorageTracker(TorchDispatchMode):
     """Adds up the storages that are alive, each rounded up to the allocator's block, and remembers the most."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ def _replayed(
     with tracker:
         for _ in range(2):  # the first step makes the optimizer's state; the second is the steady one
             tracker.peak = 0
-            loss(model(*args, **kwargs)).backward()  # type: ignore[no-untyped-call]
+            loss(model(*args, **kwargs)).backward()
             steps.step()
             gradients = _bytes(parameter.grad for parameter in trained)
             steps.zero_grad()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor
 
 from ranp.errors import UsageError
 
-Inputs = Tensor | tuple[Tensor, ...]
 Sample = tuple[tuple[Tensor, ...], Tensor]
 
 
@@ -33,7 +33,7 @@ class Source:
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[tuple[Inputs, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:  # Any: which of both it is, the caller knows
         for start in range(0, self.batches * self.batch_size, self.batch_size):
             inputs, targets = zip(*map(self.sample, range(start, start + self.batch_size)), strict=True)
             stacked = tuple(torch.stack(parts) for parts in zip(*inputs, strict=True))

@@ -78,7 +78,7 @@ class _NoGradients(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Follower(TorchDispatchMode):
     """Counts the ops that yield tensors and knows the module that runs."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """See the outputs of the network."""
 
 
-class Recorder(Follower):  # type: ignore[no-untyped-call]
+class Recorder(Follower):
     """Passes each op to its rule and records it; outputs are frozen.
 
     Args:

@@ -78,7 +78,7 @@ class SlimTrace(Trace):
             raise Mismatch("", len(self.records))
 
 
-class Outline(Follower):  # type: ignore[no-untyped-call]
+class Outline(Follower):
     """Compares ops, numbers and shapes of a slim run with what the full run promises.
 
     Args:
