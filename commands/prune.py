@@ -70,6 +70,13 @@ def prune(
     max_sparsity: Annotated[bool, typer.Option("--max-sparsity", help="Remove as many as can be.")] = False,
     min_width: MinWidth = 1,
     align: Align = 1,
+    published_transposed: Annotated[
+        bool,
+        typer.Option(
+            "--published-transposed",
+            help="Rank transposed convolutions by their inputs, keep their outputs, and count them as published.",
+        ),
+    ] = False,
     freeze: Freeze = None,
     init: Init = None,
     loss: Loss = None,
@@ -92,8 +99,8 @@ def prune(
         input=input, weights=weights, data=data, images=tuple(images or ()), labels=tuple(labels or ()), patch=patch,
         batches=batches, batch_size=batch_size, method=method, reduce=reduce, rule=rule, weighting=weighting,
         reweight=reweight, strength=strength, coupling=coupling, sparsity=sparsity, max_sparsity=max_sparsity,
-        min_width=min_width, align=align, freeze=tuple(freeze or ()), init=init, loss=loss, seed=seed, device=device,
-        out=out,
+        min_width=min_width, align=align, published_transposed=published_transposed, freeze=tuple(freeze or ()),
+        init=init, loss=loss, seed=seed, device=device, out=out,
     )  # fmt: skip
     with progress() as bar:
         task = bar.add_task("prepare", total=len(STEPS) + 1)

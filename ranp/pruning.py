@@ -146,6 +146,7 @@ def prune(
             scores = importance(
                 model, graph, batches, loss, method=method, reduce=reduce,
                 device=device, seed=seed, zero_conv_biases=zero_conv_biases,
+                transposed="inputs" if selection.get("published_transposed") else "outputs",
             )  # fmt: skip
     with steps("select"):
         plan = select(graph, scores, seed=seed, **selection)
@@ -180,10 +181,15 @@ def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str
 
 
 def costs_of(graph: Graph, plan: Plan) -> dict[str, dict[str, dict[str, int]]]:
-    """Return the costs of the full and the slim network by convention, for the batch the graph was traced with."""
+    """Return the costs of the full and the slim network by convention, for the batch the graph was traced with.
+
+    A plan by the published rule for transposed convolutions is counted in the paper's convention as published.
+    """
     kept, everything = plan.mask(graph), np.ones(graph.count, dtype=bool)
     found = {}
     for convention in CONVENTIONS:
         evaluate = cost.compile(graph, convention=convention)
         found[convention] = {"full": evaluate(everything).to_dict(), "slim": evaluate(kept).to_dict()}
+    if plan.choice.published_transposed:
+        found["paper"]["slim"] = cost.compile(graph, convention="paper", published_transposed=True)(kept).to_dict()
     return found

@@ -183,6 +183,7 @@ class _Goal:
         if scores is None:
             raise UsageError(f"--rule {options.rule} needs scores")
         raw = {layer.name: scores.neurons[layer.name] for layer in graph.layers}
+        _check_scores(graph, raw, options.published_transposed)
         priority = priorities(graph, raw)
         if options.rule == "snip":
             return cls(graph, _snip(graph, scores), found, priority, options.min_width, None)
@@ -233,6 +234,16 @@ class _Goal:
             if floor > stays:  # units that stay anyway are not the ranking's to keep
                 needs.append([("units", position[group.units[~frozen[group.units]]], floor - stays)])
         return needs
+
+
+def _check_scores(graph: Graph, raw: Mapping[str, Floats], published_transposed: bool) -> None:
+    """Refuse scores of something else than what is ranked."""
+    for layer in graph.layers:
+        if len(raw[layer.name]) != _ranked(graph, layer, published_transposed):
+            way = "by its inputs: score with" if published_transposed else "by its outputs: score without"
+            raise UsageError(
+                f"published_transposed={published_transposed} ranks {layer.name} {way} importance(transposed='inputs')"
+            )
 
 
 def _ranked(graph: Graph, layer: Layer, published_transposed: bool) -> int:
