@@ -4,14 +4,22 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ranp.errors import UsageError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (
+    errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.EFBIG, errno.EIO,
+)  # fmt: skip
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _HERE = -100  # AT_FDCWD
 
@@ -41,6 +49,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside a folder; on success it takes its place in one step, otherwise it is removed.
 
+    Where the path is a link, the folder it leads to is written and the link stays.
+
     Args:
         path: the folder to make; folders above it are made too.
         force: whether an existing one is replaced.
@@ -49,6 +59,7 @@ def whole_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         UsageError: it exists and `force` is not given, the place can't be written, or the disk is full.
     """
     check_absent(path, force=force)
+    path = path.resolve() if path.is_symlink() else path
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -58,6 +69,7 @@ def whole_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
             yield temporary
             for each in temporary.rglob("*"):
                 _flush(each)
+                each.chmod((0o777 if each.is_dir() else 0o666) & ~_umask())  # safetensors makes files private
             if path.exists():
                 _exchange(temporary, path)
             else:
@@ -76,6 +88,34 @@ def check_absent(path: Path, *, force: bool, option: str = "--out") -> None:
         raise UsageError(f"{option} {path} exists: choose another name, or replace it with --force")
 
 
+def check_file_place(path: Path, *, force: bool, option: str = "--out") -> None:
+    """Refuse a place where a file can't be written, before any work is done for it.
+
+    Raises:
+        UsageError: a folder is there, the folder above is missing or read-only, or it exists and `force` is not given.
+    """
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: a folder; expected the name of a file")
+    check_absent(path, force=force, option=option)
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: no folder {path.parent}")
+    check_writable(path.absolute().parent, f"{option} {path}")
+
+
+def check_writable(folder: Path, subject: str) -> None:
+    """Refuse a folder in which nothing can be made.
+
+    Args:
+        folder: it exists.
+        subject: what the message begins with: who wants to write there.
+
+    Raises:
+        UsageError: it is read-only.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{subject}: {folder} is read-only")
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -86,12 +126,19 @@ def sha256(path: Path) -> str:
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else _errno_in(str(error))
+        if number in _FULL:
             raise UsageError(f"{path}: the disk is full; nothing was written") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST):
-            raise UsageError(f"{path}: {error.strerror}; nothing was written") from error
+        if number in _REFUSED:
+            raise UsageError(f"{path}: {os.strerror(number)}; nothing was written") from error
         raise
+
+
+def _errno_in(text: str) -> int | None:
+    """Return the system's error number that a library of Rust wrote into its message."""
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def _prefix(path: Path) -> str:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from ranp.errors import UsageError
-from ranp.files import whole_file, whole_folder
+from ranp.files import check_file_place, whole_file, whole_folder
 
 
 def names(path: Path) -> list[str]:
@@ -40,6 +41,34 @@ def test_folder_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert names(target.parent) == ["run"]
 
 
+def test_a_link_stays_and_leads_to_the_new_folder(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "run") as folder:
+        (folder / "one").write_text("1")
+    (tmp_path / "link").symlink_to("run")
+    with whole_folder(tmp_path / "link", force=True) as folder:
+        (folder / "two").write_text("2")
+    assert names(tmp_path / "run") == ["two"]
+    assert names(tmp_path) == ["link", "run"]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_files_of_a_folder_are_as_open_as_new_files_are(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "run") as folder:
+        (folder / "weights").touch(mode=0o600)
+    (tmp_path / "new").touch()
+    assert (tmp_path / "run" / "weights").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_place_for_a_file_is_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"--onnx .*: a folder"):
+        check_file_place(tmp_path, force=True, option="--onnx")
+    with pytest.raises(UsageError, match="no folder"):
+        check_file_place(tmp_path / "none" / "a", force=True)
+    monkeypatch.setattr("os.access", lambda *_: False)  # to root nothing is read-only
+    with pytest.raises(UsageError, match=f"--out .*a: {tmp_path} is read-only"):
+        check_file_place(tmp_path / "a", force=False)
+
+
 def test_failure_keeps_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "run"
     with whole_folder(target) as folder:
@@ -66,3 +95,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     ):
         full.write("x" * 10_000)
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_weights_that_find_the_disk_full_are_one_line(tmp_path: Path) -> None:
+    error = "Error while serializing: I/O error: No space left on device (os error 28)"  # the library's own words
+    with pytest.raises(UsageError, match="disk is full"), whole_folder(tmp_path / "run"):
+        raise SafetensorError(error)
+    assert names(tmp_path) == []
