@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ranp import runs
 from ranp.comparison import FILE, METHODS, check_goal, compare
 from ranp.errors import UsageError, need
-from ranp.files import check_absent, whole_file
+from ranp.files import check_file_place, whole_file
 from ranp.job import Job, Prepared, plan_only, ready
 from ranp.pruning import CONVENTIONS
 from ranp.version import __version__
@@ -56,6 +56,7 @@ class CompareJob:
         except ValidationError as error:
             name = ".".join(map(str, error.errors()[0]["loc"]))
             raise UsageError(f"MODEL {path}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
+        run.check_hashes()
         shared = {"rule": "global", "weighting": "layer", "sparsity": None, "max_sparsity": False, "out": None}
         method = "mpmg" if job.method == "snip" else job.method
         goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
@@ -98,9 +99,7 @@ def prepare(job: CompareJob, convention: str = "standard", *, force: bool = Fals
         raise UsageError(f"--convention {convention}: expected {' or '.join(CONVENTIONS)}")
     check_goal(job.sparsity, job.reference, **job.shared())
     if job.out is not None:
-        check_absent(job.out, force=force or (job.run is not None and job.out == job.run / FILE))
-        if not job.out.absolute().parent.is_dir():
-            raise UsageError(f"--out {job.out}: no folder {job.out.parent}")
+        check_file_place(job.out, force=force or (job.run is not None and job.out == job.run / FILE))
     if job.peers:
         need("torch_pruning", "peers")
     asked = job.job.model_copy(update={"rule": "global", "reweight": "flops"})  # so that a preset's strength counts

@@ -2,13 +2,16 @@
 
 A file is written under a temporary name, checked and compared with the network on random inputs (of several sizes and
 batches where its axes are dynamic), and takes its name only when it agrees. What was compared is kept in the run's
-report, under "onnx" and "torch_export".
+report, under "onnx" and "torch_export". Files and report are all written before the first takes its name, so that a
+full disk leaves what was there.
 """
 
 import inspect
+import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from torch.utils._pytree import tree_map_only
 from ranp import onnx_file, runs
 from ranp.axes import BATCH, Axis, Paths, free_axes, resized, tensors
 from ranp.errors import CheckFailed, UnsupportedError, UsageError
-from ranp.files import check_absent, sha256, whole_file
+from ranp.files import check_file_place, check_writable, sha256, whole_file
 from ranp.graph.run import as_arguments
 from ranp.models.resolve import resolve
 from ranp.parity import AGREEMENT, TOLERANCE, Case, compare
@@ -94,18 +97,24 @@ def export_run(
         wanted["onnx"] = run.path / NAME
     for key, path in wanted.items():
         if path is not None:
-            _check_place(path, force=force, option=f"--{key.replace('_', '-')}")
+            check_file_place(path, force=force, option=f"--{key.replace('_', '-')}")
+    if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
+        raise UsageError(f"--torch-export {torch_export}: --onnx writes there")
+    check_writable(run.path, f"{run.path}: the comparison is kept in the run's report")
     if wanted["onnx"] is not None:
         onnx_file.check_opset(opset)
     target = target_of(run, model, dynamic=dynamic, seed=seed)
     if dry_run:
         return {key: {"path": str(path)} for key, path in wanted.items() if path is not None}
     found = {}
+    with whole_file(run.path / runs.REPORT) as report, ExitStack() as files:
+        if (path := wanted["onnx"]) is not None:
+            found["onnx"] = _write_onnx(files, path, target, opset, run) | {"opset": opset}
+        if (path := wanted["torch_export"]) is not None:
+            found["torch_export"] = _write_program(files, path, target)
+        report.write_text(run.report_with(found))
     if (path := wanted["onnx"]) is not None:
-        found["onnx"] = _describe(path, target, _write_onnx(path, target, opset, run)) | {"opset": opset}
-    if (path := wanted["torch_export"]) is not None:
-        found["torch_export"] = _describe(path, target, _write_program(path, target))
-    run.enter(found)
+        _sweep_data(path)
     return {key: {**entry, "path": str(wanted[key])} for key, entry in found.items()}
 
 
@@ -159,57 +168,72 @@ def _draw(example: Any, shapes: dict[str, tuple[int, ...]], generator: torch.Gen
     return tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, drawn)
 
 
-def _write_onnx(path: Path, target: Target, opset: int, run: runs.Run) -> list[Case]:
+def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: runs.Run) -> dict[str, Any]:
+    """Write and compare a file that takes its name when `files` closes; return its entry in the report.
+
+    Weights too large for one file lie beside it, named for their hash, so that an older file keeps those it names.
+    """
     note = {"ranp": __version__, "network": run.plan.model, "sizes": json.dumps(_sizes(target.axes))}
     if target.note:
         note["note"] = target.note
     program = onnx_file.convert(target.model, target.inputs, target.names, target.axes, opset, note)
-    data = path.with_name(f"{path.name}.{run.report['hashes'][runs.WEIGHTS][:8]}.data")
+    temporary, weights = files.enter_context(whole_file(path)), None
     if onnx_file.weight_bytes(target.model) > onnx_file.LIMIT:
-        cases = _write_with_data(path, data, target, program)
-    else:
-        with whole_file(path) as temporary:
-            onnx_file.write(program, temporary, None)
-            cases = _judged(path, target, onnx_file.opened(temporary, target.names))
-    for old in _data_of(path):
+        data = path.with_name(f"{path.name}.{run.report['hashes'][runs.WEIGHTS][:8]}.data")
+        weights = files.enter_context(whole_file(data))
+        weights.unlink()
+    onnx_file.write(program, temporary, weights.name if weights else None)
+    cases = _judged(path, target, onnx_file.opened(temporary, target.names))
+    if weights:
+        onnx_file.point_at(temporary, data.name)
+    return _describe(path, target, cases, [temporary, *filter(None, [weights])])
+
+
+def _sweep_data(path: Path) -> None:
+    """Remove weights beside an ONNX file that it does not name: those of the file it replaced."""
+    for old in path.parent.glob(f"{path.name}.*.data"):
         if old.name not in onnx_file.data_named_by(path):
             old.unlink()
-    return cases
 
 
-def _write_with_data(path: Path, data: Path, target: Target, program: Any) -> list[Case]:
-    """Write weights beside the file, named for their hash, so that an older file keeps the weights it names."""
-    with whole_file(path) as temporary, whole_file(data) as weights:
-        weights.unlink()
-        onnx_file.write(program, temporary, weights.name)
-        cases = _judged(path, target, onnx_file.opened(temporary, target.names))
-        onnx_file.point_at(temporary, data.name)
-    return cases
+def _write_program(files: ExitStack, path: Path, target: Target) -> dict[str, Any]:
+    """Write and compare a file that takes its name when `files` closes; return its entry in the report."""
+    temporary = files.enter_context(whole_file(path))
+    content = io.BytesIO()  # torch ends the process where its own writer meets a full disk
+    torch.export.save(_captured(target), content)
+    temporary.write_bytes(content.getvalue())
+    with temporary.open("rb") as file:
+        loaded = torch.export.load(file).module()
+    args, _ = target.inputs
+
+    def run(given: list[Tensor]) -> list[Tensor]:
+        try:
+            return tensors(loaded(*given) if args else loaded(**_by_name(target, given)))
+        except (AssertionError, RuntimeError) as error:  # a size that its guards refuse
+            shapes = " and ".join("x".join(map(str, each.shape)) for each in given)
+            raise UnsupportedError(
+                f"--torch-export: the captured program refuses inputs of {shapes} ({_words(error)}): leave out "
+                "--dynamic, or give the run an --input at which no size inside the network is 1 (`ranp transfer`)"
+            ) from error
+
+    return _describe(path, target, _judged(path, target, run), [temporary])
 
 
-def _data_of(path: Path) -> list[Path]:
-    return list(path.parent.glob(f"{path.name}.*.data"))
-
-
-def _write_program(path: Path, target: Target) -> list[Case]:
+def _captured(target: Target) -> torch.export.ExportedProgram:
     args, kwargs = target.inputs
     shapes = onnx_file.dynamic_shapes(target.inputs, target.names, target.axes, named=False)
     try:
         program = torch.export.export(target.model, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's own code raises on symbolic sizes
-        text = re.sub(r"\s+", " ", str(error))[:300]
-        raise UnsupportedError(f"--torch-export: the network can't be captured: {text}") from error
+        raise UnsupportedError(f"--torch-export: the network can't be captured: {_words(error)}") from error
     for node in program.graph.nodes:
         for key in ("stack_trace", "source_fn_stack", "from_node"):  # they hold local paths
             node.meta.pop(key, None)
-    with whole_file(path) as temporary:
-        with temporary.open("wb") as file:
-            torch.export.save(program, file)
-        with temporary.open("rb") as file:
-            loaded = torch.export.load(file).module()
-        return _judged(
-            path, target, lambda given: tensors(loaded(*given) if args else loaded(**_by_name(target, given)))
-        )
+    return program
+
+
+def _words(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:300]
 
 
 def _by_name(target: Target, given: list[Tensor]) -> dict[str, Tensor]:
@@ -228,11 +252,11 @@ def _judged(path: Path, target: Target, exported: Callable[[list[Tensor]], list[
     return cases
 
 
-def _describe(path: Path, target: Target, cases: list[Case]) -> dict[str, Any]:
+def _describe(path: Path, target: Target, cases: list[Case], written: list[Path]) -> dict[str, Any]:
     return {
         "file": path.name,
-        "bytes": sum(each.stat().st_size for each in [path, *_data_of(path)]),
-        "sha256": sha256(path),
+        "bytes": sum(each.stat().st_size for each in written),
+        "sha256": sha256(written[0]),
         "inputs": list(target.names),
         "sizes": _sizes(target.axes),
         "tolerance": {"max_rel_diff": TOLERANCE, "agreement": AGREEMENT},
@@ -245,9 +269,3 @@ def _describe(path: Path, target: Target, cases: list[Case]) -> dict[str, Any]:
 def _sizes(axes: tuple[Axis, ...]) -> dict[str, str]:
     """Return which sizes each dynamic axis takes: "n", "16n", "8n+4"."""
     return {axis.name: axis.rule for axis in axes}
-
-
-def _check_place(path: Path, *, force: bool, option: str) -> None:
-    check_absent(path, force=force, option=option)
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: no folder {path.parent}")

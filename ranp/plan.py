@@ -240,7 +240,11 @@ def _zeros(spec: InputSpec) -> torch.Tensor:
     dtype = getattr(torch, spec.dtype, None)
     if not isinstance(dtype, torch.dtype):
         raise UsageError(f"plan: input dtype {spec.dtype!r}: expected a torch dtype such as float32")
-    return torch.zeros(spec.shape, dtype=dtype, device="meta")
+    try:
+        return torch.zeros(spec.shape, dtype=dtype, device="meta")
+    except (TypeError, RuntimeError, OverflowError) as error:
+        shape = "x".join(map(str, spec.shape))
+        raise UsageError(f"plan: input shape {shape[:100]}: {str(error).splitlines()[0][:100]}") from None
 
 
 def _check_indices(plan: Plan, name: str) -> None:

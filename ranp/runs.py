@@ -3,14 +3,15 @@
     RUN/config.yaml        every option, resolved
     RUN/plan.json          the plan
     RUN/slim.safetensors   weights
-    RUN/report.json        what was saved, the verification, hashes of plan and weights
+    RUN/report.json        what was saved, the verification, hashes of all four
 
+A run is what was written or it is refused: every file's hash is compared before anything is built from it or shown.
 Nothing in these files is executed. By itself `load` builds only built-ins and networks of MONAI; for any other factory
 the caller gives the model again.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ranp.errors import UsageError
-from ranp.files import check_absent, sha256, whole_file, whole_folder
+from ranp.files import check_absent, check_writable, sha256, whole_file, whole_folder
 from ranp.fused import is_fused
 from ranp.graph.tensors import Module, copy_with, tensors_of
 from ranp.models.resolve import build_with, resolve
@@ -31,7 +32,7 @@ from ranp.surgery import slim as slimmed
 from ranp.version import __version__
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
-HASHED = (PLAN, WEIGHTS)
+HASHED = (CONFIG, PLAN, WEIGHTS)
 Model = nn.Module | str | Callable[..., nn.Module]
 
 
@@ -97,16 +98,26 @@ class Run:
             raise UsageError(f"{self.path / WEIGHTS}: damaged: {' '.join(str(error).split())[:200]}") from None
 
     def enter(self, found: Mapping[str, Any]) -> None:
-        """Put what was found out later (an export's parity, measured times) into the report on disk.
+        """Put what was found out later (measured times) into the report on disk.
 
         Raises:
             UsageError: the folder can't be written.
         """
         with whole_file(self.path / REPORT) as temporary:
-            temporary.write_text(json.dumps({**self.report, **found}, indent=2, allow_nan=False) + "\n")
+            temporary.write_text(self.report_with(found))
+
+    def report_with(self, found: Mapping[str, Any]) -> str:
+        """Return the text of the report that is on disk now, with more in it.
+
+        Raises:
+            UsageError: it was changed by others than ranp.
+        """
+        report = _json(self.path / REPORT)
+        _check_report(report, self.path / REPORT)
+        return _text({**report, **found})
 
     def check_hashes(self) -> None:
-        """Compare plan and weights with the hashes stored when they were written.
+        """Compare the files with the hashes stored when they were written.
 
         Raises:
             UsageError: one differs.
@@ -114,7 +125,37 @@ class Run:
         stored = self.report.get("hashes")
         for name in HASHED:
             if not isinstance(stored, dict) or stored.get(name) != sha256(self.path / name):
-                raise UsageError(f"{self.path / name}: changed since it was written (its hash differs)")
+                raise _changed(self.path / name)
+        _check_report(self.report, self.path / REPORT)
+
+
+def sealed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report with the hash of its own values beside those of the other files.
+
+    Args:
+        report: plain values; "hashes" has the SHA-256 of each file of `HASHED`.
+    """
+    return {**report, "hashes": {**report["hashes"], REPORT: _digest(report)}}
+
+
+def _digest(report: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a report's values, whatever their order and spacing; its hashes are left out."""
+    values = json.loads(json.dumps({key: value for key, value in report.items() if key != "hashes"}))
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _check_report(report: Mapping[str, Any], path: Path) -> None:
+    hashes = report.get("hashes")
+    if not isinstance(hashes, dict) or hashes.get(REPORT) != _digest(report):
+        raise _changed(path)
+
+
+def _changed(path: Path) -> UsageError:
+    return UsageError(f"{path}: changed since it was written (its hash differs)")
+
+
+def _text(report: Mapping[str, Any]) -> str:
+    return json.dumps(sealed(report), indent=2, allow_nan=False) + "\n"
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,9 +184,13 @@ def check_out(path: Path, *, force: bool = False, known_by: str = PLAN) -> None:
     check_absent(path, force=force)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
         raise UsageError(f"--out {path}: not a run folder, so --force does not replace it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {path}: {above} is {'read-only' if above.is_dir() else 'not a folder'}")
+    path, given = path.resolve(), path
+    if path in (here := Path.cwd(), *here.parents):
+        raise UsageError(f"--out {given}: the working folder is in it; name another, or work from outside of it")
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"--out {given}: {above} is not a folder")
+    check_writable(above, f"--out {given}")
 
 
 def save(
@@ -177,8 +222,7 @@ def save(
         (folder / PLAN).write_text(plan.to_json())
         write_weights(slim, folder / WEIGHTS)
         hashes = {name: sha256(folder / name) for name in HASHED}
-        full = {**report, "hashes": hashes, "ranp": __version__}
-        (folder / REPORT).write_text(json.dumps(full, indent=2, allow_nan=False) + "\n")
+        (folder / REPORT).write_text(_text({**report, "hashes": hashes, "ranp": __version__}))
     return path
 
 
@@ -260,6 +304,7 @@ __all__ = [
     "load",
     "read",
     "save",
+    "sealed",
     "settings_of",
     "write_weights",
 ]

@@ -88,6 +88,7 @@ def prepare(job: TransferJob, *, force: bool = False) -> Prepared:
     """
     runs.check_out(job.out, force=force)
     run = runs.read(job.run)
+    run.check_hashes()
     spec = job.model or run.config.get("model")
     if not isinstance(spec, str):
         raise UsageError(f"{run.path}: the run names no model: give it (--model)")

@@ -1,5 +1,6 @@
 """Export: every built-in and the common networks of MONAI agree with onnxruntime; a file that does not is not kept."""
 
+import errno
 import json
 import os
 import random
@@ -328,3 +329,45 @@ def test_a_target_is_in_evaluation_mode_and_float32(free: runs.Run) -> None:
     assert {p.dtype for p in target.model.parameters()} == {torch.float32}
     assert not target.axes
     assert len(target.cases) == 3
+
+
+def test_a_disk_that_fills_at_the_report_leaves_the_old_file(
+    free: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(free.path, tmp_path / "run"))
+    (folder / "slim.onnx").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs.Run, "report_with", full)
+    with pytest.raises(UsageError, match="the disk is full; nothing was written"):
+        export_run(runs.read(folder), model=Free(), force=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_files_need_two_places(free: runs.Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--onnx writes there"):
+        export_run(free, onnx=tmp_path / "a", torch_export=tmp_path / "." / "a", model=Free())
+    with pytest.raises(UsageError, match=r"--onnx .*: a folder"):
+        export_run(free, onnx=tmp_path, model=Free(), force=True)
+
+
+class Shrinking(nn.Module):
+    """Has a size of 1 inside, which torch.export takes for fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3, 8, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(self.first(image)).mean((2, 3))
+
+
+def test_a_program_that_refuses_a_size_is_one_that_can_not_be_captured(tmp_path: Path) -> None:
+    run = saved(tmp_path / "run", Shrinking(), (torch.zeros(2, 1, 8, 8),))
+    assert export_run(run, model=Shrinking(), dynamic=True)["onnx"]["passed"]
+    with pytest.raises(UnsupportedError, match=r"--torch-export: the captured program refuses inputs of 2x1x"):
+        export_run(run, model=Shrinking(), dynamic=True, torch_export=tmp_path / "slim.pt2")
+    assert not (tmp_path / "slim.pt2").exists()

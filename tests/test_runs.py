@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from small_networks import NAMES, small
 from torch import nn
 
 import ranp
-from ranp import models, runs
+from ranp import models, runs, transfer_job
 from ranp.errors import UsageError
 
 CONFIG = {"model": "unet3d", "settings": {"base_width": 8, "depth": 2, "classes": 2}}
@@ -121,30 +122,61 @@ def test_yaml_objects_are_refused(run: Path, tmp_path: Path) -> None:
 )
 def test_other_factories_are_never_called_from_a_file(run: Path, spec: str) -> None:
     (run / "config.yaml").write_text(f"model: '{spec}'\nsettings: {{}}\n")
-    with pytest.raises(UsageError):
+    rehash(run)
+    with pytest.raises(UsageError, match=r"MODEL|model|built-in|factory"):
         ranp.load(run)
 
 
 def test_a_model_given_again_is_used(run: Path) -> None:
     (run / "config.yaml").write_text("model: my.module:factory\n")
+    rehash(run)
     model = models.build("unet3d", **CONFIG["settings"])
     assert isinstance(ranp.load(run, model=model), nn.Module)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "slim.safetensors"])
-def test_a_flipped_bit_is_found(run: Path, name: str) -> None:
-    data = bytearray((run / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (run / name).write_bytes(data)
-    with pytest.raises(UsageError):
-        ranp.load(run)
+@pytest.mark.parametrize("name", ["config.yaml", "plan.json", "slim.safetensors", "report.json"])
+def test_a_flipped_bit_is_found_wherever_it_is(run: Path, name: str) -> None:
+    data, draw = (run / name).read_bytes(), random.Random(0)
+    for _ in range(40):
+        flipped = bytearray(data)
+        flipped[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        if _same_values(name, flipped, data):  # a space for a tab, say
+            continue
+        (run / name).write_bytes(flipped)
+        for use in (ranp.load, _transferred):
+            with pytest.raises(UsageError) as error:
+                use(run)
+            assert "\n" not in str(error.value)
+
+
+def _same_values(name: str, one: bytes, other: bytes) -> bool:
+    if name != "report.json":
+        return False
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def _transferred(run: Path) -> None:
+    transfer_job.prepare(transfer_job.TransferJob(run=run, out=run.parent / "other"))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "plan.json", "slim.safetensors", "report.json"])
+def test_a_truncated_file_is_found_wherever_it_ends(run: Path, name: str) -> None:
+    data, draw = (run / name).read_bytes(), random.Random(1)
+    for end in [0, 1, len(data) - 2, *(draw.randrange(len(data) - 1) for _ in range(10))]:
+        (run / name).write_bytes(data[:end])
+        with pytest.raises(UsageError) as error:
+            ranp.load(run)
+        assert "\n" not in str(error.value)
 
 
 def rehash(run: Path) -> None:
     """Make the stored hashes those of the files, as someone who tampers would."""
     report = json.loads((run / "report.json").read_text())
-    report["hashes"] = {name: runs.sha256(run / name) for name in report["hashes"]}
-    (run / "report.json").write_text(json.dumps(report))
+    report["hashes"] = {name: runs.sha256(run / name) for name in runs.HASHED}
+    (run / "report.json").write_text(json.dumps(runs.sealed(report)))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from ranp.plan import Plan
 from ranp.report.charts import Axis, Bar, bars, nested, ranges, short
 from ranp.report.markup import Content, Html, element, joined
 from ranp.report.reproduce import command_parts
-from ranp.runs import Run
+from ranp.runs import HASHED, Run
 
 COSTS = (
     ("params", "Parameters", "{:,}".format),
@@ -242,7 +242,7 @@ def verification(run: Run) -> Html:
         f"{found['tolerance']:.0e}."
     )
     left = [element("li", f"not compared: {name}") for name in found.get("uncompared", [])]
-    hashes = [(name, element("code", value)) for name, value in run.report["hashes"].items()]
+    hashes = [(name, element("code", run.report["hashes"][name])) for name in HASHED]
     return section(
         "Verification", element("p", word, text), element("ul", left) if left else None,
         element("h3", "SHA-256 of the files"), definitions(hashes),

@@ -8,7 +8,7 @@ from typing import Any
 from ranp import runs
 from ranp.comparison import FILE
 from ranp.errors import UsageError
-from ranp.files import check_absent, whole_file
+from ranp.files import check_file_place, check_writable, whole_file
 from ranp.report import pair, single
 
 NAME = "report.html"
@@ -39,23 +39,26 @@ def write_report(
         Where the page is.
 
     Raises:
-        UsageError: a folder is no run, a file is not what ranp writes, or `out` exists or can't be written.
+        UsageError: a folder is no run, a file is not what ranp wrote, or `out` exists or can't be written.
     """
     if other is not None and comparison is not None:
         raise UsageError(f"--compare {comparison}: shown for one run, and two are given")
     if out is not None:
-        check_absent(out, force=force)
-        if not out.absolute().parent.is_dir():
-            raise UsageError(f"--out {out}: no folder {out.parent}")
+        check_file_place(out, force=force)
     first = runs.read(run)
+    path = out or run / (NAME if other is None else f"compare-{other.resolve().name}.html")
+    if out is None:
+        check_writable(run, str(path))
     if other is not None:
-        text = _page_of_two(first, runs.read(other))
-        path = out or run / f"compare-{other.resolve().name}.html"
+        second = runs.read(other)
+        text = _page_of_two(first, second)
+        second.check_hashes()
     else:
-        text, path = _page_of_one(first, comparison), out or run / NAME
+        text = _page_of_one(first, comparison)
+    first.check_hashes()
     if not dry_run:
         with whole_file(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
