@@ -111,7 +111,8 @@ def _warnings_as_lines() -> Iterator[None]:
 def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Turn the errors of a command into one line on stderr and an exit code.
 
-    An error of ranp's own tree carries its code; an interrupt is 130; anything else is a defect of ours and says so.
+    An error of ranp's own tree carries its code; an interrupt is 130; no memory left is 3, as what can't be done; anything
+    else is a defect of ours and says so.
     With `--debug` the traceback is shown instead.
     """
 
@@ -128,18 +129,31 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         except Exception as error:
             if kwargs.get("debug"):
                 raise
-            code = error.exit_code if isinstance(error, RanpError) else 1
             typer.echo(f"error: {_one_line(error)}", err=True)
-            raise typer.Exit(code) from None
+            raise typer.Exit(_exit_code(error)) from None
 
     guarded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return guarded
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, RanpError):
+        return error.exit_code
+    return 3 if _is_out_of_memory(error) else 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: in Python and numpy, on a GPU, or in torch's allocator of the CPU."""
+    names = [each.__name__ for each in type(error).__mro__]
+    return "MemoryError" in names or "OutOfMemoryError" in names or "can't allocate memory" in str(error)
 
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, RanpError):
         return text
+    if _is_out_of_memory(error):
+        return f"not enough memory; a smaller patch, input or batch needs less ({text[:160] or 'MemoryError'})"
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or text}{where}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -40,6 +41,9 @@ def program(error: Exception | None = None) -> typer.Typer:
         (CheckFailed("not equal"), 1, "error: not equal"),
         (MissingExtra("pip install 'ranp[medical]'"), 4, "error: pip install 'ranp[medical]'"),
         (PermissionError(13, "Permission denied", "runs"), 1, "error: Permission denied: runs"),
+        (MemoryError(), 3, "error: not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), 3, "error: not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 4000 bytes"), 3, "error: not enough memory"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("oh"), 1, "error: ZeroDivisionError: oh (a defect in ranp"),
     ],
