@@ -111,8 +111,8 @@ def _warnings_as_lines() -> Iterator[None]:
 def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Turn the errors of a command into one line on stderr and an exit code.
 
-    An error of ranp's own tree carries its code; an interrupt is 130; no memory left is 3, as what can't be done; anything
-    else is a defect of ours and says so.
+    An error of ranp's own tree carries its code; an interrupt is 130; no memory left is 3, for what can't be done;
+    anything else is a defect of ours and says so.
     With `--debug` the traceback is shown instead.
     """
 
