@@ -93,7 +93,11 @@ class FusedSegmenter(nn.Module):
         return JointOutput(self._on_grid(self.refined(image), maps), scores)
 
     def refined(self, image: Tensor) -> Tensor:
-        """Return the logits behind the stack and before consistency."""
+        """Return the logits (B, C, ...) behind the stack and before consistency.
+
+        Raises:
+            UsageError: a segmenter that does not return one tensor.
+        """
         logits = self.segmenter(image)
         if not isinstance(logits, Tensor):
             raise UsageError(f"segmenter: expected one tensor of logits, received a {type(logits).__name__}")

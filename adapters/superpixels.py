@@ -47,6 +47,9 @@ class GridSuperpixels(nn.Module):
     Args:
         network: image -> scores (B, 3^n, ...) as `association` describes them.
         interval: D in pixels, as the network was trained with.
+
+    Raises:
+        UsageError: an interval below 1; when it runs, scores of another number of channels than 3^n.
     """
 
     def __init__(self, network: nn.Module, interval: int = 16) -> None:

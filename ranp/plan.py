@@ -229,7 +229,11 @@ class Plan(_Strict):
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
-        """Read a plan from a file."""
+        """Read a plan from a file.
+
+        Raises:
+            UsageError: it can't be read, or holds no plan.
+        """
         try:
             return cls.from_json(path.read_text(), str(path))
         except (OSError, UnicodeDecodeError) as error:

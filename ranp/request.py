@@ -115,6 +115,9 @@ def read_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
     >>> read_settings(["channels=[16, 32]", "norm=batch", "dropout=0.1"])
     {'channels': [16, 32], 'norm': 'batch', 'dropout': 0.1}
+
+    Raises:
+        UsageError: no pair, a key given twice, or a value that is not plain YAML.
     """
     found: dict[str, Any] = {}
     for pair in pairs:

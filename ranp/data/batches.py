@@ -18,6 +18,9 @@ class Source:
     """Batches of (inputs, target), drawn one by one and the same at every iteration.
 
     A network of one input gets a tensor, one of several a tuple; each is float32 (B, C, *spatial).
+
+    Raises:
+        UsageError: fewer than one batch, or than one sample in it.
     """
 
     sample: Callable[[int], Sample]

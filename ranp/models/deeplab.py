@@ -70,7 +70,11 @@ def _relu(layer: nn.Module) -> nn.Sequential:
 
 @register("deeplab", spatial=(256, 256))
 def deeplab(in_channels: int = 3, classes: int = 21, width: int = 64, output_stride: int = 16) -> DeepLab:
-    """DeepLabv3 over ResNet-50; `width` is that of the stem."""
+    """DeepLabv3 over ResNet-50; `width` is that of the stem.
+
+    Raises:
+        UsageError: an `output_stride` other than 16 and 8.
+    """
     if output_stride not in _LAYOUTS:
         raise UsageError(f"--set output_stride={output_stride}: deeplab expects 16 or 8")
     return DeepLab(in_channels, classes, width, output_stride)

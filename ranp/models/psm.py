@@ -207,7 +207,11 @@ def _resize(x: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
     ],
 )
 def psm(in_channels: int = 3, maxdisp: int = 192, width: int = 32, pools: tuple[int, ...] = (64, 32, 16, 8)) -> PSMNet:
-    """PSMNet of 89 layers; smaller `pools` and `maxdisp` let it run on smaller images."""
+    """PSMNet of 89 layers; smaller `pools` and `maxdisp` let it run on smaller images.
+
+    Raises:
+        UsageError: a `maxdisp` that is no multiple of 16.
+    """
     if maxdisp % 16:
         raise UsageError(f"--set maxdisp={maxdisp}: psm expects a multiple of 16")
     return PSMNet(in_channels, maxdisp, width, tuple(pools))
