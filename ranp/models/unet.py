@@ -143,7 +143,9 @@ def unet3d(in_channels: int = 1, classes: int = 4, base_width: int = 32, depth: 
 
 
 @register("unet2d", spatial=(256, 256))
-def unet2d(in_channels: int = 3, classes: int = 21, base_width: int = 64, depth: int = 5) -> UNet:
-    """2D U-Net; both convolutions of level i are min(base_width * 2^i, 1024) wide."""
-    widths = [min(base_width * 2**i, _WIDEST) for i in range(depth)]
+def unet2d(
+    in_channels: int = 3, classes: int = 21, base_width: int = 64, depth: int = 5, width: int | None = None
+) -> UNet:
+    """2D U-Net; both convolutions of level i are min(base_width * 2^i, 1024) wide; `width` says the same."""
+    widths = [min((width or base_width) * 2**i, _WIDEST) for i in range(depth)]
     return UNet(2, in_channels, classes, [(width, width) for width in widths], transposed=True)

@@ -48,6 +48,14 @@ def test_published_size_of_the_2d_networks(name: str, millions: float) -> None:
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == millions
 
 
+@pytest.mark.parametrize("name", ["deeplab", "fcn8s", "fpn", "segnet", "unet2d"])
+def test_the_2d_networks_take_a_width(name: str) -> None:
+    with torch.device("meta"):
+        narrow, full = models.build(name, width=16), models.build(name)
+    widths = [next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d)).out_channels for net in (narrow, full)]
+    assert widths == [16, 64]
+
+
 def test_softmax_runs_in_eval_only() -> None:
     network = models.build("unet3d", base_width=4, depth=2, softmax=True)
     volume = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
