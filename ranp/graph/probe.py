@@ -94,7 +94,7 @@ def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) ->
 def _covering(graph: Graph, plans: list[_Plan], generator: np.random.Generator, runs: list[str]) -> Iterator[_Plan]:
     """Yield plans that remove something of the groups that others leave whole, as constraints may make them."""
     done = ~_losing(graph, graph.frozen)
-    done |= [len(group.units) <= least for group, least in zip(graph.groups, graph.least, strict=True)]
+    done |= np.array([len(g.units) <= least for g, least in zip(graph.groups, graph.least, strict=True)], dtype=bool)
     for plan in plans:
         done |= _losing(graph, plan.kept)
     for draw in range(DRAWS):

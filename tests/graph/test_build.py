@@ -127,3 +127,8 @@ def test_a_squeeze_needs_two_channels() -> None:
 
     graph = trace(Squeezes(), torch.zeros(1, 1, 8, 8))
     assert dict(zip((group.name for group in graph.groups), graph.least, strict=True))["a"] == 2
+
+
+def test_a_network_without_units() -> None:
+    graph = trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2))
+    assert (graph.count, graph.groups) == (0, ())
