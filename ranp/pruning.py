@@ -10,7 +10,6 @@ import numpy as np
 from torch import nn
 
 from ranp import cost
-from ranp.errors import CheckFailed
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.graph.run import Inputs
@@ -155,11 +154,7 @@ def prune(
     with steps("verify"):
         checked = verify(model, small, plan, example_inputs, seed=seed)
     report = report_of(graph, plan, checked, steps.seconds)
-    if not checked.passed:
-        raise CheckFailed(
-            f"the slim network differs from the masked one by {checked.max_rel_diff:.1e} of the largest output "
-            f"(tolerance {checked.tolerance:.0e}): a defect in ranp, please report it"
-        )
+    checked.require()
     return Result(small, plan, report, graph, scores)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError
+from ranp.errors import CheckFailed, UsageError
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
 from ranp.graph.run import Inputs, as_arguments
@@ -58,6 +58,18 @@ class Verification:
     def passed(self) -> bool:
         """Whether the two agree."""
         return self.max_rel_diff <= self.tolerance
+
+    def require(self) -> None:
+        """Do nothing if the two agree.
+
+        Raises:
+            CheckFailed: they do not.
+        """
+        if not self.passed:
+            raise CheckFailed(
+                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of the largest output "
+                f"(tolerance {self.tolerance:.0e}): a defect in ranp, please report it"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, `passed` among them."""
