@@ -21,6 +21,8 @@ from ranp.graph.sizes import Key, Size, numbers_of
 from ranp.graph.slimrun import Mismatch
 from ranp.graph.trace import Record, Trace
 
+LOOK_AHEAD = 6  # ops from one that differs to one that tells what a number counts: the state a cell starts from
+
 
 @dataclass(frozen=True)
 class Place:
@@ -69,16 +71,17 @@ def _candidates(trace: Trace, model: nn.Module, run: str, index: int) -> Iterato
     """Yield what might count the channels at an op, nearest module first, with its like wherever the same code runs."""
     records = trace.runs[run].records
     modules = dict(model.named_modules())
-    seen: set[tuple[str, Key, Place]] = set()
-    for near in dict.fromkeys([records[index].module, records[max(index - 1, 0)].module]):
-        for path in _upwards(near):
-            for place in _places(records[index]):
-                at = place.of(records[index])
-                for key in _keys(modules, path, near, at[0].shape[at[1]] if at else 0):
-                    if at and (path, key, place) not in seen:
-                        seen.add((path, key, place))
-                        size = Size(path, key, *at)
-                        yield [size, *_repeated(records, modules, records[index], size, place, near)]
+    seen: set[tuple[str, Key, tuple[int, Place]]] = set()
+    for ahead, record in enumerate(records[index : index + LOOK_AHEAD]):
+        for near in dict.fromkeys([records[index].module, records[max(index - 1, 0)].module]):
+            for path in _upwards(near):
+                for place in _places(record):
+                    at = place.of(record)
+                    for key in _keys(modules, path, near, at[0].shape[at[1]] if at else 0):
+                        if at and (path, key, (ahead, place)) not in seen:
+                            seen.add((path, key, (ahead, place)))
+                            size = Size(path, key, *at)
+                            yield [size, *_repeated(records, modules, record, size, place, near)]
 
 
 def _keys(modules: dict[str, nn.Module], path: str, near: str, number: int) -> Iterator[Key]:

@@ -64,10 +64,12 @@ class Decisions:
         wide: labels whose groups need two units, because a width of 1 changes the meaning of an op.
         stages: how strictly each view and cut in question is taken: (run, record number) -> stage.
         sizes: numbers of modules that were found to count channels.
+        equal: labels (2, n) of two groups that keep equally many, because one's width is written for the other's.
     """
 
     fixed: list[tuple[Ints, str]] = field(default_factory=list)
     wide: list[Ints] = field(default_factory=list)
+    equal: list[Ints] = field(default_factory=list)
     stages: dict[tuple[str, int], int] = field(default_factory=dict)
     sizes: list[Size] = field(default_factory=list)
 
@@ -78,7 +80,7 @@ class Decisions:
             trace: whose records the stages speak of; its own labels stay as they are.
             labels: a copy of the trace's labels, tied further here.
         """
-        extra = Extra(list(self.fixed), [], list(self.wide), list(self.sizes))
+        extra = Extra(list(self.fixed), list(self.equal), list(self.wide), list(self.sizes))
         for (name, index), stage in self.stages.items():
             record = trace.runs[name].records[index]
             if record.op in VIEWS:
@@ -97,6 +99,13 @@ class Decisions:
                     yield from _points_of_view(trace, record)
                 elif record.op in PARTS:
                     yield from _points_of_part(record)
+
+    def would_freeze(self, trace: Trace, run: str, index: int) -> bool:
+        """Whether the next stage of a view or cut is the last one."""
+        record, stage = trace.runs[run].records[index], self.stages.get((run, index), 0) + 1
+        if record.op in VIEWS:
+            return stage > max((len(varying(each)) for each in _splits(trace.labels, record)), default=0)
+        return stage > 1 or not any(True for _ in _equal_parts(record))
 
     def escalate(self, trace: Trace, run: str, index: int) -> None:
         """Take an op one stage stricter, and with it the same line of code in repeated blocks."""

@@ -16,6 +16,7 @@ from ranp.graph.constraints import grow, random_plan
 from ranp.graph.counting import found_by_trial
 from ranp.graph.decisions import PARTS, VIEWS, Decisions, Point, fields_of, fixed_size, splits_labels
 from ranp.graph.graph import Graph, Group, Mask, finalise, staying
+from ranp.graph.labels import Ints
 from ranp.graph.run import Inputs
 from ranp.graph.sizes import Size
 from ranp.graph.slimrun import Mismatch, check
@@ -163,19 +164,61 @@ def _stricter(
     if _counts(trace, graph, model, inputs, decisions, plan, found):
         return
     record = trace.runs[found.run].records[found.index]
-    if not plan.thin and record.op in VIEWS | PARTS and _can_lose(graph, record):
+    cut = not plan.thin and record.op in VIEWS | PARTS and _can_lose(graph, record)
+    if cut and not decisions.would_freeze(trace, found.run, found.index):
+        decisions.escalate(trace, found.run, found.index)
+        return
+    group = _culprit(graph, model, inputs, plan, found)
+    pair = None if plan.thin else _pair(trace, graph, model, inputs, group, found)
+    if pair is not None:
+        decisions.equal.append(pair)
+        return
+    if cut:
         decisions.escalate(trace, found.run, found.index)
         return
     view = _split_before(trace, decisions, found) if not plan.thin else None
     if view is not None:
         decisions.escalate(trace, found.run, view)
         return
-    group = _culprit(graph, model, inputs, plan, found)
     labels = np.flatnonzero(np.isin(graph.table[:-1], group.units))
     if plan.thin and int(plan.kept[group.units].sum()) == 1 and len(group.units) > 2:
         decisions.wide.append(labels)
     else:
         decisions.fixed.append((labels, fixed_size(record)))
+
+
+def _pair(trace: Trace, graph: Graph, model: nn.Module, inputs: Inputs, group: Group, found: Mismatch) -> Ints | None:
+    """Return labels (2, n) of a group and of one near the op that must be as wide for the run to go on, if any.
+
+    `torch.zeros_like(x)` as the first state of a recurrent cell, or `y.view(x.shape)`, ask for another's width.
+    """
+    count = max(len(group.units) // 2, 1)
+    for other in _near(trace, graph, found):
+        if other.name == group.name or len(other.units) != len(group.units) or graph.frozen[other.units].all():
+            continue
+        kept = np.ones(graph.count, dtype=bool)
+        kept[group.units[:count]] = kept[other.units[-count:]] = False
+        kept = grow(graph, kept, np.zeros(graph.count))
+        if kept.all() or kept[group.units].sum() != kept[other.units].sum():
+            continue
+        later = check(graph, model, inputs, kept, [found.run], thin=False)
+        if later is None or later.index > found.index:
+            _, first = np.unique(graph.table[:-1], return_index=True)
+            label = dict(zip(graph.table[first].tolist(), first.tolist(), strict=True))
+            return np.array([[label[unit] for unit in each.units.tolist()] for each in (group, other)])
+    return None
+
+
+def _near(trace: Trace, graph: Graph, found: Mismatch) -> list[Group]:
+    """Return the groups whose channels the ops before a difference carry."""
+    records = trace.runs[found.run].records[max(found.index - LOOK_BACK, 0) : found.index + 1]
+    fields = [labels for record in reversed(records) for labels in fields_of(record)]
+    for record in records:
+        for name in record.weights:
+            fields += trace.born.get(name, {}).values()
+    units = [graph.units_of(labels).ravel() for labels in fields]
+    seen = dict.fromkeys(group for each in units for group in graph.group_of[each[each >= 0]].tolist())
+    return [graph.groups[each] for each in seen]
 
 
 def _counts(

@@ -26,9 +26,9 @@ add("LSTMOfTwoLayers", lambda: _Recurrent(nn.LSTM, num_layers=2), ((2, 3, 8, 8),
 add("GRUOfTwoDirections", lambda: _Recurrent(nn.GRU, bidirectional=True), ((2, 3, 8, 8),))
 
 
-@network((2, 3, 8, 8), frozen=1.0)
+@network((2, 3, 8, 8))
 class ConvLSTM(nn.Module):
-    """Its states start as zeros of its input's width: widths that must agree without being the same channels stay."""
+    """Its states start as zeros of its input's width: both keep equally many without being the same channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +42,54 @@ class ConvLSTM(nn.Module):
             cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
             hidden = torch.sigmoid(o) * torch.tanh(cell)
         return self.out(hidden)
+
+
+class _Cell(nn.Module):
+    """A cell that keeps its width as a number, from which its states and parts are made."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden, self.gates = hidden, nn.Conv2d(inputs + hidden, 4 * hidden, 3, padding=1)
+
+    def start(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        zeros = torch.zeros(x.shape[0], self.hidden, *x.shape[-2:], dtype=x.dtype, device=x.device)
+        return zeros, zeros
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        hidden, cell = state
+        i, f, o, g = torch.split(self.gates(torch.cat([x, hidden], 1)), self.hidden, dim=1)
+        cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+@network((2, 3, 3, 8, 8))
+class ConvLSTMOfFrames(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.cell, self.out = block(3, 8), _Cell(8, 6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.cell.start(x)
+        for frame in x.unbind(1):
+            state = self.cell(self.stem(frame), state)
+        return self.out(state[0])
+
+
+@network((2, 3, 4, 4), frozen=0.35)
+class ValuesOfEqualWidth(nn.Module):
+    """Attention whose values are viewed with the width of the features: both keep equally many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.v, self.p, self.out = block(3, 12), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 2, 1)
+        self.q, self.k = nn.Conv2d(12, 6, 1), nn.Conv2d(12, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        b, c, h, w = x.shape
+        weights = (self.q(x).flatten(2).transpose(1, 2) @ self.k(x).flatten(2)).softmax(-1)
+        y = torch.bmm(self.v(x).view(b, c, h * w), weights.transpose(1, 2)).view(b, c, h, w)
+        return self.out(x + self.p(y))
 
 
 @network((2, 3, 8, 8))
