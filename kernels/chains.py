@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=256)
 def positions(shape: tuple[int, ...], step: tuple[int, ...]) -> Tensor:
     """Return for each node, flattened (N,), how many nodes precede it on its chain.
 
