@@ -59,7 +59,7 @@ def _print(kind: str, entry: dict[str, Any]) -> None:
     console.print(f"{entry['path']}: {size(entry['bytes'])}, {sizes}", soft_wrap=True)
     if entry["note"]:
         console.print(f"note: {entry['note']}", soft_wrap=True)
-    table = plain_table(f"{KINDS[kind]} on", "largest difference", "of the largest output", "labels that agree")
+    table = plain_table(f"{KINDS[kind]} on", "difference", "relative", "same labels")
     for case in entry["parity"]:
         shapes = " and ".join("x".join(map(str, shape)) for shape in case["shapes"])
         agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"

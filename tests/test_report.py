@@ -24,6 +24,7 @@ EVIL = "<script>alert('x')</script> & \"quoted\""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ONNX = {
     "file": "slim.onnx",
+    "sha256": "0" * 64,
     "bytes": 2048,
     "opset": 20,
     "sizes": {"batch": "n", "height": "2n"},
@@ -289,6 +290,18 @@ def test_chromium_shows_it_without_a_word_and_nothing_sticks_out(
 
 
 def test_long_names_get_room_of_their_own() -> None:
-    short_names, long_names = (bars([Bar(name, 1.0, "1")]) for name in ("a", "model.1.submodule.1.conv.unit0"))
-    assert 'class="bars"' in short_names
-    assert 'class="bars long"' in long_names
+    names = {"a": "bars brief", "layer1.conv": "bars", "model.1.submodule.1.conv.unit0": "bars long"}
+    for name, kind in names.items():
+        assert f'class="{kind}"' in bars([Bar(name, 1.0, "1")])
+
+
+def test_a_file_that_changed_after_its_export_is_said_to_have(run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    assert "has changed since" not in write_report(folder).read_text()
+    (folder / "slim.onnx").write_text("another")
+    assert "slim.onnx has changed since: export it again." in Balanced(write_report(folder).read_text()).text
+
+
+def test_what_no_file_can_hold_is_written_as_an_escape(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", config={"model": "a\ud800b"})
+    assert "\\ud800" in write_report(folder).read_text()

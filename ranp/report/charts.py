@@ -8,6 +8,7 @@ from ranp.report.markup import Html, element
 
 Summary = Mapping[str, float]
 LONG = 24  # characters of a label that still stands beside its bar
+BRIEF = 6  # of one that fits a narrow column
 DECADES = 8  # a logarithmic axis shows no more, counted from the largest value
 
 
@@ -40,8 +41,9 @@ def bars(rows: Sequence[Bar], *, largest: float | None = None) -> Html:
 
 
 def _kind(labels: Iterable[str], kind: str = "bars") -> str:
-    """Return the class of a chart; long labels get room of their own."""
-    return f"{kind} long" if max(map(len, labels), default=0) > LONG else kind
+    """Return the class of a chart; long labels get room of their own, brief ones none that they do not need."""
+    longest = max(map(len, labels), default=0)
+    return f"{kind} long" if longest > LONG else f"{kind} brief" if longest <= BRIEF else kind
 
 
 def _bar(row: Bar, whole: float) -> Html:

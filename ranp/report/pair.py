@@ -8,6 +8,7 @@ from ranp.report import sections
 from ranp.report.charts import Bar, bars, nested
 from ranp.report.markup import Html, element, joined
 from ranp.report.page import document
+from ranp.report.reproduce import flow
 from ranp.runs import Run
 
 KINDS = ("whole-a", "whole-b")
@@ -74,7 +75,7 @@ def _options(both: tuple[Run, Run]) -> Html:
 
 
 def _word(config: Mapping[str, Any], name: str) -> str:
-    return str(config[name]) if name in config else "-"
+    return flow(config[name]) if name in config else "-"
 
 
 def _widths(both: tuple[Run, Run]) -> Html:

@@ -39,13 +39,13 @@ def _options(name: str, value: Any) -> list[list[str]]:
     if value is True:
         return [[flag]]
     if isinstance(value, dict):
-        return [["--set", f"{key}={_flow(each)}"] for key, each in value.items()]
+        return [["--set", f"{key}={flow(each)}"] for key, each in value.items()]
     if isinstance(value, list):
         return [[flag, str(each)] for each in value]
     return [[flag, str(value)]]
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Write a value as YAML on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31)
     return text.removesuffix("...\n").strip()

@@ -1,9 +1,11 @@
 """The parts of a page about one run."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ranp.figures import operations, saved, size
+from ranp.files import sha256
 from ranp.plan import Plan
 from ranp.report.charts import Axis, Bar, bars, nested, ranges, short
 from ranp.report.markup import Content, Html, element, joined
@@ -249,14 +251,22 @@ def verification(run: Run) -> Html:
     )  # fmt: skip
 
 
-def parity(report: Mapping[str, Any]) -> Html | None:
+def parity(run: Run) -> Html | None:
     """Return how exported files agree with the network, where there are any."""
     parts = [
-        _exported(title, report[key])
+        joined(_exported(title, run.report[key]), _replaced(run, run.report[key]))
         for key, title in (("onnx", "ONNX, run by onnxruntime"), ("torch_export", "torch.export"))
-        if key in report
+        if key in run.report
     ]
     return section("Exported files", parts) if parts else None
+
+
+def _replaced(run: Run, found: Mapping[str, Any]) -> Html | None:
+    """Say so where the file in the run folder is no longer the one that was compared."""
+    path = run.path / Path(found["file"]).name
+    if not path.is_file() or sha256(path) == found["sha256"]:
+        return None
+    return element("p", f"{path.name} has changed since: export it again.", class_="bad")
 
 
 def _exported(title: str, found: Mapping[str, Any]) -> Html:
@@ -300,10 +310,19 @@ def _forward(found: Mapping[str, Any]) -> Html:
     """Return how long a forward takes before and after."""
     full, slim = found["full"], found["slim"]
     medians = {name: found[name]["median_ms"] for name in ("full", "slim")}
-    rows = [Bar(name, value, f"{value:.3g} ms", name) for name, value in medians.items()]
+    rows = [Bar(name, value, duration(value), name) for name, value in medians.items()]
     words = f"Forward on {full['device']}: {medians['full'] / medians['slim']:.2f} times as fast"
-    runs = f"Median of {full['runs']} and {slim['runs']} runs after a warm-up, for the batch above."
+    runs = f"Medians after a warm-up, for the batch above; runs: {full['runs']} full, {slim['runs']} slim."
     return joined(element("h3", words), bars(rows), element("p", runs, class_="dim"))
+
+
+def duration(milliseconds: float) -> str:
+    """Write a time with three digits.
+
+    >>> duration(0.01234), duration(87.65), duration(2040.0)
+    ('0.0123 ms', '87.7 ms', '2.04 s')
+    """
+    return f"{milliseconds:.3g} ms" if milliseconds < 999.5 else f"{milliseconds / 1000:.3g} s"
 
 
 def command(config: Mapping[str, Any]) -> Html:

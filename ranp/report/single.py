@@ -29,7 +29,7 @@ def page(run: Run, comparison: Mapping[str, Any] | None = None) -> str:
         sections.choice(run.plan),
         sections.frozen(run),
         sections.verification(run),
-        sections.parity(report),
+        sections.parity(run),
         sections.times(report),
         sections.reproduce(run),
     )
