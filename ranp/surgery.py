@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from ranp.doubles import Doubles
 from ranp.errors import CheckFailed, UsageError
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
@@ -107,7 +108,7 @@ def verify(
     kept = plan.mask(graph)
     generator = torch.Generator().manual_seed(seed)
     full = masked(graph, scattered(graph, model, slim, kept, generator), kept).double().eval()
-    small = copy_with(slim, {}).cpu().double().eval()
+    small = _doubled(slim)
     worst_abs = worst_rel = 0.0
     uncompared: tuple[str, ...] = ()
     for _ in range(inputs):
@@ -119,6 +120,13 @@ def verify(
         difference = _differences(expected, _outputs(small, drawn))
         worst_abs, worst_rel = max(worst_abs, difference[0]), max(worst_rel, difference[1])
     return Verification(worst_abs, worst_rel, inputs, tolerance, plan.units()["frozen"], uncompared)
+
+
+def _doubled(model: Module) -> Module:
+    """Return a copy on the CPU in evaluation mode, its parameters, buffers and plain tensors in float64."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors_of(model).items()}
+    wide = {name: each.double() if each.is_floating_point() else each.clone() for name, each in tensors.items()}
+    return copy_with(model, wide).eval()
 
 
 def scattered(graph: Graph, model: Module, slim: nn.Module, kept: Mask, generator: torch.Generator) -> Module:
@@ -167,7 +175,7 @@ def random_inputs(example_inputs: Inputs, generator: torch.Generator) -> Any:
 
 def _outputs(model: nn.Module, drawn: Any) -> list[Tensor]:
     args, kwargs = drawn
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), Slabs():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), Slabs(), Doubles():
         torch.manual_seed(0)
         return tensors_within(model(*args, **kwargs))
 

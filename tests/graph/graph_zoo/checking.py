@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
+from ranp.doubles import Doubles
 from ranp.graph.constraints import random_plan
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
@@ -51,9 +52,10 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
     slim, zeroed = resized(graph, net, kept), masked(graph, net, kept)
     mode = KeptStatistics(graph, kept)
     with torch.no_grad():
-        with mode:
+        with mode, Doubles():
             expected = call(zeroed, inputs)
-        got = call(slim, inputs)
+        with Doubles():
+            got = call(slim, inputs)
     assert len(expected) == len(got)
     worst = 0.0
     for left, right in zip(expected, got, strict=True):
@@ -64,7 +66,7 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
 
 def tells(net: nn.Module, slim: nn.Module, inputs: Any) -> bool:
     """Whether what a plan removes can be seen in the outputs, so that comparing them says something."""
-    with torch.no_grad():
+    with torch.no_grad(), Doubles():
         pairs = zip(call(net, inputs), call(slim, inputs), strict=True)
         return any(distance(full, without) > 1e-6 for full, without in pairs)
 

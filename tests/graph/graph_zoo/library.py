@@ -134,6 +134,15 @@ add(
 )
 add("monai.AutoEncoder", _monai("AutoEncoder", 2, 1, 1, (4, 8), (2, 2)), IMAGE)
 add("monai.VarAutoEncoder", _monai("VarAutoEncoder", 2, (1, 32, 32), 1, 4, (4, 8), (2, 2)), IMAGE)
+add("monai.GlobalNet", _monai("GlobalNet", [16, 16], 2, 2, 4, 2), ((1, 2, 16, 16),), frozen=0.1, trains=False)
+add(  # casts to float32 where it looks codes up, which stay
+    "monai.VQVAE",
+    _monai("VQVAE", 2, 1, 1, (8, 8), 1, (8, 8), num_embeddings=8, embedding_dim=4, ddp_sync=False,
+           downsample_parameters=((2, 4, 1, 1),) * 2, upsample_parameters=((2, 4, 1, 1, 0),) * 2),
+    IMAGE,
+    frozen=0.2,
+    trains=False,
+)  # fmt: skip
 add("monai.DiNTS", lambda: _dints(), ((1, 1, 32, 32, 32),))
 add("monai.UNETR", _monai("UNETR", 1, 2, (16, 16, 16), 4, 24, 32, 2), VOLUME, frozen=0.6)
 add(
