@@ -16,7 +16,7 @@ WIDER = dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.floa
 WIDER |= {torch.complex64: torch.complex128, torch.complex32: torch.complex128}
 
 
-class Doubles(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+class Doubles(TorchDispatchMode):
     """Gives every floating-point tensor of a forward double precision; use under `torch.no_grad`.
 
     >>> with torch.no_grad(), Doubles():
