@@ -3,12 +3,14 @@
     RUN/config.yaml         every option, resolved (re-run with `ranp fuse --config`)
     RUN/fused.safetensors   weights of both networks and the stack
     RUN/report.json         sizes, and how far the stack is from the identity on a random input
+    RUN/a, RUN/b            what A or B needs of the run folder it was taken from, if it was: RUN does without that
 
 Loading executes no code that the run names but built-ins and networks of MONAI; any other factory is repeated by the
 user.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,10 @@ def save(run: Path, fused: FusedSegmenter, options: FusedOptions, report: dict[s
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
         save_model(fused, str(folder / WEIGHTS))
         (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes files private
+        for part, word in (("a", options.a), ("b", options.b)):
+            source = _run_folder(word)
+            if source is not None:
+                shutil.copytree(source, folder / part, ignore=_not_needed)
 
 
 def load(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
@@ -232,7 +238,8 @@ def load(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter
     for word, given in ((options.a, a), (options.b, b)):
         if given is not None and given != word:
             raise UsageError(f"{run}: was fused from {word}, not from {given}")
-    own = options.model_copy(update={"weights_a": None, "weights_b": None})
+    copies = {part: str(Path(run, part)) for part in ("a", "b") if Path(run, part).is_dir()}
+    own = options.model_copy(update={"weights_a": None, "weights_b": None, **copies})
     fused = build(own, trust_a=a is not None, trust_b=b is not None)
     path = Path(run) / WEIGHTS
     try:
@@ -257,17 +264,31 @@ def read_options(run: Path) -> FusedOptions:
         raise UsageError(f"{path}: not options of `ranp fuse` ({str(error).splitlines()[0]})") from None
 
 
-def _pruned_run(word: str, part: str) -> str | None:
-    """Return the folder of a pruned network that a word names, by itself or by the weights in it; None for a MODEL."""
+def _run_folder(word: str | None) -> Path | None:
+    """Return the folder of a run that a word names, by itself or by the weights in it; None for another MODEL."""
+    if word is None:
+        return None
     path = Path(word)
     if path.name == runs.WEIGHTS and (path.parent / runs.PLAN).is_file():
-        return str(path.parent)
-    if path.is_file() and path.suffix != ".py":
+        return path.parent
+    return path if path.is_dir() else None
+
+
+def _not_needed(folder: str, names: list[str]) -> set[str]:
+    """Leave out of a copied run what `load` does not read: pages, exports, tables."""
+    needed = {CONFIG, REPORT, WEIGHTS, runs.PLAN, runs.WEIGHTS, "a", "b"}
+    return set(names) - needed
+
+
+def _pruned_run(word: str, part: str) -> str | None:
+    """Return the folder of a pruned network that a word names, None for a MODEL; refuse a checkpoint alone."""
+    folder = _run_folder(word)
+    if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
         raise UsageError(
             f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
             f"--weights-{part}"
         )
-    return word if path.is_dir() and not is_fused(path) else None
+    return None if folder is None or is_fused(folder) else str(folder)
 
 
 def _request_of_run(run: str, part: str, given: object) -> Request:

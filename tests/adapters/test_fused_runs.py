@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_a_pruned_run_may_be_the_segmenter(tmp_path: Path) -> None:
     fused_runs.run(options, tmp_path / "fused")
     fused = fused_runs.load(str(tmp_path / "fused"))
     torch.testing.assert_close(fused.segmenter(image()), pruned.slim.eval()(image()))
+    shutil.rmtree(tmp_path / "pruned")  # the fused run holds what it needs of it
+    (tmp_path / "fused").rename(tmp_path / "moved")
+    again = fused_runs.load(str(tmp_path / "moved"))
+    assert torch.equal(again(image()), fused(image()))
+    fused_runs.run(FusedOptions(a=str(tmp_path / "moved"), segments=9), tmp_path / "twice")
+    shutil.rmtree(tmp_path / "moved")
+    twice = fused_runs.load(str(tmp_path / "twice"))
+    torch.testing.assert_close(twice.segmenter(image()), fused(image()), atol=1e-5, rtol=1e-5)
+
+
+def test_options_a_pruned_run_brings_are_refused(tmp_path: Path) -> None:
+    settings = {"in_channels": 1, "classes": 3, "base_width": 4, "depth": 2}
+    pruned = ranp.prune(models.build("unet2d", **settings), torch.zeros(1, 1, 16, 16), sparsity=0.3, method="l1")
+    ranp.save(tmp_path / "pruned", pruned.slim, pruned.plan, {}, {"model": "unet2d", "settings": settings})
+    options = FusedOptions(a=str(tmp_path / "pruned"), segments=9)
     with pytest.raises(UsageError, match=r"--set-a, --preset-a, --weights-a: .* brings its own"):
         fused_runs.build(changed(options, set_a=("base_width=8",)))
 
