@@ -147,20 +147,16 @@ def test_maximum_equals_brute_force_with_coupling(name: str, rule: str, least: i
         else:
             tried = unit_widths(graph, neurons, rule)
         count = len(pool) if rule in ("global", "snip", "random") else len(made(graph))
-        check(graph, scores, options, count, lowest_rank(graph, tried, least))
+        lowest = lowest_rank(graph, tried, least)
+        largest = ranp.largest_sparsity(graph, scores, **options)
+        assert (count - int(count * largest) if rule == "random" else int(count * (1 - largest))) == lowest
+        plan = ranp.select(graph, scores, sparsity=largest, **options)
+        assert all(len(group.kept) >= min(least, group.width) for group in plan.groups)
+        if lowest > 1:
+            with pytest.raises(InfeasibleError) as error:
+                ranp.select(graph, scores, sparsity=min(1 - (lowest - 1) / count + 1e-9, 1 - 1e-9), **options)
+            assert error.value.closest == largest
 
 
 def made(graph: Graph) -> set[int]:
     return {unit for layer in graph.layers for unit in layer.units.tolist() if unit >= 0}
-
-
-def check(graph: Graph, scores: Scores, options: dict, count: int, lowest: int) -> None:
-    largest = ranp.largest_sparsity(graph, scores, **options)
-    drops = options.get("rule") == "random"
-    assert (count - int(count * largest) if drops else int(count * (1 - largest))) == lowest
-    plan = ranp.select(graph, scores, sparsity=largest, **options)
-    assert all(len(group.kept) >= min(options["min_width"], group.width) for group in plan.groups)
-    if lowest > 1:
-        with pytest.raises(InfeasibleError) as error:
-            ranp.select(graph, scores, sparsity=min(1 - (lowest - 1) / count + 1e-9, 1 - 1e-9), **options)
-        assert error.value.closest == largest
