@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-CHECKS = {"raises", "warns", "assert_close", "opcheck", "gradcheck"}
+CHECKS = {"raises", "warns", "assert_close", "assert_allclose", "opcheck", "gradcheck"}
 
 
 def names_called(function: ast.FunctionDef) -> set[str]:
