@@ -7,7 +7,7 @@ from ranp.adapters.mrf.layer import MRFLayer
 from ranp.errors import UsageError
 
 EDGES = ("contrast",)
-EXPORT_NOTE = "the MRF layer has no ONNX operator: the exported file ends at the logits before it"
+EXPORT_NOTE = "the MRF layer is an operator of ranp alone: the exported file holds the logits before it"
 
 
 class Attached(nn.Module):

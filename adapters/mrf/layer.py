@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ranp.adapters.mrf.field import PairwiseLike
 from ranp.adapters.mrf.meanfield import mean_field
 from ranp.adapters.mrf.pairwise import Pairwise, resolve
-from ranp.adapters.mrf.passing import isgmr, sgm, trwp
+from ranp.adapters.mrf.passing import check_iterations, isgmr, sgm, trwp
+from ranp.adapters.mrf.pruning import labels_stay as labels_stay  # registers the rule
 from ranp.errors import UsageError, nearest
 
 METHODS: dict[str, Callable[..., Any]] = {"isgmr": isgmr, "trwp": trwp, "sgm": sgm, "mean_field": mean_field}
@@ -121,5 +122,4 @@ def _check(method: str, labels: int, strength: float, iterations: int) -> None:
         raise UsageError(f"labels={labels}: expected at least 1")
     if not (math.isfinite(strength) and strength > 0):
         raise UsageError(f"strength={strength}: expected a positive number")
-    if iterations < 1:
-        raise UsageError(f"iterations={iterations}: expected at least 1")
+    check_iterations(iterations)

@@ -59,7 +59,7 @@ def test_pruning_keeps_the_labels_by_name_and_slims_the_rest(method: str, edges:
     assert groups["body.0"]["after"] < groups["body.0"]["before"] == 8
     assert groups["body.3"]["after"] == 3
     assert list(groups["body.3"]["frozen"]) == [
-        "no rule for ranp::message_passing at mrf" if method == "trwp" else "reduced over channels by argmin at mrf"
+        "labels of the MRF at mrf" if method == "trwp" else "reduced over channels by argmin at mrf"
     ]
     assert isinstance(result.slim, mrf.Attached)
     assert result.slim.export_module()[0] is result.slim.body
