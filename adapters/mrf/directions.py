@@ -44,7 +44,7 @@ def steps(directions: int, dims: int) -> tuple[Step, ...]:
     if dims not in _TABLES:
         raise UsageError(f"expected a grid of 2 or 3 dimensions, got {dims}")
     table, sizes = _TABLES[dims]
-    if directions not in sizes:
+    if not isinstance(directions, int) or directions not in sizes:
         closest = min(sizes, key=lambda size: abs(size - directions)) if isinstance(directions, int) else sizes[0]
         known = ", ".join(map(str, sizes))
         raise UsageError(f"directions={directions!r}: expected {known} in {dims}D; the nearest is {closest}")

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ranp.adapters.mrf.field import Field, PairwiseLike, build_field, overlap
-from ranp.adapters.mrf.passing import Weights, checked_unary
-from ranp.errors import UsageError
+from ranp.adapters.mrf.passing import Weights, check_iterations, checked_unary
 
 
 class MeanField(NamedTuple):
@@ -43,8 +42,7 @@ def mean_field(
     Raises:
         UsageError: anything that does not fit, named.
     """
-    if iterations < 1:
-        raise UsageError(f"iterations={iterations}: expected at least 1")
+    check_iterations(iterations)
     unary = checked_unary(unary)
     field = build_field(unary, pairwise, weights, directions)
     cost = unary

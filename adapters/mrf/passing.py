@@ -161,8 +161,7 @@ class _Grid(NamedTuple):
         table = steps(directions, len(spatial))
         if ties not in TIES:
             raise UsageError(f"ties={ties!r}: expected 'first' or 'last'{nearest(str(ties), TIES)}")
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise UsageError(f"iterations={iterations!r}: expected a whole number, at least 1")
+        check_iterations(iterations)
         matrix, window = resolve(pairwise, unary.shape[1], unary)
         if isinstance(pairwise, Tensor):
             _refuse_infinite(matrix, "pairwise")
@@ -200,12 +199,24 @@ class _Grid(NamedTuple):
         return self._label_first(messages), Indices(self._label_first(p), kept)
 
 
+def check_iterations(iterations: int) -> None:
+    """Refuse anything but a whole number of at least 1.
+
+    Raises:
+        UsageError: naming the value.
+    """
+    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        raise UsageError(f"iterations={iterations!r}: expected a whole number, at least 1")
+
+
 def checked_unary(unary: Tensor) -> Tensor:
     """Return the costs in float32 or float64, or say what is wrong with them.
 
     Raises:
         UsageError: not (B, L, H, W) or (B, L, D, H, W), not floating point, no or too many labels, NaN or infinite.
     """
+    if not isinstance(unary, Tensor):
+        raise UsageError(f"unary: expected a tensor, got {type(unary).__name__}")
     if unary.dim() not in (4, 5):
         raise UsageError(f"unary: expected (B, L, H, W) or (B, L, D, H, W), got shape {tuple(unary.shape)}")
     if not unary.is_floating_point():
@@ -226,8 +237,7 @@ def spread_weights(weights: Weights, directions: int, like: Tensor) -> Tensor:
         UsageError: another shape, another device, NaN or infinite.
     """
     if not isinstance(weights, Tensor):
-        value = 1.0 if weights is None else float(weights)
-        weights = torch.full((), value, dtype=like.dtype, device=like.device)
+        weights = torch.full((), _number(weights), dtype=like.dtype, device=like.device)
     if weights.device != like.device:
         raise UsageError(f"weights are on {weights.device}, but unary is on {like.device}: expected one device")
     _refuse_infinite(weights, "weights")
@@ -243,6 +253,13 @@ def spread_weights(weights: Weights, directions: int, like: Tensor) -> Tensor:
     sizes = ", ".join(map(str, (directions, *spatial)))
     expected = f"a number, ({directions},), ({sizes}) or ({batch}, {sizes})"
     raise UsageError(f"weights: expected {expected}, got shape {tuple(weights.shape)}")
+
+
+def _number(weight: float | None) -> float:
+    try:
+        return 1.0 if weight is None else float(weight)
+    except (TypeError, ValueError):
+        raise UsageError(f"weights: expected a number, a tensor or None, got {type(weight).__name__}") from None
 
 
 def _readable(tensor: Tensor) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ranp.adapters.mrf.directions import steps
 from ranp.adapters.mrf.edges import canny_weights, contrast_weights
 from ranp.adapters.mrf.energies import energy
 from ranp.adapters.mrf.layer import METHODS as DIFFERENTIABLE
@@ -64,6 +65,8 @@ class Refining:
             raise UsageError(f"--strength {self.strength}: expected a number of at least 0")
         if self.iterations < 1:
             raise UsageError(f"--iterations {self.iterations}: expected at least 1")
+        if not 0 < self.rho <= 1:
+            raise UsageError(f"--rho {self.rho}: expected a number above 0 and up to 1")
         self.function()
 
     def function(self) -> Pairwise:
@@ -105,8 +108,17 @@ def unary_costs(scores: Tensor, probabilities: bool) -> Tensor:
 
 
 def default_directions(how: Refining, dims: int) -> int:
-    """Return the directions asked for, or the smallest table: 4 in 2D, 6 in 3D."""
-    return how.directions or 2 * dims
+    """Return the directions asked for, or the smallest table: 4 in 2D, 6 in 3D.
+
+    Raises:
+        UsageError: they are not in the table.
+    """
+    if how.directions is None:
+        return 2 * dims
+    try:
+        return len(steps(how.directions, dims))
+    except UsageError as error:
+        raise UsageError(f"--{error}".replace("=", " ", 1)) from None
 
 
 def refine(

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ranp.adapters.mrf.energies import field_energy
 from ranp.adapters.mrf.field import Field, PairwiseLike, build_field
-from ranp.adapters.mrf.passing import Weights, checked_unary
-from ranp.errors import UsageError
+from ranp.adapters.mrf.passing import Weights, check_iterations, checked_unary
 from ranp.kernels.sequential import Grid, beliefs, conditional_costs, icm_sweep, trws_sweep
 
 
@@ -104,8 +103,7 @@ class _Arrays:
 def _flatten(
     unary: Tensor, pairwise: PairwiseLike, weights: Weights, directions: int, iterations: int
 ) -> tuple[Field, _Arrays]:
-    if iterations < 1:
-        raise UsageError(f"iterations={iterations}: expected at least 1")
+    check_iterations(iterations)
     field = build_field(unary, pairwise, weights, directions)
     batch, _, *spatial = unary.shape
     edges = field.weights[:, ::2].expand(batch, -1, *spatial)  # (B, K, *spatial)

@@ -48,7 +48,7 @@ def test_volumes_and_half_precision() -> None:
 
 
 def test_no_iterations_are_refused() -> None:
-    with pytest.raises(UsageError, match="iterations=0: expected at least 1"):
+    with pytest.raises(UsageError, match="iterations=0: expected a whole number, at least 1"):
         mrf.mean_field(torch.zeros(1, 2, 3, 3), iterations=0)
 
 

@@ -35,12 +35,16 @@ def test_degenerate_shapes(method: Callable[..., Any], shape: tuple[int, ...]) -
         ({"pairwise": torch.zeros(3, 3)}, "pairwise: expected a matrix"),
         ({"pairwise": "pots"}, "did you mean 'potts'"),
         ({"directions": 6}, "directions=6"),
+        ({"directions": 4.0}, "directions=4.0"),
         ({"iterations": 0}, "iterations=0"),
+        ({"iterations": 1.5}, "iterations=1.5: expected a whole number"),
+        ({"weights": [1.0] * 4}, "weights: expected a number, a tensor or None, got list"),
+        ({"unary": [[0.0]]}, "unary: expected a tensor, got list"),
     ],
 )
 def test_mistakes_are_named(method: Callable[..., Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        method(torch.zeros(1, 2, 3, 3), **options)
+        method(**({"unary": torch.zeros(1, 2, 3, 3)} | options))
     assert "\n" not in str(caught.value)
 
 

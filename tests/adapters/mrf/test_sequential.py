@@ -64,5 +64,5 @@ def test_costs_of_any_precision_come_back_in_it() -> None:
 
 @pytest.mark.parametrize("method", [mrf.trws, mrf.icm])
 def test_no_iterations_are_refused(method: object) -> None:
-    with pytest.raises(UsageError, match="iterations=0: expected at least 1"):
+    with pytest.raises(UsageError, match="iterations=0: expected a whole number, at least 1"):
         method(torch.zeros(1, 2, 3, 3), iterations=0)  # type: ignore[operator]
