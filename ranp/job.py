@@ -159,7 +159,7 @@ def prepare(job: Job, *, force: bool = False) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
-    check_options(seed=job.seed, **job.selection())
+    check_options(seed=job.seed, method=job.method, **job.selection())
     if Path(job.model, runs.PLAN).is_file():
         raise UsageError(f"MODEL {job.model}: is a run folder; a run is pruned from its full network, by its --config")
     job = job.resolved()
@@ -276,8 +276,6 @@ def _check_scoring(job: Job) -> None:
     for option, word, known in (("method", job.method, get_args(Method)), ("reduce", job.reduce, get_args(Reduce))):
         if word not in known:
             raise UsageError(f"--{option} {word}: expected {', '.join(known)}{nearest(str(word), known)}")
-    if job.rule == "snip" and job.method != "snip":
-        raise UsageError(f"--rule snip ranks weight elements: it needs --method snip, not {job.method}")
     if job.strength is not None and job.reweight is None:
         raise UsageError(f"--strength {job.strength:g}: needs --reweight flops or memory")
 

@@ -135,7 +135,7 @@ def prune(
         >>> result.slim[2].in_channels < 8
         True
     """
-    check_options(seed=seed, **selection)
+    check_options(seed=seed, method=method, **selection)
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)

@@ -150,6 +150,8 @@ def _check(options: Choice, sparsity: float | None, max_sparsity: bool) -> None:
     for name, count in (("min-width", options.min_width), ("align", options.align)):
         if count < 1:
             raise UsageError(f"--{name} {count}: expected a whole number of at least 1")
+    if options.rule == "snip" and options.method not in (None, "snip"):
+        raise UsageError(f"--rule snip ranks weight elements: it needs --method snip, not {options.method}")
     if options.rule == "random" and not 0 <= options.seed < 2**32:
         raise UsageError(f"--seed {options.seed}: --rule random draws with a seed from 0 to {2**32 - 1}")
     if options.strength is not None and options.strength < 0:
@@ -270,7 +272,7 @@ def _weighted(
 
 def _snip(graph: Graph, scores: Scores) -> Global:
     if not scores.elements:
-        raise UsageError(f"--rule snip ranks weight elements: it needs --method snip, not {scores.method}")
+        raise UsageError("--rule snip ranks weight elements, and the scores have none")
     return by_elements(scores.elements, scores.largest_elements(graph))
 
 

@@ -103,6 +103,7 @@ def test_the_report_tells_the_difference_as_verify_does() -> None:
         ({"sparsity": "half"}, "--sparsity half"),
         ({"sparsity": 0.3, "strength": float("nan"), "reweight": "flops"}, "--strength nan"),
         ({"sparsity": 0.3, "rule": "random", "seed": -1}, "--seed -1"),
+        ({"sparsity": 0.3, "rule": "snip"}, "--method snip, not mpmg"),
         ({"sparsty": 0.3}, "did you mean 'sparsity'"),
     ],
 )
