@@ -3,7 +3,7 @@
 import fnmatch
 import gc
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,12 @@ from ranp.graph.graph import Graph
 from ranp.graph.labels import Ints
 from ranp.graph.probe import settle
 from ranp.graph.rules.registry import tensors_in
-from ranp.graph.run import Failure, Inputs, Recorder, as_arguments, failed, run
+from ranp.graph.run import Failure, Inputs, Insisting, Recorder, as_arguments, failed, run
 from ranp.graph.tensors import check_initialised, on_meta, tensors_of
 from ranp.graph.trace import Trace
+
+DRAWS = 3  # random inputs tried for the paths of a network that reads values
+NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
 def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = ()) -> Graph:
@@ -75,7 +78,7 @@ def _collector_paused() -> Iterator[None]:
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:
     """Trace on real tensors, for a network that reads values while it runs."""
     try:
-        graph = _trace(model, tree_map_only(Tensor, _real, _plain(inputs)), patterns)
+        graph = _trace(model, tree_map_only(Tensor, _real, _plain(inputs)), patterns, reads_values=True)
     except Failure as failure:
         raise failed(failure) from failure.error
     return replace(graph, notes=(*graph.notes, "traced on real tensors: the network reads values while it runs"))
@@ -94,18 +97,51 @@ def _to_meta(inputs: Inputs) -> Any:
     return tree_map_only(Tensor, lambda t: torch.empty_like(t, device="meta"), _plain(inputs))
 
 
-def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...]) -> Graph:
+def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_values: bool = False) -> Graph:
     grown, notes = Trace(), []
-    run(grown, model, inputs, Recorder(grown), training=False)
+    first = Recorder(grown)
+    run(grown, model, inputs, first, training=False)
     try:
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
         grown.runs.pop("train")
         said = " ".join(str(failure.error).split())[:200]
         notes.append(f"not traced in training mode: {failure.where}: {said}")
+    if reads_values:
+        notes += _other_paths(grown, model, inputs, first.read)
     decisions = Decisions(fixed=_by_user(grown, patterns))
     graph = settle(grown, model, inputs, list(tensors_of(model)), decisions)
     return replace(graph, notes=tuple(notes))
+
+
+def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> list[str]:
+    """Follow other paths of a network whose path depends on values, so that what they share is tied; note what is left.
+
+    Conditions are taken for true and for false, whole numbers for small ones, and random inputs are tried. A path that
+    does not run is left.
+    """
+    runs, generator = dict(grown.runs), torch.Generator().manual_seed(0)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator).to(tensor) if tensor.is_floating_point() else tensor
+
+    answers = [*((True, False) if bool in read else ()), *(range(NUMBERS) if int in read else ())]
+    tries: list[tuple[Recorder, Any]] = [(Insisting(grown, answer), inputs) for answer in answers]
+    tries += [(Recorder(grown), tree_map_only(Tensor, drawn, inputs)) for _ in range(DRAWS)]
+    for follower, given in tries:
+        with suppress(Failure):
+            run(grown, model, given, follower, training=False)
+    grown.runs = runs
+    layers = (nn.modules.conv._ConvNd, nn.Linear)
+    idle = [path for path, module in model.named_modules() if isinstance(module, layers) and not _ran(grown, path)]
+    if not idle:
+        return []
+    shown = ", ".join(idle[:5]) + (f" and {len(idle) - 5} more" if len(idle) > 5 else "")
+    return [f"never ran on the paths tried, keeps its full size: {shown}"]
+
+
+def _ran(grown: Trace, path: str) -> bool:
+    return any(layer.module == path for layer in grown.layers.values())
 
 
 def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:

@@ -79,13 +79,14 @@ class _NoGradients(TorchFunctionMode):
 
 
 class Follower(TorchDispatchMode):
-    """Counts the ops that yield tensors and knows the module that runs."""
+    """Counts the ops that yield tensors and knows the module that runs, and which kinds of values the network read."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stack = [Frame()]
         self.last = ""
         self.count = 0
+        self.read: set[type] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -98,6 +99,9 @@ class Follower(TorchDispatchMode):
         out = None if kwargs or func._schema.is_mutable else quick(name, args)
         if out is None:
             out = func(*args, **kwargs)
+        if isinstance(out, int):
+            self.read.add(type(out))
+            return self.decide(out)
         results = tensors_in(out)
         if results:
             self.after(func, args, kwargs, results)
@@ -107,6 +111,10 @@ class Follower(TorchDispatchMode):
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See the arguments before an op may write into them."""
+
+    def decide(self, value: int) -> int:
+        """Return what a condition or a whole number that a network reads is taken for."""
+        return value
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """See an op that has run."""
@@ -137,6 +145,11 @@ class Recorder(Follower):
         self.seen = seen
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
+
+    def decide(self, value: int) -> int:
+        """Note what the network read."""
+        self.trace.current.answers.append(value)
+        return value
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read the flows of an op's arguments."""
@@ -204,6 +217,26 @@ class Recorder(Follower):
         for flow in map(self.trace.flow, outputs):
             self.trace.freeze_picks(flow)
             self.trace.freeze_flow(flow, "network output")
+
+
+class Insisting(Recorder):
+    """Takes every condition, or whole number, for one answer, to see the other paths; a loop ends after some turns.
+
+    Args:
+        trace: what grows.
+        answer: that is given.
+    """
+
+    def __init__(self, trace: Trace, answer: int) -> None:
+        super().__init__(trace)
+        self.answer, self.left = answer, 32
+
+    def decide(self, value: int) -> int:
+        """Return the answer where it is of the value's kind, or after many of them the truth."""
+        if type(value) is not type(self.answer):
+            return value
+        self.left -= 1
+        return self.answer if self.left > 0 else value
 
 
 SUMS = {"sum", "nansum", "prod", "norm", "linalg_vector_norm", "logsumexp", "count_nonzero"}

@@ -6,6 +6,7 @@ Where a group keeps one unit, labels vanish (a dimension of length 1 broadcasts)
 shapes alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from ranp.graph.places import Places, places
 from ranp.graph.resize import resized
 from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
 from ranp.graph.run import Failure, Follower, Inputs, Recorder, entries_of, run
-from ranp.graph.trace import Record, Trace
+from ranp.graph.trace import Record, Run, Trace
 
 
 @dataclass
@@ -78,18 +79,41 @@ class SlimTrace(Trace):
             raise Mismatch("", len(self.records))
 
 
+class Repeating(Recorder):
+    """Records a slim run that takes the full one's path, whatever the values say.
+
+    Args:
+        trace: of the slim run.
+        full: the full run.
+        seen: called with each record.
+    """
+
+    def __init__(self, trace: SlimTrace, full: Run, seen: Callable[[int, Record], None]) -> None:
+        super().__init__(trace, seen)
+        self.answers = iter(full.answers)
+
+    def decide(self, value: int) -> int:
+        """Return what the full network read."""
+        return next(self.answers, value)
+
+
 class Outline(Follower):
     """Compares ops, numbers and shapes of a slim run with what the full run promises.
 
     Args:
         trace: of the slim run.
-        records: of the full run.
+        full: the full run.
         kept: the plan.
     """
 
-    def __init__(self, trace: SlimTrace, records: list[Record], kept: Mask) -> None:
+    def __init__(self, trace: SlimTrace, full: Run, kept: Mask) -> None:
         super().__init__()
-        self.trace, self.records, self.kept, self.next = trace, records, kept, 0
+        self.trace, self.records, self.kept, self.next = trace, full.records, kept, 0
+        self.answers = iter(full.answers)
+
+    def decide(self, value: int) -> int:
+        """Return what the full network read."""
+        return next(self.answers, value)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Compare an op; a copy is made or not as strides fall, which dimensions of length 1 change."""
@@ -146,7 +170,8 @@ def check(
     slim = resized(graph, model, kept)
     for name in names:
         full, trace = graph.runs[name].records, SlimTrace(graph, kept)
-        follower = Outline(trace, full, kept) if thin else Recorder(trace, _Comparer(graph, trace.stays, full))
+        comparer = _Comparer(graph, trace.stays, full)
+        follower = Outline(trace, graph.runs[name], kept) if thin else Repeating(trace, graph.runs[name], comparer)
         try:
             run(trace, slim, inputs, follower, training=name == "train", private=name == names[-1])
         except Failure as failure:

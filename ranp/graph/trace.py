@@ -76,11 +76,15 @@ class Record:
 
 @dataclass(slots=True)
 class Run:
-    """What one run of the network left: its ops, its calls of childless modules, its channel statistics."""
+    """What one run of the network left: its ops, its calls of childless modules, its channel statistics.
+
+    `answers` holds the conditions and whole numbers the network read, for a slim run to take the same path.
+    """
 
     records: list[Record] = field(default_factory=list)
     calls: list["Call"] = field(default_factory=list)
     mixing: list["Mixing"] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

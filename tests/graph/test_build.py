@@ -132,3 +132,17 @@ def test_a_squeeze_needs_two_channels() -> None:
 def test_a_network_without_units() -> None:
     graph = trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2))
     assert (graph.count, graph.groups) == (0, ())
+
+
+def test_layers_that_never_ran_are_named() -> None:
+    class Far(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.far, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(self.far(x) if x.sum().item() == 0.125 else x)
+
+    graph = trace(Far(), torch.ones(1, 3, 4, 4))
+    assert graph.notes[0] == "never ran on the paths tried, keeps its full size: far"

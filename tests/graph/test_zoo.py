@@ -9,6 +9,7 @@ import graph_zoo.library
 import graph_zoo.norms
 import graph_zoo.sharing
 import graph_zoo.traps
+import graph_zoo.values
 import graph_zoo.wrapping  # noqa: F401
 import pytest
 import torch
