@@ -1,6 +1,11 @@
-"""The CUDA sources without a GPU: they compile, and the walkers they share with the CPU are right at a warp's width."""
+"""The CUDA sources without a GPU: they compile, and they compute the right thing on a warp of 32 threads.
+
+Twice: the walkers they share with the CPU, in vectors as wide as a warp; and cuda.cu itself, on threads that take the
+part of the lanes (emulator/).
+"""
 
 import ctypes
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,6 +18,7 @@ from ranp.kernels import compiling, native, native_passing, reference, reference
 from ranp.kernels.compiling import SOURCES, BuildError, Recipe
 from ranp.kernels.reference import METHODS, Spec
 
+EMULATOR = Path(__file__).parent / "emulator"
 STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -2), (-1, 2))
 
 
@@ -91,3 +97,70 @@ def test_walkers_at_the_width_of_a_warp(
     assert mine is not None
     for found, other in zip(mine, expected, strict=True):
         torch.testing.assert_close(found, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def warp_of_threads(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++")
+    folder = tmp_path_factory.mktemp("emulator")
+    text, launches = re.subn(
+        r"([\w<>]+)<<<(.+?), (.+?), (.+?), stream>>>\(",
+        r"LAUNCH((\1), \2, \3, \4, ",
+        (SOURCES / "cuda.cu").read_text(),
+    )
+    assert launches == 4
+    (folder / "emulated.cu").write_text(text)
+    flags = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off", "-shared")
+    folders = (f"-I{EMULATOR}", f"-I{SOURCES}", f"-I{folder}")
+    command = (compiler, *flags, *folders, str(EMULATOR / "device.cpp"), "-o", "library.so")
+    return native.load(Recipe("cuda", (command,), "").run(folder))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("labels", "spec", "dtype", "shared"),
+    [
+        (3, Spec("", (3, 4), STEPS, 2), torch.float32, True),
+        (45, Spec("", (3, 4), STEPS, 2, window=2, last=True), torch.float32, False),
+        (130, Spec("", (2, 3), STEPS, 1, record=True), torch.float32, True),
+        (33, Spec("", (3, 2), STEPS, 3, window=5, normalise=False), torch.float64, False),
+        (300, Spec("", (2, 2), STEPS[:4], 1, window=2, last=True), torch.float32, False),
+    ],
+)
+def test_the_cuda_kernels_on_threads(
+    warp_of_threads: ctypes.CDLL,
+    method: str,
+    labels: int,
+    spec: Spec,
+    dtype: torch.dtype,
+    shared: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`shared`: whether the chain buffers lie in shared memory, or where a GPU would have too little, in `stage`."""
+    monkeypatch.setenv("RANP_NATIVE", "require")
+    monkeypatch.setattr(native, "_loaded", {"cpu": warp_of_threads})
+    monkeypatch.setattr(native_passing._Call, "stage", _stage)
+    warp_of_threads.ranp_device(*(232448, 233472, 132) if shared else (49152, 0, 1))
+    spec = replace(spec, method=method)
+    nodes, random = torch.Size(spec.shape).numel(), torch.Generator().manual_seed(labels)
+    unary = (torch.rand((2, nodes, labels), generator=random, dtype=dtype) * 9).round()
+    weights = (torch.rand((2, len(spec.steps), nodes), generator=random, dtype=dtype) * 3).round()
+    index = torch.arange(labels)
+    pairwise = (index[:, None] - index).abs().clamp(max=spec.window or labels).to(dtype)
+    ours = native_passing.forward(unary, weights, pairwise, spec, True)
+    theirs = reference.forward(unary, weights, pairwise, spec)
+    assert ours is not None
+    assert all(torch.equal(mine, expected) for mine, expected in zip(ours, theirs, strict=True))
+    saved = (torch.rand(unary.shape, generator=random, dtype=dtype), ours.p, ours.q, weights, pairwise, spec)
+    mine, expected = native_passing.backward(*saved, True, True), reference_backward.backward(*saved)
+    assert mine is not None
+    for found, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(found, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+def _stage(call: native_passing._Call, arrays: int) -> None:
+    """Give the emulated GPU its chain buffers, full of what must not be read before it is written."""
+    rows = call.axes.room * call.like.shape[0]
+    call.new("stage", arrays, rows, call.fields["pitch"]).fill_(torch.nan)
