@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ranp.doubles import Doubles
+from ranp.draws import Draws, drawn_alike
 from ranp.errors import CheckFailed, UsageError
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
@@ -114,10 +115,8 @@ def verify(
     for _ in range(inputs):
         drawn = random_inputs(example_inputs, generator)
         statistics = KeptStatistics(graph, kept)
-        with statistics:
-            expected = _outputs(full, drawn)
         uncompared = tuple(dict.fromkeys(statistics.uncompared))
-        difference = _differences(expected, _outputs(small, drawn))
+        difference = _differences(*_both(graph, kept, full, small, drawn))
         worst_abs, worst_rel = max(worst_abs, difference[0]), max(worst_rel, difference[1])
     return Verification(worst_abs, worst_rel, inputs, tolerance, plan.units()["frozen"], uncompared)
 
@@ -173,9 +172,19 @@ def random_inputs(example_inputs: Inputs, generator: torch.Generator) -> Any:
     return tree_map_only(Tensor, draw, (args, kwargs))
 
 
-def _outputs(model: nn.Module, drawn: Any) -> list[Tensor]:
+def _both(graph: Graph, kept: Mask, full: nn.Module, small: nn.Module, drawn: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the outputs of the masked network, its statistics over the kept channels, and those of the slim one."""
+
+    def of_full(draws: Draws) -> list[Tensor]:
+        with KeptStatistics(graph, kept):
+            return _outputs(full, drawn, draws)
+
+    return drawn_alike(of_full, lambda draws: _outputs(small, drawn, draws))
+
+
+def _outputs(model: nn.Module, drawn: Any, draws: Draws) -> list[Tensor]:
     args, kwargs = drawn
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), Slabs(), Doubles():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), Slabs(), Doubles(), draws:
         torch.manual_seed(0)
         return tensors_within(model(*args, **kwargs))
 

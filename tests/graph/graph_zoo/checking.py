@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from ranp.doubles import Doubles
+from ranp.draws import Draws, drawn_alike
 from ranp.graph.constraints import random_plan
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
@@ -51,11 +52,17 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
     """
     slim, zeroed = resized(graph, net, kept), masked(graph, net, kept)
     mode = KeptStatistics(graph, kept)
+
+    def of_zeroed(draws: Draws) -> list[torch.Tensor]:
+        with KeptStatistics(graph, kept), Doubles(), draws:
+            return call(zeroed, inputs)
+
+    def of_slim(draws: Draws) -> list[torch.Tensor]:
+        with Doubles(), draws:
+            return call(slim, inputs)
+
     with torch.no_grad():
-        with mode, Doubles():
-            expected = call(zeroed, inputs)
-        with Doubles():
-            got = call(slim, inputs)
+        expected, got = drawn_alike(of_zeroed, of_slim)
     assert len(expected) == len(got)
     worst = 0.0
     for left, right in zip(expected, got, strict=True):
