@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Config, Debug, DryRun, Force, Json, Seed
+from ranp.commands.options import Config, Debug, DryRun, Force, Json, RunModel, Seed
 from ranp.commands.tables import plain_table
 from ranp.figures import size
 
@@ -24,9 +24,7 @@ def export(
     ] = None,
     opset: Annotated[int, typer.Option(help="Of the ONNX file; from 21 on group norm is one operator.")] = 20,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave batch and spatial sizes free.")] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The factory, where the run's own is never called from a file.")
-    ] = None,
+    model: RunModel = None,
     seed: Seed = 0,
     config: Config = None,
     dry_run: DryRun = False,

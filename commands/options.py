@@ -100,6 +100,14 @@ Model = Annotated[
         autocompletion=complete_model,
     ),
 ]
+RunModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="The factory, where the run's own is never called from a file.",
+        autocompletion=complete_model,
+    ),
+]
 Preset = Annotated[
     str | None, typer.Option(help="A published configuration of a built-in.", autocompletion=complete_preset)
 ]

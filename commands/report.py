@@ -7,6 +7,7 @@ import typer
 
 from ranp.commands.console import command, emit_json, progress, stdout
 from ranp.commands.options import Config, Debug, Device, DryRun, Force, Json
+from ranp.commands.words import complete_model
 
 
 @command
@@ -27,7 +28,12 @@ def report(
         bool, typer.Option("--measure", help="Time a forward of the full and the slim network, and keep it in RUN.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="For --measure: the factory, if the run's is your own.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="For --measure: the factory, if the run's is your own.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     device: Device = "cpu",
     config: Config = None,

@@ -14,6 +14,7 @@ from ranp.commands.options import (
     Force,
     InChannels,
     Json,
+    RunModel,
     Seed,
     Settings,
 )
@@ -39,9 +40,7 @@ def transfer(
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="Inherit weights where names and shapes agree.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The factory, where the run's own is never called from a file.")
-    ] = None,
+    model: RunModel = None,
     seed: Seed = 0,
     config: Config = None,
     dry_run: DryRun = False,

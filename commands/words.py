@@ -23,6 +23,7 @@ def complete_model(incomplete: str) -> list[str]:
 
 def complete_preset(context: typer.Context, incomplete: str) -> list[str]:
     """Return the presets of the MODEL that was typed, or of all built-ins."""
-    model = context.params.get("model")
+    typed = (context.params.get("model"), *context.args)  # before an option's value is typed, MODEL is unparsed
+    model = next((word for word in typed if word), None)
     known = BUILT_INS.get(model, ()) if model else [name for names in BUILT_INS.values() for name in names]
     return [name for name in dict.fromkeys(known) if name.startswith(incomplete)]

@@ -1,6 +1,11 @@
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from ranp import models
 from ranp.commands.words import BUILT_INS, complete_model, complete_preset
@@ -11,8 +16,11 @@ Call = Callable[..., Any]
 def test_completion_offers_what_the_registry_has() -> None:
     assert {name: tuple(models.presets(name)) for name in models.names()} == BUILT_INS
     assert complete_model("unet") == ["unet2d", "unet3d"]
-    assert complete_preset(SimpleNamespace(params={"model": "unet3d"}), "shape") == ["shapenet-15", "shapenet-23"]  # type: ignore[arg-type]
-    assert complete_preset(SimpleNamespace(params={}), "ucf") == ["ucf101"]  # type: ignore[arg-type]
+    assert complete_preset(SimpleNamespace(params={"model": "unet3d"}, args=[]), "shape") == [
+        "shapenet-15",
+        "shapenet-23",
+    ]  # type: ignore[arg-type]
+    assert complete_preset(SimpleNamespace(params={}, args=[]), "ucf") == ["ucf101"]  # type: ignore[arg-type]
 
 
 def test_every_built_in_is_listed(ranp: Call, answer: Call) -> None:
@@ -27,3 +35,23 @@ def test_one_is_shown_as_set_takes_it(ranp: Call, answer: Call, refused: Call) -
     assert "--preset sceneflow" in text
     assert answer("models", "unet3d")["settings"]["base_width"] == 32
     assert "did you mean 'unet3d'?" in refused("models", "unt3d")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("ranp pr", ["profile", "prune"]),
+        ("ranp prune un", ["unet2d", "unet3d"]),
+        ("ranp prune unet3d --preset ", ["shapenet-15", "shapenet-23", "brats-15"]),
+        ("ranp prune --seed 1 i3d --preset u", ["ucf101"]),
+        ("ranp export run --model un", ["unet2d", "unet3d"]),
+        ("ranp transfer run --model ps", ["psm"]),
+    ],
+)
+def test_the_shell_is_offered_what_fits(line: str, offered: list[str]) -> None:
+    words = {"_RANP_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from ranp.commands.main import app; app(prog_name='ranp')"],
+        capture_output=True, text=True, check=True, env={**os.environ, **words},
+    )  # fmt: skip
+    assert done.stdout.split() == offered
