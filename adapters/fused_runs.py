@@ -46,6 +46,9 @@ class FusedOptions(BaseModel):
     """MODEL of the segmentation network, or the run folder of a pruned or a fused one."""
     b: str | None = None
     """MODEL of the superpixel network, or the run folder of a pruned one; None is SLIC."""
+    model_a: str | None = None
+    """Repeats the full network's MODEL of a run A, whose files may not name a factory of the user."""
+    model_b: str | None = None
     preset_a: str | None = None
     preset_b: str | None = None
     set_a: tuple[str, ...] = ()
@@ -71,7 +74,7 @@ class FusedOptions(BaseModel):
         Raises:
             UsageError: as `read_request`.
         """
-        run = _pruned_run(self.a, "a")
+        run = _pruned_run(self.a, "a", self.model_a)
         if run is not None:
             return _request_of_run(run, "a", self.set_a or self.preset_a or self.weights_a)
         return read_request(
@@ -86,12 +89,15 @@ class FusedOptions(BaseModel):
             UsageError: as `read_request`, or options of B without B.
         """
         if self.b is None:
-            given = [("--set-b", self.set_b), ("--preset-b", self.preset_b), ("--weights-b", self.weights_b)]
+            given = [
+                ("--model-b", self.model_b), ("--set-b", self.set_b), ("--preset-b", self.preset_b),
+                ("--weights-b", self.weights_b),
+            ]  # fmt: skip
             for option, value in given:
                 if value:
                     raise UsageError(f"{option}: expected a second network B to go with it")
             return None
-        run = _pruned_run(self.b, "b")
+        run = _pruned_run(self.b, "b", self.model_b)
         if run is not None:
             return _request_of_run(run, "b", self.set_b or self.preset_b or self.weights_b)
         size = self.segmenter().shapes[0][2:]
@@ -163,10 +169,12 @@ def build(
     request, second = options.segmenter(), options.superpixels()
     if len(request.shapes) != 1:
         raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
-    segmenter = _network(request, options.weights_a, "--weights-a", options.seed, trust_a).to(device).eval()
+    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a)
     superpixels = None
     if second is not None:
-        superpixels = _network(second, options.weights_b, "--weights-b", options.seed + 1, trust_b).to(device).eval()
+        superpixels = _network(second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b)
+        superpixels = superpixels.to(device).eval()
+    segmenter = segmenter.to(device).eval()
     return fuse(
         segmenter, superpixels, example=request.inputs(options.seed, device)[0], interval=options.interval,
         segments=options.segments, compactness=options.compactness, widths=options.hidden_widths(),
@@ -228,14 +236,15 @@ def load(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter
 
     Args:
         run: the folder.
-        a: repeats the run's own A where that is neither a built-in nor a network of MONAI.
+        a: repeats the run's own A (of a pruned run its --model-a) where that is neither a built-in nor a network of
+            MONAI.
         b: likewise B.
 
     Raises:
         UsageError: no such run, a file that is not ours, weights that do not fit, or a factory to be repeated.
     """
     options = read_options(Path(run))
-    for word, given in ((options.a, a), (options.b, b)):
+    for word, given in ((options.model_a or options.a, a), (options.model_b or options.b, b)):
         if given is not None and given != word:
             raise UsageError(f"{run}: was fused from {word}, not from {given}")
     copies = {part: str(Path(run, part)) for part in ("a", "b") if Path(run, part).is_dir()}
@@ -280,7 +289,7 @@ def _not_needed(folder: str, names: list[str]) -> set[str]:
     return set(names) - needed
 
 
-def _pruned_run(word: str, part: str) -> str | None:
+def _pruned_run(word: str, part: str, model: str | None) -> str | None:
     """Return the folder of a pruned network that a word names, None for a MODEL; refuse a checkpoint alone."""
     folder = _run_folder(word)
     if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
@@ -288,7 +297,11 @@ def _pruned_run(word: str, part: str) -> str | None:
             f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
             f"--weights-{part}"
         )
-    return None if folder is None or is_fused(folder) else str(folder)
+    if folder is not None and not is_fused(folder):
+        return str(folder)
+    if model is not None:
+        raise UsageError(f"--model-{part} {model}: only of use where {part.upper()} is the run of a pruned network")
+    return None
 
 
 def _request_of_run(run: str, part: str, given: object) -> Request:
@@ -300,9 +313,11 @@ def _request_of_run(run: str, part: str, given: object) -> Request:
     return Request(run, None, {}, tuple(tuple(tensor.shape) for tensor in tensors))
 
 
-def _network(request: Request, weights: Path | None, option: str, seed: int, trusted: bool) -> nn.Module:
+def _network(
+    request: Request, model: str | None, weights: Path | None, option: str, seed: int, trusted: bool
+) -> nn.Module:
     if Path(request.model).is_dir():
-        return runs.load(request.model)
+        return runs.load(request.model, model if trusted else None)
     network = resolve(request.model, request.settings, preset=request.preset, seed=seed, trusted=trusted)
     if weights is not None:
         load_weights_(network, weights, option)

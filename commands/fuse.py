@@ -20,6 +20,14 @@ def fuse(
         str | None,
         typer.Argument(metavar="[B]", help="The superpixel network, likewise; without it SLIC is embedded."),
     ] = None,
+    model_a: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Repeats the MODEL of a run A; needed for a factory of your own, which a run's files never call.",
+        ),
+    ] = None,
+    model_b: Annotated[str | None, typer.Option(metavar="MODEL", help="Likewise of a run B.")] = None,
     weights_a: Annotated[
         Path | None, typer.Option(help="Checkpoint of A: .safetensors, or a torch state dict.")
     ] = None,
@@ -53,7 +61,8 @@ def fuse(
     from ranp.adapters import fused_runs
 
     options = fused_runs.FusedOptions(
-        a=a, b=b, preset_a=preset_a, preset_b=preset_b, set_a=tuple(set_a or ()), set_b=tuple(set_b or ()),
+        a=a, b=b, model_a=model_a, model_b=model_b, preset_a=preset_a, preset_b=preset_b,
+        set_a=tuple(set_a or ()), set_b=tuple(set_b or ()),
         weights_a=weights_a, weights_b=weights_b, in_channels=in_channels,
         classes=classes, input=input, interval=interval, segments=segments, compactness=compactness,
         activation=activation, widths=widths, count=count, ignore=ignore, seed=seed,

@@ -11,6 +11,7 @@ from ranp import models
 from ranp.adapters import fused_runs
 from ranp.adapters.fused_runs import FusedOptions
 from ranp.errors import CheckFailed, UsageError
+from ranp.models.resolve import resolve
 
 SMALL = FusedOptions(
     a="unet2d", set_a=("base_width=4", "depth=2"), in_channels=1, classes=3, input="16", segments=9, widths="5,4"
@@ -21,6 +22,7 @@ from torch import nn
 def grid(channels: int = 1):
     return nn.Conv2d(channels, 9, 3, padding=1)
 """
+TWO_LAYERS = "nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, 3, 1))"
 
 
 def image() -> Tensor:
@@ -95,6 +97,23 @@ def test_a_pruned_run_may_be_the_segmenter(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "moved")
     twice = fused_runs.load(str(tmp_path / "twice"))
     torch.testing.assert_close(twice.segmenter(image()), fused(image()), atol=1e-5, rtol=1e-5)
+
+
+def test_a_pruned_network_of_the_user_is_named_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FACTORY.replace("nn.Conv2d(channels, 9, 3, padding=1)", TWO_LAYERS))
+    spec = f"{tmp_path / 'mine.py'}:grid"
+    pruned = ranp.prune(resolve(spec), torch.zeros(1, 1, 16, 16), sparsity=0.3, method="l1")
+    ranp.save(tmp_path / "pruned", pruned.slim, pruned.plan, {}, {"model": spec})
+    options = FusedOptions(a=str(tmp_path / "pruned"), segments=9)
+    with pytest.raises(UsageError, match="never make ranp build this network"):
+        fused_runs.build(options)
+    fused_runs.run(changed(options, model_a=spec), tmp_path / "fused")
+    with pytest.raises(UsageError, match="never make ranp build this network"):
+        fused_runs.load(str(tmp_path / "fused"))
+    fused = fused_runs.load(str(tmp_path / "fused"), a=spec)
+    torch.testing.assert_close(fused.segmenter(image()), pruned.slim.eval()(image()))
+    with pytest.raises(UsageError, match=r"--model-a .*only of use where A is the run"):
+        fused_runs.build(changed(SMALL, model_a=spec))
 
 
 def test_options_a_pruned_run_brings_are_refused(tmp_path: Path) -> None:
