@@ -96,7 +96,7 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="A built-in such as unet3d, package.module:Factory, or file.py:factory.",
+        help="A built-in such as unet3d, package.module:Factory, file.py:factory, or the folder of a fused run.",
         autocompletion=complete_model,
     ),
 ]
