@@ -1,10 +1,12 @@
 """`ranp inspect`: which layers share which channels, and why some are frozen."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from ranp.commands.console import command, emit_json, progress, stdout
 from ranp.commands.options import (
@@ -23,6 +25,7 @@ from ranp.commands.options import (
 from ranp.commands.tables import plain_table
 
 SHOWN = 3  # modules that a cell names
+REST = 27  # what the columns without names need, and the gaps
 
 
 @command
@@ -64,9 +67,10 @@ def inspect(
         graph = trace(request.network(), request.inputs(), freeze=freeze or ())
     found = inspection.couplings(graph)
     chosen = inspection.about(found, module) if module else found
-    for path, draw in ((dot, drawing.dot), (svg, drawing.svg)):
-        if path is not None:
-            write_text(path, draw(chosen))
+    if dot is not None:
+        write_text(dot, drawing.dot(chosen))
+    if svg is not None:
+        write_text(svg, drawing.svg(chosen, inspection.layers_in_order(graph)))
     report = {"model": model, **inspection.to_dict(graph, chosen)}
     if json:
         emit_json(report)
@@ -78,24 +82,44 @@ def inspect(
 
 
 def _print(console: Console, report: dict[str, Any]) -> None:
+    if _fits(console, report):
+        console.print(_table(report), markup=False)
+    else:
+        _print_groups(console, report, _few)
+    console.print(f"\n{report['layers']} layers, {report['units']} units in {len(report['groups'])} groups")
+    for note in report["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _table(report: dict[str, Any]) -> Table:
     table = plain_table("group", "width", "made by", "read by", "frozen")
     for column in table.columns[2:]:
         column.justify = "left"
     for each in report["groups"]:
         frozen = "; ".join(_reason(count, reason, each["width"]) for reason, count in each["frozen"].items())
         table.add_row(each["name"], str(each["width"]), _few(each["makes"]), _few(each["reads"]), frozen)
-    console.print(table, markup=False)
-    console.print(f"\n{report['layers']} layers, {report['units']} units in {len(report['groups'])} groups")
-    for note in report["notes"]:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    return table
+
+
+def _fits(console: Console, report: dict[str, Any]) -> bool:
+    """Whether a table in this console breaks no name."""
+    groups = report["groups"]
+    columns = [[each["name"] for each in groups]]
+    columns += [[f"{name}," for each in groups for name in each[key][:SHOWN]] for key in ("makes", "reads")]
+    widest = sum(max(map(len, column), default=0) for column in columns)
+    return widest + REST <= console.width
 
 
 def _print_full(console: Console, report: dict[str, Any]) -> None:
+    _print_groups(console, report, ", ".join)
+
+
+def _print_groups(console: Console, report: dict[str, Any], names: Callable[[list[str]], str]) -> None:
     for each in report["groups"]:
         console.print(f"{each['name']}: {each['width']} channels", style="bold", soft_wrap=True, markup=False)
         for word, key in (("made by", "makes"), ("carried by", "carries"), ("read by", "reads")):
             if each[key]:
-                console.print(f"  {word:11s}{', '.join(each[key])}", soft_wrap=True, markup=False)
+                console.print(f"  {word:11s}{names(each[key])}", soft_wrap=True, markup=False)
         for reason, count in each["frozen"].items():
             console.print(f"  frozen     {_reason(count, reason, each['width'])}", soft_wrap=True, markup=False)
 

@@ -4,7 +4,7 @@ The SVG has a row for each layer and a column for each group: a full circle make
 reads them, and the line between them says that they live and die together.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from ranp.inspection import Coupling
@@ -48,10 +48,15 @@ def dot(found: Iterable[Coupling]) -> str:
     return f'digraph coupling {{\n  rankdir=TB; node [fontname="monospace"];\n{body}\n}}\n'
 
 
-def svg(found: Iterable[Coupling]) -> str:
-    """Return the coupling as a picture, light or dark as the reader's screen is."""
+def svg(found: Iterable[Coupling], order: Sequence[str] = ()) -> str:
+    """Return the coupling as a picture, light or dark as the reader's screen is.
+
+    Args:
+        found: the groups.
+        order: of the modules, from top to bottom; those it leaves out follow.
+    """
     groups = list(found)
-    rows = {name: row for row, name in enumerate(_in_order(groups))}
+    rows = {name: row for row, name in enumerate(_in_order(groups, order))}
     left = int(max((len(name) for name in rows), default=0) * _LETTER) + 24
     width = max(left + _COLUMN * len(groups), int(len(_LEGEND) * _LETTER)) + 12
     height = _TOP + _ROW * (len(rows) + 1) + 12
@@ -83,12 +88,13 @@ def _column(each: Coupling, x: int, rows: dict[str, int]) -> Iterator[str]:
     yield "</g>"
 
 
-def _in_order(groups: list[Coupling]) -> list[str]:
-    """Return modules so that what makes a group comes before what reads it, as far as one order can."""
-    order: dict[str, None] = {}
+def _in_order(groups: list[Coupling], order: Sequence[str]) -> list[str]:
+    """Return the modules of groups in an order, what makes a group before what reads it where it says nothing."""
+    found: dict[str, None] = {}
     for each in groups:
-        order |= dict.fromkeys(each.makes)
-    return list(order | dict.fromkeys(module for each in groups for module in each.reads))
+        found |= dict.fromkeys(each.makes)
+    found |= dict.fromkeys(module for each in groups for module in each.reads)
+    return [name for name in order if name in found] + [name for name in found if name not in set(order)]
 
 
 def _quoted(text: str) -> str:

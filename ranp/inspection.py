@@ -62,6 +62,11 @@ def couplings(graph: Graph) -> list[Coupling]:
     ]
 
 
+def layers_in_order(graph: Graph) -> list[str]:
+    """Return the paths of the modules that make channels, in the order of the model's parameters."""
+    return list(dict.fromkeys(_module(layer.name) for layer in graph.layers))
+
+
 def about(found: list[Coupling], pattern: str) -> list[Coupling]:
     """Return the groups that a module touches.
 

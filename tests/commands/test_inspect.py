@@ -3,6 +3,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SMALL = ["unet3d", "--set", "base_width=4", "--set", "depth=2", "--classes", "3", "--input", "8"]
 Call = Callable[..., Any]
 
@@ -46,3 +48,19 @@ def test_the_coupling_is_drawn(ranp: Call, refused: Call, tmp_path: Path) -> Non
     circles = [each for each in tree.iter() if each.tag.endswith("circle")]
     assert len([each for each in circles if each.get("class") == "makes"]) == 7
     assert "--svg" in refused("inspect", *SMALL, "--svg", svg)
+
+
+def test_narrow_terminals_break_no_name(monkeypatch: pytest.MonkeyPatch, ranp: Call) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = ranp("inspect", *SMALL).stdout.splitlines()
+    assert "encoder.0.1.0: 4 channels" in lines
+    assert "  read by    decoder.0.a.0, encoder.1.1.0" in lines
+    monkeypatch.setenv("COLUMNS", "100")
+    assert ranp("inspect", *SMALL).stdout.startswith("group ")
+
+
+def test_rows_of_the_picture_stand_in_the_networks_order(ranp: Call, tmp_path: Path) -> None:
+    ranp("inspect", *SMALL, "--svg", tmp_path / "coupling.svg")
+    texts = [e.text for e in ElementTree.parse(tmp_path / "coupling.svg").iter() if e.get("text-anchor") == "end"]
+    encoder = ["encoder.0.0.0", "encoder.0.1.0", "encoder.1.1.0", "encoder.1.2.0"]
+    assert texts == [*encoder, "decoder.0.a.0", "decoder.0.b.0", "final"]
