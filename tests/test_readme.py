@@ -67,6 +67,22 @@ def test_config_in_yaml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (folder / yaml.safe_load(text)["out"] / "plan.json").exists()
 
 
+def test_every_command_stands_where_it_is_run() -> None:
+    inline = {" ".join(found.split()) for found in re.findall(r"`(ranp [a-z][^`]*)`", README)}
+    run = {*commands(), "ranp prune --config prune.yaml"}
+    assert {text for text in inline if not any(line.startswith(text) for line in run)} == set()
+    assert not re.search(r"^    ranp ", README, flags=re.MULTILINE)
+
+
+def test_the_demo_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make demo` minus its set-up, on smaller volumes."""
+    monkeypatch.chdir(folder)
+    makefile = (ROOT / "Makefile").read_text()
+    (line,) = re.findall(r"^demo:.*\n\t\S+/ranp (.+)", makefile, flags=re.MULTILINE)
+    done = CliRunner().invoke(app, [*shlex.split(line), "--set", "depth=2", "--patch", "16", "--batches", "1"])
+    assert done.exit_code == 0, done.output[-2000:]
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = re.findall(r"^    make (\w+)", README, flags=re.MULTILINE)
