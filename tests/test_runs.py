@@ -14,6 +14,7 @@ from torch import nn
 import ranp
 from ranp import models, runs, transfer_job
 from ranp.errors import UsageError
+from ranp.report import write_report
 
 CONFIG = {"model": "unet3d", "settings": {"base_width": 8, "depth": 2, "classes": 2}}
 
@@ -143,7 +144,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(run: Path, name: str) -> None:
         if _same_values(name, flipped, data):  # a space for a tab, say
             continue
         (run / name).write_bytes(flipped)
-        for use in (ranp.load, _transferred):
+        for use in (ranp.load, _transferred, write_report):
             with pytest.raises(UsageError) as error:
                 use(run)
             assert "\n" not in str(error.value)
