@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
+EXAMPLES ?= 5000
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test random lint docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +18,9 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 RANP_NATIVE=require $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+random: $(STAMP)
+	OMP_NUM_THREADS=1 RANP_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/graph/test_random_networks.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
