@@ -107,16 +107,17 @@ def reconstruct(values: Tensor, q: Tensor, grid: Grid) -> Tensor:
     Returns:
         f', (B, F, P).
     """
-    indices = grid.neighbours()[0]
+    indices, shares = grid.neighbours()[0], q.unsqueeze(2).unbind(1)  # 3^n times (P,) and (B, 1, P)
     sums = values.new_zeros(len(q), values.shape[1], grid.count)
     sizes = values.new_zeros(len(q), 1, grid.count)
-    for k, index in enumerate(indices):
-        share = q[:, k : k + 1]
-        sums = sums.index_add(2, index, values * share)
-        sizes = sizes.index_add(2, index, share)
+    for index, share in zip(indices, shares, strict=True):  # scatter and gather: index_select is 30 times slower here
+        sums = sums.scatter_add(2, index.expand(sums.shape[:2] + index.shape), values * share)
+        sizes = sizes.scatter_add(2, index.expand_as(share), share)
     means = sums / sizes.clamp(min=_EPS)
-    spread = [means.index_select(2, index) * q[:, k : k + 1] for k, index in enumerate(indices)]
-    return torch.stack(spread).sum(0)
+    spread = torch.zeros_like(means[..., :1])
+    for index, share in zip(indices, shares, strict=True):
+        spread = spread + means.gather(2, index.expand(means.shape[:2] + index.shape)) * share
+    return spread
 
 
 def association_loss(
