@@ -92,6 +92,13 @@ def importance(
             count = _add_gradients(tally, network, scored, batches, loss, method, where, progress)
     _warn_of_cancelling(tally, graph, method)
     neurons = {each.layer.name: tally.neurons(each, count) for each in tally.sources}
+    if method in ("mpmg", "snip") and not any(values.any() for values in neurons.values()):
+        warnings.warn(
+            f"{method}: every score is zero, so that no neuron ranks before another: the loss does not change with "
+            "any weight",
+            UserWarning,
+            stacklevel=2,
+        )
     elements = tally.elements(count) if method == "snip" else {}
     return Scores(method, reduce, 0 if method == "l1" else count, neurons, elements, transposed)
 

@@ -338,3 +338,11 @@ def test_a_network_without_layers_is_refused() -> None:
     graph = replace(trace(model, batches()[0][0]), layers=())
     with pytest.raises(UnsupportedError, match="no convolution or linear layer"):
         importance(model, graph, method="l1")
+
+
+def test_scores_that_are_all_zero_are_said() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 1, 1))
+    inputs, target = torch.randn(1, 1, 6, 6), torch.zeros(1, 4, 4, dtype=torch.long)  # one class: certain
+    with pytest.warns(UserWarning, match="every score is zero"):
+        scores = importance(model, trace(model, inputs), [(inputs, target)], nn.functional.cross_entropy)
+    assert not any(values.any() for values in scores.neurons.values())
