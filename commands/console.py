@@ -111,8 +111,8 @@ def _warnings_as_lines() -> Iterator[None]:
 def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Turn the errors of a command into one line on stderr and an exit code.
 
-    An error of ranp's own tree carries its code; an interrupt is 130; no memory left is 3, for what can't be done;
-    anything else is a defect of ours and says so.
+    An error of ranp's own tree, or of the kernels, carries its code; an interrupt is 130; no memory left is 3, for what
+    can't be done; anything else is a defect of ours and says so.
     With `--debug` the traceback is shown instead.
     """
 
@@ -137,20 +137,26 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
 
 def _exit_code(error: Exception) -> int:
-    if isinstance(error, RanpError):
-        return error.exit_code
+    if _is_ours(error):
+        return int(getattr(error, "exit_code", 1))
     return 3 if _is_out_of_memory(error) else 1
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether the error says all a person needs: one of ranp's tree, or one of the kernels, which know no tree."""
+    return isinstance(error, RanpError) or hasattr(error, "exit_code")
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: in Python and numpy, on a GPU, or in torch's allocator of the CPU."""
+    """Whether memory ran out: in Python and numpy, on a GPU, in torch's allocator of the CPU, or in a kernel."""
     names = [each.__name__ for each in type(error).__mro__]
-    return "MemoryError" in names or "OutOfMemoryError" in names or "can't allocate memory" in str(error)
+    told = "can't allocate memory" in str(error) or "kernel: out of memory" in str(error)
+    return "MemoryError" in names or "OutOfMemoryError" in names or told
 
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, RanpError):
+    if _is_ours(error):
         return text
     if _is_out_of_memory(error):
         return f"not enough memory; a smaller patch, input or batch needs less ({text[:160] or 'MemoryError'})"

@@ -23,14 +23,10 @@ class Kind(StrEnum):
 @command
 def status(json: Json = False, debug: Debug = False) -> None:
     """Show which native libraries there are, what they run on, and why one is missing."""
-    from ranp.errors import UsageError
     from ranp.kernels.native import mode
     from ranp.kernels.status import status as look
 
-    try:
-        chosen = mode()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    chosen = mode()
     found = [look(kind.value) for kind in Kind]
     if json:
         emit_json({"RANP_NATIVE": chosen, "libraries": [asdict(one) for one in found]})

@@ -37,16 +37,24 @@ _reasons: dict[str, str] = {}
 class NativeError(RuntimeError):
     """The native library is required but can't be had; the message is one line."""
 
+    exit_code = 3  # of a command: can't be done
+
+
+class ModeError(ValueError):
+    """`RANP_NATIVE` is none of the modes; the message is one line."""
+
+    exit_code = 2  # of a command: the user's mistake
+
 
 def mode() -> str:
     """Return `RANP_NATIVE`: off, auto or require.
 
     Raises:
-        ValueError: it is none of them.
+        ModeError: it is none of them.
     """
     value = os.environ.get("RANP_NATIVE", "auto")
     if value not in MODES:
-        raise ValueError(f"RANP_NATIVE={value!r}: expected one of {', '.join(MODES)}")
+        raise ModeError(f"RANP_NATIVE={value!r}: expected one of {', '.join(MODES)}")
     return value
 
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ranp.commands.main import app
+from ranp.kernels import native
 
 
 @pytest.fixture
@@ -114,3 +115,22 @@ def test_a_mistake_is_one_line_and_writes_nothing(case: Path, arguments: list[st
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert sorted(case.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "message"),
+    [
+        ("on", 2, "error: RANP_NATIVE='on': expected one of off, auto, require\n"),
+        ("require", 3, "error: RANP_NATIVE=require, but the cpu library is missing: no C++ compiler found"),
+    ],
+)
+def test_native_code_that_can_not_be_had_is_one_line(
+    case: Path, mode: str, code: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_loaded", {})
+    monkeypatch.setenv("RANP_NATIVE", mode)
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    error = run(case, "logits.npy", "--out", "o.npy", code=code)
+    assert error.splitlines()[-1].startswith(message.strip())
+    assert "defect" not in error
+    assert not (case / "o.npy").exists()
