@@ -6,6 +6,7 @@ report, under "onnx" and "torch_export". Files and report are all written before
 full disk leaves what was there.
 """
 
+import hashlib
 import inspect
 import io
 import json
@@ -171,7 +172,8 @@ def _draw(example: Any, shapes: dict[str, tuple[int, ...]], generator: torch.Gen
 def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: runs.Run) -> dict[str, Any]:
     """Write and compare a file that takes its name when `files` closes; return its entry in the report.
 
-    Weights too large for one file lie beside it, named for their hash, so that an older file keeps those it names.
+    Weights too large for one file lie beside it, named for what they were made from, so that an older file keeps those
+    it names.
     """
     note = {"ranp": __version__, "network": run.plan.model, "sizes": json.dumps(_sizes(target.axes))}
     if target.note:
@@ -179,7 +181,8 @@ def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: r
     program = onnx_file.convert(target.model, target.inputs, target.names, target.axes, opset, note)
     temporary, weights = files.enter_context(whole_file(path)), None
     if onnx_file.weight_bytes(target.model) > onnx_file.LIMIT:
-        data = path.with_name(f"{path.name}.{run.report['hashes'][runs.WEIGHTS][:8]}.data")
+        made_from = json.dumps([run.report["hashes"][runs.WEIGHTS], opset, note], sort_keys=True)
+        data = path.with_name(f"{path.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:8]}.data")
         weights = files.enter_context(whole_file(data))
         weights.unlink()
     onnx_file.write(program, temporary, weights.name if weights else None)

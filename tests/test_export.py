@@ -162,6 +162,11 @@ def test_weights_beyond_the_limit_lie_beside_the_file(
     data = [each.name for each in tmp_path.glob("*.data")]
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["net.onnx", *data])
     assert len(data) == 1
+    (tmp_path / "opset").mkdir()
+    export_run(free, onnx=tmp_path / "opset" / "net.onnx", model=Free(), opset=21)
+    # Laid out otherwise, so named otherwise: a kill between two renames leaves the old file with its own weights.
+    assert [each.name for each in (tmp_path / "opset").glob("*.data")] != data
+    shutil.rmtree(tmp_path / "opset")
     monkeypatch.setattr(onnx_file, "LIMIT", 10**9)
     (tmp_path / "again").mkdir()
     for each in (tmp_path / "net.onnx", tmp_path / data[0]):
