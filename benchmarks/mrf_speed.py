@@ -10,17 +10,21 @@ eager      the same messages in plain PyTorch, one front of nodes after the othe
 compile    that with torch.compile around the step from one front to the next
 floor      N R L^2 pairs at 35 G/s per thread, what one AVX-512 core reached in a min-plus loop alone
 
-Times are the least of several runs, in milliseconds of wall time; with one thread also of CPU time, in brackets, which
-other jobs on the machine disturb less. Nothing is tested here: a shared machine has no say in right and wrong.
+Milliseconds of CPU time per thread, the least of several runs, and in brackets those of the clock, which other jobs
+disturb more. With two threads that is the CPU time of both, halved: what the clock would show if both had a core to
+themselves. Nothing is tested here: a shared machine has no say in right and wrong.
 """
 
 import argparse
 import ctypes
+import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts OpenMP: waiting must not count as work
 
 import torch
 from torch import Tensor
@@ -33,20 +37,21 @@ from ranp.kernels.reference import Spec
 
 HEIGHT, WIDTH = 256, 512
 NODES = HEIGHT * WIDTH
+COLUMNS = ("general", "TL-8", "TL-2", "Potts", "record", "backward", "all", "eager", "compile")
 PAIRS_PER_SECOND = 35e9
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def least(function: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Return the least wall time and the least CPU time of this thread, in milliseconds."""
+    """Return the least CPU time per thread and the least wall time, in milliseconds."""
     walls, cpus = [], []
     for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.thread_time()
+        wall, cpu = time.perf_counter(), time.process_time()
         function()
         walls.append(time.perf_counter() - wall)
-        cpus.append(time.thread_time() - cpu)
-    return 1e3 * min(walls), 1e3 * min(cpus)
+        cpus.append((time.process_time() - cpu) / torch.get_num_threads())
+    return 1e3 * min(cpus), 1e3 * min(walls)
 
 
 def to_next(h: Tensor, matrix: Tensor) -> Tensor:
@@ -55,7 +60,7 @@ def to_next(h: Tensor, matrix: Tensor) -> Tensor:
     return message - message.amin(1, keepdim=True)
 
 
-def peer(unary: Tensor, matrix: Tensor, step: Step) -> Tensor:
+def peer_trwp(unary: Tensor, matrix: Tensor, step: Step) -> Tensor:
     """Run one iteration of TRWP with 4 directions in plain PyTorch: rows and columns as fronts. unary (H, W, L)."""
     total = unary.clone()
     for axis in (1, 0):
@@ -67,6 +72,22 @@ def peer(unary: Tensor, matrix: Tensor, step: Step) -> Tensor:
         for place in range(len(fronts) - 1, 0, -1):
             fronts[place - 1].add_(step(0.5 * fronts[place] - fresh[place], matrix))
     return total.argmin(-1)
+
+
+def peer_isgmr(unary: Tensor, matrix: Tensor, step: Step) -> Tensor:
+    """Run the first iteration of ISGMR with 4 directions in the same way: all directions from the unary costs."""
+    total = unary.clone()
+    for axis in (1, 0):
+        sources, targets = unary.unbind(axis), total.unbind(axis)
+        for order in (range(len(sources)), range(len(sources) - 1, -1, -1)):
+            fresh = torch.zeros_like(sources[0])
+            for here, after in pairwise(order):
+                fresh = step(sources[here] + fresh, matrix)
+                targets[after].add_(fresh)
+    return total.argmin(-1)
+
+
+PEERS = {"trwp-4": peer_trwp, "isgmr-4": peer_isgmr}
 
 
 def problem(labels: int, directions: int, per_edge: bool) -> tuple[Tensor, Tensor]:
@@ -104,17 +125,16 @@ def reverse(inputs: list[Tensor], weights: Tensor, matrix: Tensor, spec: Spec, r
     return least(lambda: torch.autograd.grad(cost, inputs, grad, retain_graph=True), repeats)
 
 
-def peers(labels: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Time plain PyTorch, eager and compiled, on the same TRWP-4."""
-    unary, matrix = (
-        problem(labels, 4, per_edge=False)[0].view(HEIGHT, WIDTH, labels),
-        truncated_linear(8).matrix(labels) * 3,
-    )
+def peers(method: str, labels: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Time plain PyTorch, eager and compiled, on the same messages."""
+    run_peer = PEERS[method]
+    unary = problem(labels, 4, per_edge=False)[0].view(HEIGHT, WIDTH, labels)
+    matrix = truncated_linear(8).matrix(labels) * 3
     compiled: Step = torch.compile(to_next, dynamic=False)
-    peer(unary, matrix, compiled)
+    run_peer(unary, matrix, compiled)
     return {
-        "eager": least(lambda: peer(unary, matrix, to_next), repeats),
-        "compile": least(lambda: peer(unary, matrix, compiled), repeats),
+        "eager": least(lambda: run_peer(unary, matrix, to_next), repeats),
+        "compile": least(lambda: run_peer(unary, matrix, compiled), repeats),
     }
 
 
@@ -136,6 +156,8 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out; it takes minutes")
     options = parser.parse_args()
     print(machine())
+    print(line(["method", "L", "threads", "floor", *COLUMNS]))
+    print(line(["---"] * (4 + len(COLUMNS))))
     for labels in options.labels:
         for threads in options.threads:
             torch.set_num_threads(threads)
@@ -143,15 +165,14 @@ def main() -> None:
                 name, directions = method.split("-")
                 floor = 1e3 * NODES * int(directions) * labels**2 / PAIRS_PER_SECOND / threads
                 found = times(name, int(directions), labels, options.repeats)
-                print(f"{method} L={labels} threads={threads} floor {floor:.0f}: {line(found, threads)}", flush=True)
-            if not options.no_peers:
-                print(f"trwp-4 L={labels} threads={threads} PyTorch: {line(peers(labels, 2), threads)}", flush=True)
+                if method in PEERS and not options.no_peers:
+                    found |= peers(method, labels, 2)
+                shown = ["{:.0f} ({:.0f})".format(*found[column]) if column in found else "-" for column in COLUMNS]
+                print(line([method, str(labels), str(threads), f"{floor:.0f}", *shown]), flush=True)
 
 
-def line(found: dict[str, tuple[float, float]], threads: int) -> str:
-    return ", ".join(
-        f"{name} {wall:.0f}" + (f" ({cpu:.0f})" if threads == 1 else "") for name, (wall, cpu) in found.items()
-    )
+def line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
