@@ -30,15 +30,37 @@ _LOUD = {
 
 
 def check_opset(opset: int) -> None:
-    """Refuse an opset that can't be written.
+    """Refuse an opset that can't be written, or that the installed onnxruntime can't run.
 
     Raises:
         UsageError: it can't.
-        MissingExtra: onnx is not installed.
+        MissingExtra: onnx or onnxruntime is not installed.
     """
-    newest = need("onnx", "onnx").defs.onnx_opset_version()
+    newest = _newest_opset()
     if not OLDEST_OPSET <= opset <= newest:
         raise UsageError(f"--opset {opset}: expected {OLDEST_OPSET} to {newest}")
+
+
+def _newest_opset() -> int:
+    """Return the newest opset that onnx knows and onnxruntime opens; onnx is often some releases ahead."""
+    onnx = need("onnx", "onnx")
+    known: int = onnx.defs.onnx_opset_version()
+    return next((opset for opset in range(known, OPSET, -1) if _opens(onnx, opset)), OPSET)
+
+
+def _opens(onnx: Any, opset: int) -> bool:
+    helper, runtime = onnx.helper, need("onnxruntime", "onnx")
+    value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", value[:1], value[1:])
+    ids = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=ids, ir_version=helper.find_min_ir_version_for(ids))
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:  # its errors share no public base
+        return False
+    return True
 
 
 def convert(

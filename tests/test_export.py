@@ -179,6 +179,17 @@ def test_weights_beyond_the_limit_lie_beside_the_file(
     assert run([torch.zeros(1, 1, 8, 12)] * 2)[0].shape == (1, 2, 8, 12)
 
 
+def test_every_opset_that_is_offered_runs_and_the_next_is_refused(free: runs.Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--opset 999: expected 18 to") as error:
+        export_run(free, onnx=tmp_path / "net.onnx", model=Free(), opset=999)
+    newest = int(str(error.value).split()[-1])
+    for opset in (18, newest):
+        found = export_run(free, onnx=tmp_path / "net.onnx", model=Free(), opset=opset, force=True)["onnx"]
+        assert (found["passed"], found["opset"]) == (True, opset)
+    with pytest.raises(UsageError, match=f"--opset {newest + 1}: expected"):
+        export_run(free, onnx=tmp_path / "net.onnx", model=Free(), opset=newest + 1, force=True)
+
+
 def test_an_existing_file_needs_force_and_the_opset_is_checked(free: runs.Run, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_text("mine")
