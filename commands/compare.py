@@ -90,7 +90,10 @@ def compare(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Compare full, random, layer-wise, SNIP, vanilla, weighted, RANP-m and RANP-f on MODEL, or a run, alike pruned."""
+    """Compare the paper's methods on MODEL, or a run, at one sparsity.
+
+    Full, random, layer-wise, SNIP, vanilla, weighted, RANP-m and RANP-f, with the largest feasible sparsity of each.
+    """
     model = given_model(model)
     from ranp import comparison_job
     from ranp.fused import is_fused

@@ -13,7 +13,10 @@ from ranp.commands.options import Debug, Json
 
 @command
 def doctor(debug: Debug = False, json: Json = False) -> None:
-    """Show versions, devices, native kernels, extras and folders; exit with 1 if something needed is broken."""
+    """Show what ranp finds on this machine, and what is broken.
+
+    Versions, devices, native kernels, extras and folders; exit with 1 if something needed is broken.
+    """
     from ranp.diagnosis import diagnose
     from ranp.kernels.native import KINDS, cache_folder
     from ranp.kernels.status import status

@@ -57,7 +57,10 @@ def fuse(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Fuse A and B: logits of A, a transparent stack, the mean over the superpixels of B."""
+    """Join network A with superpixels, without changing what it says.
+
+    Logits of A, a transparent stack, the mean over the superpixels of B.
+    """
     from ranp.adapters import fused_runs
 
     options = fused_runs.FusedOptions(

@@ -49,7 +49,7 @@ def inspect(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Show which layers of MODEL share which channels, and why some are frozen."""
+    """Show which layers share which channels, and why some stay."""
     model = given_model(model)
     from ranp import drawing, inspection
     from ranp.files import check_absent, write_text

@@ -20,7 +20,7 @@ def models(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """List the built-in networks, or show one: what --set and --preset take."""
+    """List the built-in networks, or show one: its --set and --preset."""
     from ranp.models.describe import describe, describe_all
 
     if name is None:

@@ -53,7 +53,10 @@ def profile(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Count the parameters, FLOPs and activation memory of MODEL, a network or a run folder."""
+    """Count parameters, FLOPs and activation memory of MODEL.
+
+    MODEL is a network or a run folder.
+    """
     from ranp.profiling import profile_network, read_subject
 
     subject = read_subject(

@@ -89,7 +89,11 @@ def prune(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Slim MODEL: score its neurons, choose which stay, build the smaller network, and prove it right."""
+    """Slim MODEL: score, choose, build the smaller network, prove it.
+
+    Neurons are scored from the gradients of a few batches; which stay follows from their scores, what their layers
+    cost, and how far the network can go. The full network masked alike equals the slim one, in float64.
+    """
     model = given_model(model)
     from ranp.job import Job, carry_out, keep, plan_only, prepare
     from ranp.request import read_settings

@@ -42,7 +42,7 @@ def report(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Write a page that shows what RUN saved, how its units were chosen and that it is right."""
+    """Write a page about RUN: what was saved, how, and the proof."""
     from ranp.report import enter_times, write_report
 
     if measure and not dry_run:

@@ -48,7 +48,10 @@ def transfer(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Build RUN's network for other data, slim it by RUN's plan, and prove it right."""
+    """Carry RUN's slim architecture to other data, and prove it right.
+
+    The network is built for other channels, classes or sizes and slimmed by RUN's plan.
+    """
     if run is None or out is None:
         raise UsageError("RUN is missing: a run folder" if run is None else "--out is missing: the run folder to write")
     from ranp import transfer_job

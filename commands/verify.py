@@ -28,7 +28,11 @@ def verify(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Check RUN's hashes, rebuild the full network, and compare it, masked, with the slim one in float64."""
+    """Prove RUN again: its hashes, and that slim equals masked.
+
+    The full network is rebuilt, the slim weights are put into it, what reads removed units is zeroed, and both are
+    compared in float64.
+    """
     from ranp.proof import prove, report
     from ranp.request import read_settings
 

@@ -3,6 +3,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from typer.testing import CliRunner
+
+from ranp.commands.main import app
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -29,3 +32,9 @@ def test_every_shared_option_is_on_every_command_where_it_means_something(make_c
             assert f"`{option}`" in text, f"ranp {name} has no {option}"
     for option in ("--seed", "--device", "--config", "--dry-run", "--force"):
         assert f"`{option}`" in sections["prune"]
+
+
+def test_the_list_of_commands_fits_a_terminal_of_eighty_columns() -> None:
+    listed = CliRunner().invoke(app, ["--help"], terminal_width=80).stdout
+    assert "prune" in listed
+    assert "..." not in listed.replace("COMMAND [ARGS]...", "")
