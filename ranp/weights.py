@@ -1,5 +1,7 @@
 """A user's checkpoint into a network; reading it runs no code."""
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,12 @@ def load_weights_(network: nn.Module, path: Path, option: str = "--weights") -> 
 
 def _state(path: Path, option: str) -> dict[str, Tensor]:
     try:
-        read: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of a foreign pickle is in the error below
+            read: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # what is no checkpoint fails in many ways in either reader
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise UsageError(
-            f"{option} {path}: not a checkpoint that can be read without running code ({reason})"
+            f"{option} {path}: not a checkpoint that can be read without running code ({_reason(error)})"
         ) from None
     for key in _WRAPPERS:
         if isinstance(read, dict) and isinstance(read.get(key), dict):
@@ -46,6 +49,15 @@ def _state(path: Path, option: str) -> dict[str, Tensor]:
     if not isinstance(read, dict) or not read or not all(isinstance(value, Tensor) for value in read.values()):
         raise UsageError(f"{option} {path}: expected a state dict (names and tensors)")
     return read
+
+
+def _reason(error: Exception) -> str:
+    """Return a reader's words, without torch's advice to read the file unsafely."""
+    text = " ".join(str(error).split())
+    refused = re.search(
+        r"(?:WeightsUnpickler error: |trusted source\. )(?!Please)(.*?)(?: Please | Check the documentation|$)", text
+    )
+    return f"{type(error).__name__}: {(refused[1] if refused else text)[:160]}"
 
 
 def _check_fit(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
