@@ -101,7 +101,7 @@ def export_run(
             check_file_place(path, force=force, option=f"--{key.replace('_', '-')}")
     if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
         raise UsageError(f"--torch-export {torch_export}: --onnx writes there")
-    check_writable(run.path, f"{run.path}: the comparison is kept in the run's report")
+    check_writable(run.path, "the comparison is kept in the run's report")
     if wanted["onnx"] is not None:
         onnx_file.check_opset(opset)
     target = target_of(run, model, dynamic=dynamic, seed=seed)
