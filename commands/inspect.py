@@ -14,6 +14,7 @@ from ranp.commands.options import (
     Config,
     Debug,
     Force,
+    Full,
     InChannels,
     Input,
     Json,
@@ -36,6 +37,7 @@ def inspect(
     in_channels: InChannels = None,
     classes: Classes = None,
     input: Input = None,
+    full: Full = None,
     module: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only what this module (or glob) touches, in full.")
     ] = None,
@@ -49,22 +51,25 @@ def inspect(
     debug: Debug = False,
     json: Json = False,
 ) -> None:
-    """Show which layers share which channels, and why some stay."""
+    """Show which layers share which channels, and why some stay.
+
+    MODEL is a network, or a run folder for its slim network.
+    """
     model = given_model(model)
     from ranp import drawing, inspection
     from ranp.files import check_absent, write_text
     from ranp.graph.build import trace
-    from ranp.request import read_request
+    from ranp.subject import read_subject
 
     for option, path in (("--dot", dot), ("--svg", svg)):
         if path is not None:
             check_absent(path, force=force, option=option)
-    request = read_request(
-        model, preset=preset, settings=settings or (), in_channels=in_channels, classes=classes, size=input
+    subject = read_subject(
+        model, full=full, preset=preset, settings=settings or (), in_channels=in_channels, classes=classes, size=input
     )
     with progress() as bar:
         bar.add_task("trace", total=None)
-        graph = trace(request.network(), request.inputs(), freeze=freeze or ())
+        graph = trace(subject.network, subject.inputs, freeze=freeze or ())
     found = inspection.couplings(graph)
     chosen = inspection.about(found, module) if module else found
     if dot is not None:

@@ -118,6 +118,10 @@ InChannels = Annotated[int | None, typer.Option(help="Channels of the image; on 
 Classes = Annotated[int | None, typer.Option(help="Classes of the output; on a built-in short for --set.")]
 Input = Annotated[str | None, typer.Option(metavar="SIZE", help="Input size: 64 is a cube, 16x112x112 otherwise.")]
 
+Full = Annotated[
+    str | None, typer.Option("--model", help="Where MODEL is a run folder: its full network, if ranp asks for it.")
+]
+
 # What names data and how a network is scored on it, for the commands that score one.
 CostInput = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Size the costs are counted at; by default that of --patch.")

@@ -11,6 +11,7 @@ from ranp.commands.options import (
     Config,
     Debug,
     Device,
+    Full,
     InChannels,
     Input,
     Json,
@@ -33,9 +34,7 @@ def profile(
     classes: Classes = None,
     input: Input = None,
     batch: Annotated[int | None, typer.Option(help="Samples in a batch.", show_default="the preset's, else 1")] = None,
-    full: Annotated[
-        str | None, typer.Option("--model", help="Where MODEL is a run folder: its full network, if ranp asks for it.")
-    ] = None,
+    full: Full = None,
     convention: Annotated[
         str, typer.Option(help="standard (every op, 2 FLOPs a multiply-accumulate) or paper (the published tables').")
     ] = "standard",
@@ -57,7 +56,8 @@ def profile(
 
     MODEL is a network or a run folder.
     """
-    from ranp.profiling import profile_network, read_subject
+    from ranp.profiling import profile_network
+    from ranp.subject import read_subject
 
     subject = read_subject(
         given_model(model), full=full, preset=preset, settings=settings or (), in_channels=in_channels,

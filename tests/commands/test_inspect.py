@@ -1,3 +1,4 @@
+import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -64,3 +65,16 @@ def test_rows_of_the_picture_stand_in_the_networks_order(ranp: Call, tmp_path: P
     texts = [e.text for e in ElementTree.parse(tmp_path / "coupling.svg").iter() if e.get("text-anchor") == "end"]
     encoder = ["encoder.0.0.0", "encoder.0.1.0", "encoder.1.1.0", "encoder.1.2.0"]
     assert texts == [*encoder, "decoder.0.a.0", "decoder.0.b.0", "final"]
+
+
+def test_of_a_run_it_shows_the_slim_network(answer: Call, ranp: Call, refused: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = [word for word in SMALL if word not in ("--input", "8")]
+    ranp("prune", *small, "--patch", "8", "--method", "l1", "--sparsity", "0.4", "--out", run)
+    kept = {each["name"]: len(each["kept"]) for each in json.loads((run / "plan.json").read_text())["groups"]}
+    assert {each["name"]: each["width"] for each in answer("inspect", run)["groups"]} == {
+        name: width
+        for name, width in kept.items()
+        if width > 1  # a single channel can't go, and is no group
+    }
+    assert "--model" in refused("inspect", *SMALL, "--model", "unet3d")
