@@ -248,6 +248,7 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     groups, group_of = _groups(parameters, layers, count)
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
     balance = _unique([each for each in rows if (each >= 0).any()])
+    reasons = _held(reasons, balance)
     least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
     return Graph(
         count,
@@ -262,6 +263,21 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
         least=least,
         sizes=tuple(extra.sizes),
     )
+
+
+def _held(reasons: tuple[str | None, ...], balance: tuple[Ints, ...]) -> tuple[str | None, ...]:
+    """Freeze what keeps as many as units of which none may go."""
+    held = list(reasons)
+    while True:
+        before = sum(each is not None for each in held)
+        for rows in balance:
+            full = [row for row in rows if all(unit < 0 or held[unit] for unit in row.tolist())]
+            whys = [held[unit] for row in full for unit in row.tolist() if unit >= 0]
+            if whys:
+                for unit in rows[rows >= 0].tolist():
+                    held[unit] = held[unit] or f"keeps as many as what stays: {whys[0]}"
+        if sum(each is not None for each in held) == before:
+            return tuple(held)
 
 
 def _layer(table: Ints, made: Made) -> Layer:

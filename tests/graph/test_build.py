@@ -146,3 +146,19 @@ def test_layers_that_never_ran_are_named() -> None:
 
     graph = trace(Far(), torch.ones(1, 3, 4, 4))
     assert graph.notes[0] == "never ran on the paths tried, keeps its full size: far"
+
+
+def test_what_keeps_as_many_as_what_stays_is_frozen_too() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.b = nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = self.norm(self.a(x)).chunk(2, 1)
+            return first, self.b(second)
+
+    graph = trace(Halves(), torch.zeros(1, 3, 4, 4))
+    units = graph.parameters["a.weight"].dims[0]
+    reasons = [graph.reasons[unit] for unit in units]
+    assert reasons == ["network output"] * 4 + ["keeps as many as what stays: network output"] * 4

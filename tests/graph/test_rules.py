@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], int, int, list[int], list[int
     "fold": (lambda x: F.fold(F.unfold(x, 3, padding=1), (4, 4), 3, padding=1), 2, 2, [0, 1], [0, 1]),
     "fourier": (lambda x: torch.fft.fft2(x).real, 2, 2, [0, 1], [0, 1]),
     "complex": (lambda x: torch.view_as_complex(torch.stack([x, x], -1)).abs(), 2, 2, [0, 1], [0, 1]),
+    "log sigmoid": (F.logsigmoid, 2, 2, [0, 1], [0, 1]),
     "hardswish": (F.hardswish, 2, 2, [0, 1], [0, 1]),
     "stack": (lambda x: torch.stack([x, x], 2).amax(2), 2, 2, [0, 1], [0, 1]),
     "softmax": (lambda x: x.softmax(1), 3, 3, [0, 1, 2], [0, 1, 2]),

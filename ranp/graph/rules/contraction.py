@@ -107,10 +107,11 @@ def _add_layer(
 
 
 def weight_root(trace: Trace, weight: Flow) -> str | None:
-    """Return the parameter a weight stands for: itself, or the largest one it was computed from."""
+    """Return the parameter a weight stands for: itself, or the largest it was computed from."""
     if not weight.roots:
         return None
-    sizes = {name: np.prod(trace.shapes.get(name, (1,))) for name in weight.roots}
+    shapes = {name: trace.shapes.get(name, (1,)) for name in weight.roots}
+    sizes = {name: (int(np.prod(shape)), len(shape)) for name, shape in shapes.items()}
     return max(sorted(sizes), key=lambda name: sizes[name])
 
 

@@ -57,6 +57,13 @@ def numbering(op: Op, trace: Trace) -> list[Flow]:
     return [replace(constant(tuple(r.shape)), fixed=(True,) * r.ndim) for r in op.results]
 
 
+@rule("log_sigmoid_forward")
+def log_sigmoid(op: Op, trace: Trace) -> list[Flow]:
+    """Elementwise, with a buffer for the backward that is empty on some devices."""
+    flow = replace(trace.flow(op["self"]), layer=None)
+    return [flow, *(flow if tuple(r.shape) == flow.shape else constant(tuple(r.shape)) for r in op.results[1:])]
+
+
 @rule("glu")
 def gated(op: Op, trace: Trace) -> Flow:
     """One half times the sigmoid of the other: both halves are tied index by index."""

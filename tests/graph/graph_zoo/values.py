@@ -51,7 +51,7 @@ class OneExpert(Net):
         return self.experts[int(self.gate(x.mean((0, 2, 3))).argmax())](x)  # type: ignore[no-any-return]
 
 
-@network((4, 3, 8, 8), frozen=0.4, trains=False)
+@network((4, 3, 8, 8), frozen=0.6, trains=False)
 class ExpertsBySample(Net):
     """Every sample to the expert its gate chooses, as far as any chooses it."""
 
