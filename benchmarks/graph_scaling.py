@@ -84,7 +84,7 @@ def peers(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def row(
-    name: str, build: Callable[[], nn.Module], inputs: tuple[Tensor, ...], *, with_peers: bool, repeats: int = 3
+    name: str, build: Callable[[], nn.Module], inputs: tuple[Tensor, ...], *, with_peers: bool, repeats: int = 5
 ) -> float:
     """Print one line of the table and return our seconds."""
     net = build().eval()

@@ -1,9 +1,8 @@
 """trace(): from a module and example inputs to its channel graph."""
 
 import fnmatch
-import gc
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ranp.errors import UsageError, nearest
+from ranp.graph.collector import collector_paused
 from ranp.graph.decisions import Decisions
 from ranp.graph.graph import Graph
 from ranp.graph.labels import Ints
@@ -52,7 +52,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     described = describe(example_inputs)
     check_initialised(model)
     patterns = tuple(freeze)
-    with _collector_paused():
+    with collector_paused():
         try:
             graph = _trace(on_meta(model), _to_meta(example_inputs), patterns)
         except Failure:
@@ -61,18 +61,6 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the many records of a run again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:

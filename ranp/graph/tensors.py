@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.errors import UnsupportedError, UsageError
+from ranp.graph.collector import collector_paused
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -52,6 +53,7 @@ def check_initialised(model: nn.Module) -> None:
             raise UnsupportedError(f"{name} has no shape yet: run the model once before it is traced")
 
 
+@collector_paused()
 def copy_with(model: Module, tensors: Mapping[str, Tensor]) -> Module:
     """Return a deep copy of a module in which some tensors are others; the module is untouched.
 
@@ -167,6 +169,9 @@ def _copied_value(value: Any, memo: _Memo) -> Any:
         memo[id(value)] = many = []
         many += [_copied_value(each, memo) for each in value]
         return many
+    if kind is set and all(type(each) is str for each in value):  # every module holds one
+        memo[id(value)] = names = set(value)
+        return names
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, nn.Module):
