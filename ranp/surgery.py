@@ -1,5 +1,7 @@
 """slim(): plan + module -> a smaller module; verify(): proof that it computes what the masked full network computes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -9,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from ranp.doubles import Doubles
 from ranp.draws import Draws, drawn_alike
-from ranp.errors import CheckFailed, UsageError
+from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
 from ranp.graph.run import Inputs, as_arguments
@@ -104,6 +106,8 @@ def verify(
 
     Raises:
         UsageError: the plan does not fit one of the modules.
+        UnsupportedError: the full network does not run in float64.
+        CheckFailed: the slim network does not run.
     """
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
@@ -123,9 +127,8 @@ def verify(
 
 def _doubled(model: Module) -> Module:
     """Return a copy on the CPU in evaluation mode, its parameters, buffers and plain tensors in float64."""
-    tensors = {name: tensor.detach().cpu() for name, tensor in tensors_of(model).items()}
-    wide = {name: each.double() if each.is_floating_point() else each.clone() for name, each in tensors.items()}
-    return copy_with(model, wide).eval()
+    wide = {name: _wide(tensor.detach().cpu()) for name, tensor in tensors_of(model).items()}
+    return copy_with(model, wide).double().eval()  # a scripted module keeps tensors of its own
 
 
 def scattered(graph: Graph, model: Module, slim: nn.Module, kept: Mask, generator: torch.Generator) -> Module:
@@ -141,14 +144,15 @@ def scattered(graph: Graph, model: Module, slim: nn.Module, kept: Mask, generato
         if part is None:
             raise UsageError(f"the slim network has no {name}; it was not made from this model")
         part = part.detach().cpu()
-        if name not in graph.parameters or not part.is_floating_point():
+        if name not in graph.parameters or not (part.is_floating_point() or part.is_complex()):
             tensors[name] = _unchanged(part, tensor, name)
             continue
         where = graph.where(name, kept)
         if int(where.sum()) != part.numel():
             raise UsageError(f"{name}: {tuple(part.shape)} in the slim network does not fit the plan")
         values = torch.rand(where.shape, generator=generator, dtype=torch.float64) + 0.5  # positive: variances too
-        values[where] = part.double().ravel()
+        values = values.to(_wide(part).dtype)
+        values[where] = _wide(part).ravel()
         tensors[name] = values
     return copy_with(model, tensors)
 
@@ -157,15 +161,23 @@ def _unchanged(part: Tensor, full: Tensor, name: str) -> Tensor:
     """Return a tensor without units, which is equal in both networks."""
     if part.shape != full.shape:
         raise UsageError(f"{name}: {tuple(part.shape)} in the slim network, {tuple(full.shape)} in the full one")
-    return part.double() if part.is_floating_point() else part.clone()
+    return _wide(part)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return a copy in float64 or complex128; numbers of other kinds stay as they are."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128, copy=True)
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
 def random_inputs(example_inputs: Inputs, generator: torch.Generator) -> Any:
     """Return normal values of the shapes of example inputs in float64; inputs of whole numbers as they are."""
 
     def draw(tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point():
-            return torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        if tensor.is_floating_point() or tensor.is_complex():
+            wide = torch.complex128 if tensor.is_complex() else torch.float64
+            return torch.randn(tensor.shape, generator=generator, dtype=wide)
         return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.cpu()
 
     args, kwargs = as_arguments(example_inputs)
@@ -176,10 +188,25 @@ def _both(graph: Graph, kept: Mask, full: nn.Module, small: nn.Module, drawn: An
     """Return the outputs of the masked network, its statistics over the kept channels, and those of the slim one."""
 
     def of_full(draws: Draws) -> list[Tensor]:
-        with KeptStatistics(graph, kept):
+        with KeptStatistics(graph, kept), _said(UnsupportedError, "the network can't be compared in float64"):
             return _outputs(full, drawn, draws)
 
-    return drawn_alike(of_full, lambda draws: _outputs(small, drawn, draws))
+    def of_slim(draws: Draws) -> list[Tensor]:
+        with _said(CheckFailed, "the slim network does not run: a defect in ranp, please report it"):
+            return _outputs(small, drawn, draws)
+
+    return drawn_alike(of_full, of_slim)
+
+
+@contextmanager
+def _said(kind: type[RanpError], what: str) -> Iterator[None]:
+    """Turn an error of a network's own code into one of ours; running out of memory is not its mistake."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RanpError):
+        raise
+    except Exception as error:  # a forward may raise anything
+        raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _outputs(model: nn.Module, drawn: Any, draws: Draws) -> list[Tensor]:
@@ -196,8 +223,8 @@ def _differences(expected: list[Tensor], found: list[Tensor]) -> tuple[float, fl
     for left, right in zip(expected, found, strict=True):
         if not left.numel():
             continue
-        gap = float((left.double() - right.double()).abs().max())
+        left, right = (each.to(torch.complex128 if each.is_complex() else torch.float64) for each in (left, right))
+        gap, size = float((left - right).abs().max()), float(left.abs().max())
         gap = float("inf") if gap != gap else gap
-        size = float(left.double().abs().max())
         worst_abs, worst_rel = max(worst_abs, gap), max(worst_rel, gap / size if size else gap)
     return worst_abs, worst_rel

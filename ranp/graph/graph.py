@@ -243,7 +243,7 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     reasons = _unit_reasons(table, roots, frozen, neurons, count)
     rank = {name: position for position, name in enumerate(order)}
     in_order = sorted(trace.layers.values(), key=lambda made: rank.get(made.name, len(rank)))
-    layers = tuple(_layer(table, made) for made in in_order)
+    layers = tuple(_layer(table, made, trace.born.get(made.name, {})) for made in in_order)
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
@@ -280,9 +280,16 @@ def _held(reasons: tuple[str | None, ...], balance: tuple[Ints, ...]) -> tuple[s
             return tuple(held)
 
 
-def _layer(table: Ints, made: Made) -> Layer:
+def _layer(table: Ints, made: Made, born: dict[int, Ints]) -> Layer:
     units = _look(table, made.neurons)
-    return Layer(made.name, made.module, made.kind, made.out_dim, made.groups, units, made.bias, made.norm)
+    out_dim = _out_dim(made, units, {dim: _look(table, labels) for dim, labels in born.items()})
+    return Layer(made.name, made.module, made.kind, out_dim, made.groups, units, made.bias, made.norm)
+
+
+def _out_dim(made: Made, units: Ints, dims: dict[int, Ints]) -> int:
+    """Return where a weight's output channels lie in its parameter, which may be mixed from several filters."""
+    places = [made.out_dim, *dims] if made.groups == 1 else [made.out_dim]
+    return next((dim for dim in places if np.array_equal(dims.get(dim, ()), units)), made.out_dim)
 
 
 def _least(table: Ints, wide: list[Ints], group_of: Ints, count: int) -> tuple[int, ...]:

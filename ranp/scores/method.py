@@ -16,7 +16,9 @@ import warnings
 from collections.abc import Callable
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ranp.errors import UnsupportedError, UsageError, nearest
@@ -50,7 +52,9 @@ def importance(
     """Score every neuron of a network's convolutions and linear layers.
 
     A copy runs in training mode, one batch at a time; the model, its gradients and buffers, and torch's generators are
-    left as they were. Every batch counts alike, whatever its size. A layer the loss does not depend on scores zero.
+    left as they were. Every batch counts alike, whatever its size. A layer the loss does not depend on scores zero. A
+    weight computed from parameters that have no part for each neuron (a generated one) can't be scored: a warning says
+    so, and its neurons count as the mean of all others.
 
     Args:
         model: the network.
@@ -69,7 +73,7 @@ def importance(
     Raises:
         UsageError: an unknown word, no batches, NaN or infinite inputs or loss, a loss that is no scalar or depends on
             no weight, a model the graph was not traced from.
-        UnsupportedError: a network without layers, or a weight that can't be told apart by neuron.
+        UnsupportedError: a network without layers, or without one that can be scored by neuron.
 
     Example:
         >>> from ranp.graph.build import trace
@@ -91,7 +95,7 @@ def importance(
         else:
             count = _add_gradients(tally, network, scored, batches, loss, method, where, progress)
     _warn_of_cancelling(tally, graph, method)
-    neurons = {each.layer.name: tally.neurons(each, count) for each in tally.sources}
+    neurons = _with_unscored(graph, {each.layer.name: tally.neurons(each, count) for each in tally.sources})
     if method in ("mpmg", "snip") and not any(values.any() for values in neurons.values()):
         warnings.warn(
             f"{method}: every score is zero, so that no neuron ranks before another: the loss does not change with "
@@ -111,12 +115,35 @@ def _tally(model: nn.Module, graph: Graph, method: str, reduce: str, transposed:
     if not graph.layers:
         raise UnsupportedError("the network has no convolution or linear layer to score")
     norms = method == "mnmg"
-    sources = [source(graph, layer, shapes, norms=norms, transposed=transposed) for layer in graph.layers]
+    found = [source(graph, layer, shapes, norms=norms, transposed=transposed) for layer in graph.layers]
+    sources = [each for each in found if each is not None]
+    if not sources:
+        first = graph.layers[0]
+        raise UnsupportedError(
+            f"{first.module or 'the top'}: its weight is computed from {first.name} {shapes[first.name]}, which has no "
+            "part for each neuron; no layer of the network can be scored"
+        )
     return Tally(method, reduce, transposed, sources)
 
 
+def _with_unscored(graph: Graph, scored: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return the scores of all layers; one that can't be scored counts as the mean of all neurons, with a warning."""
+    missing = [layer for layer in graph.layers if layer.name not in scored]
+    if not missing:
+        return scored
+    warnings.warn(
+        f"{missing[0].module or 'the top'}: its weight is computed from {missing[0].name}, which has no part for each "
+        f"neuron; {len(missing)} such layer(s) count as the mean of all others",
+        UserWarning,
+        stacklevel=4,
+    )
+    mean = float(np.concatenate(list(scored.values())).mean())
+    filled = {layer.name: np.full(len(layer.units), mean) for layer in missing}
+    return {layer.name: {**scored, **filled}[layer.name] for layer in graph.layers}
+
+
 def _add_magnitudes(tally: Tally, scored: dict[str, Tensor]) -> int:
-    tally.add(scored, {name: torch.ones_like(value) for name, value in scored.items()}, "the value")
+    tally.add(scored, {name: value.detach().sgn() for name, value in scored.items()}, "the value")
     return 1
 
 

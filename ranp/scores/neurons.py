@@ -9,28 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ranp.errors import UnsupportedError
 from ranp.graph.graph import Graph, Layer
 from ranp.graph.labels import FIXED
 
 
 def by_inputs(layer: Layer, transposed: str) -> bool:
     """Whether a layer's neurons are its input channels: published for transposed convolutions only."""
-    return transposed == "inputs" and layer.kind != "linear" and layer.out_dim == 1
+    return transposed == "inputs" and layer.kind in ("transposed", "depthwise") and layer.out_dim == 1
 
 
 def rows(weight: Tensor, layer: Layer, transposed: str = "outputs") -> Tensor:
     """Return a weight, or anything of its shape, with one row per neuron: (O, elements).
 
     Args:
-        weight: (O, I / groups, *kernel), transposed (I, O / groups, *kernel), or linear.
+        weight: (O, I / groups, *kernel), transposed (I, O / groups, *kernel), linear, or filters that are mixed into
+            one, such as (K, O, I, *kernel).
         layer: whose weight it is.
         transposed: "inputs" gives transposed convolutions a row per input channel.
     """
-    if layer.kind == "linear":
-        return weight.movedim(layer.out_dim, 0).reshape(weight.shape[layer.out_dim], -1)
-    if layer.out_dim == 0 or by_inputs(layer, transposed):
+    if by_inputs(layer, transposed):
         return weight.reshape(len(weight), -1)
+    if layer.groups == 1 or layer.out_dim == 0:
+        return weight.movedim(layer.out_dim, 0).reshape(weight.shape[layer.out_dim], -1)
     blocks = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(
         1, 2
     )  # (groups, O / groups, I / groups, *kernel)
@@ -54,8 +54,10 @@ class Source:
     size: int
 
 
-def source(graph: Graph, layer: Layer, shapes: dict[str, tuple[int, ...]], *, norms: bool, transposed: str) -> Source:
-    """Return what a layer is scored by.
+def source(
+    graph: Graph, layer: Layer, shapes: dict[str, tuple[int, ...]], *, norms: bool, transposed: str
+) -> Source | None:
+    """Return what a layer is scored by; None for a weight computed from a parameter that has no part for each neuron.
 
     Args:
         graph: of the network.
@@ -63,19 +65,13 @@ def source(graph: Graph, layer: Layer, shapes: dict[str, tuple[int, ...]], *, no
         shapes: of the network's tensors, by name.
         norms: whether an affine norm right behind the layer stands for it.
         transposed: see `rows`.
-
-    Raises:
-        UnsupportedError: a weight computed from a parameter of another shape.
     """
     shape = shapes[layer.name]
     inputs = by_inputs(layer, transposed)
     count = len(layer.units) if not inputs else shape[0]
     found = shape[layer.out_dim] * (1 if layer.kind == "linear" or layer.out_dim == 0 else layer.groups)
     if found != len(layer.units):
-        raise UnsupportedError(
-            f"{layer.module or 'the top'}: its {len(layer.units)} outputs are computed from {layer.name} {shape}, "
-            "which can't be scored by neuron"
-        )
+        return None
     bias = layer.bias if layer.bias and not inputs and shapes[layer.bias] == (count,) else None
     size = int(np.prod(shape)) // count + (bias is not None)
     if norms and not inputs and _has_norm(graph, layer, shapes):

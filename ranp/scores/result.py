@@ -57,6 +57,8 @@ class Scores:
         return {layer.name: self._largest(layer) for layer in graph.layers}
 
     def _largest(self, layer: Layer) -> NDArray[np.float64]:
+        if layer.name not in self.elements:
+            return np.full(len(layer.units), np.inf)  # it can't be scored, and stays
         found = rows(torch.from_numpy(self.elements[layer.name]), layer, self.transposed).amax(1)  # (O,)
         bias = None if layer.bias is None or by_inputs(layer, self.transposed) else self.elements.get(layer.bias)
         if bias is not None:

@@ -46,7 +46,7 @@ class Tally:
             UsageError: one is not finite.
         """
         for name in self.names:
-            product = values[name].detach().double() * gradients[name]
+            product = _masked_gradient(values[name].detach(), gradients[name])
             if not self.signed:
                 product.abs_()
             part = self._shrunk(name, product)
@@ -88,3 +88,10 @@ class Tally:
         """Return the layers whose filters' signed sums cancel."""
         found = {name: both.tolist() for name, both in self.cancelled.items()}
         return [name for name, (signed, absolute) in found.items() if signed < _CANCELLED * absolute]
+
+
+def _masked_gradient(value: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient of a mask on each element, float64; both parts of a complex number share one mask."""
+    if value.is_complex():
+        return (torch.view_as_real(value).double() * torch.view_as_real(gradient)).sum(-1)
+    return value.double() * gradient
