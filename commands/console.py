@@ -18,13 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from ranp.errors import RanpError
+from ranp.errors import is_ours, is_out_of_memory, words_of
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 _UNBROKEN = 10_000  # columns
+_LONGEST = 2_000  # characters of a message
 
 
 def stdout() -> Console:
@@ -137,28 +138,16 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
 
 def _exit_code(error: Exception) -> int:
-    if _is_ours(error):
+    if is_ours(error):
         return int(getattr(error, "exit_code", 1))
-    return 3 if _is_out_of_memory(error) else 1
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether the error says all a person needs: one of ranp's tree, or one of the kernels, which know no tree."""
-    return isinstance(error, RanpError) or hasattr(error, "exit_code")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: in Python and numpy, on a GPU, in torch's allocator of the CPU, or in a kernel."""
-    names = [each.__name__ for each in type(error).__mro__]
-    told = "can't allocate memory" in str(error) or "kernel: out of memory" in str(error)
-    return "MemoryError" in names or "OutOfMemoryError" in names or told
+    return 3 if is_out_of_memory(error) else 1
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if _is_ours(error):
+    text = words_of(error, _LONGEST)
+    if is_ours(error):
         return text
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"not enough memory; a smaller patch, input or batch needs less ({text[:160] or 'MemoryError'})"
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""

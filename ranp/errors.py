@@ -13,7 +13,8 @@ notebook code may catch what it expects.
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -59,6 +60,44 @@ class MissingExtra(RanpError):
     """An optional dependency that the request needs is not installed."""
 
     exit_code = 4
+
+
+def words_of(error: BaseException, limit: int = 300) -> str:
+    """Return what an error says on one line, cut at a length.
+
+    >>> words_of(ValueError("no\\n  way"))
+    'no way'
+    """
+    return " ".join(str(error).split())[:limit]
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error says all a person needs: one of this tree, or one of the kernels, which know no tree."""
+    return isinstance(error, RanpError) or hasattr(error, "exit_code")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: in Python and numpy, on a GPU, in torch's allocator of the CPU, or in a kernel."""
+    names = [each.__name__ for each in type(error).__mro__]
+    told = "can't allocate memory" in str(error) or "kernel: out of memory" in str(error)
+    return "MemoryError" in names or "OutOfMemoryError" in names or told
+
+
+@contextmanager
+def saying(kind: type[RanpError], what: str) -> Iterator[None]:
+    """Turn an error of the user's code into one of ours, which says what stopped; ours and a lack of memory pass.
+
+    >>> with saying(UsageError, "batch 1: the loss does not run"):
+    ...     raise KeyError("mask")
+    Traceback (most recent call last):
+    ranp.errors.UsageError: batch 1: the loss does not run: KeyError: 'mask'
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_ours(error) or is_out_of_memory(error):
+            raise
+        raise kind(f"{what}: {type(error).__name__}: {words_of(error)}") from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

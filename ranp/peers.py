@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UnsupportedError, need
+from ranp.errors import UnsupportedError, need, words_of
 from ranp.graph.graph import Graph
 from ranp.graph.run import Inputs, as_arguments
 
@@ -53,7 +53,7 @@ def torch_pruned(model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, s
             with torch.no_grad():
                 small(*args, **kwargs)
     except Exception as error:  # it raises whatever its walk over the autograd graph meets
-        text = " ".join(str(error).split())[:160]
+        text = words_of(error, 160)
         raise UnsupportedError(f"{type(error).__name__}: {text}" if text else type(error).__name__) from error
     return small
 

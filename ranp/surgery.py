@@ -1,7 +1,5 @@
 """slim(): plan + module -> a smaller module; verify(): proof that it computes what the masked full network computes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -11,7 +9,7 @@ from torch.utils._pytree import tree_map_only
 
 from ranp.doubles import Doubles
 from ranp.draws import Draws, drawn_alike
-from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, saying
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
 from ranp.graph.run import Inputs, as_arguments
@@ -188,25 +186,14 @@ def _both(graph: Graph, kept: Mask, full: nn.Module, small: nn.Module, drawn: An
     """Return the outputs of the masked network, its statistics over the kept channels, and those of the slim one."""
 
     def of_full(draws: Draws) -> list[Tensor]:
-        with KeptStatistics(graph, kept), _said(UnsupportedError, "the network can't be compared in float64"):
+        with KeptStatistics(graph, kept), saying(UnsupportedError, "the network can't be compared in float64"):
             return _outputs(full, drawn, draws)
 
     def of_slim(draws: Draws) -> list[Tensor]:
-        with _said(CheckFailed, "the slim network does not run: a defect in ranp, please report it"):
+        with saying(CheckFailed, "the slim network does not run: a defect in ranp, please report it"):
             return _outputs(small, drawn, draws)
 
     return drawn_alike(of_full, of_slim)
-
-
-@contextmanager
-def _said(kind: type[RanpError], what: str) -> Iterator[None]:
-    """Turn an error of a network's own code into one of ours; running out of memory is not its mistake."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RanpError):
-        raise
-    except Exception as error:  # a forward may raise anything
-        raise kind(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _outputs(model: nn.Module, drawn: Any, draws: Draws) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, words_of
 
 _WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model")  # where training scripts keep the state dict
 
@@ -53,7 +53,7 @@ def _state(path: Path, option: str) -> dict[str, Tensor]:
 
 def _reason(error: Exception) -> str:
     """Return a reader's words, without torch's advice to read the file unsafely."""
-    text = " ".join(str(error).split())
+    text = words_of(error, 2_000)
     refused = re.search(
         r"(?:WeightsUnpickler error: |trusted source\. )(?!Please)(.*?)(?: Please | Check the documentation|$)", text
     )

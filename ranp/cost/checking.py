@@ -18,7 +18,7 @@ from torch.jit._trace import TracerWarning
 from ranp.cost import standard
 from ranp.cost.polynomials import Evaluator, Polynomial
 from ranp.cost.sizes import Sizes
-from ranp.errors import UnsupportedError, need
+from ranp.errors import UnsupportedError, need, words_of
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.graph.run import LEFT_OPERAND, Inputs, as_arguments
@@ -86,9 +86,7 @@ def cross_check(model: nn.Module, inputs: Inputs, graph: Graph | None = None) ->
             found = counted.by_operator()
             unsupported = dict(counted.unsupported_ops())
     except Exception as error:  # whatever fvcore's tracer raises
-        raise UnsupportedError(
-            f"--cross-check: fvcore: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+        raise UnsupportedError(f"--cross-check: fvcore: {type(error).__name__}: {words_of(error)}") from error
     finally:
         model.train(training)
     theirs = int(sum(count for name, count in found.items() if name in PRODUCTS))

@@ -18,7 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ranp.errors import UnsupportedError
+from ranp.errors import UnsupportedError, words_of
 from ranp.graph.run import Inputs, as_arguments
 from ranp.graph.tensors import copy_with, tensors_of
 
@@ -113,7 +113,7 @@ def peak_training_memory(
         with FakeTensorMode():
             return _replayed(_fake(model), _fake_inputs(inputs), loss, optimizer)
     except Exception as error:  # whatever a network raises on tensors without data
-        text = " ".join(str(error).split())[:300]
+        text = words_of(error)
         raise UnsupportedError(f"the training step can't be replayed: {type(error).__name__}: {text}") from error
 
 

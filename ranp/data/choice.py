@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from ranp.data.batches import Source, spell
 from ranp.data.generators import generated
 from ranp.data.volumes import nifti
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, nearest, words_of
 from ranp.graph.tensors import copy_with, on_meta
 
 Shape = tuple[int, ...]
@@ -90,7 +90,7 @@ def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
             return _run(copy_with(network, {}), shapes, "cpu")
     except Exception as error:  # the user's forward may raise anything
         sizes = " and ".join(spell(shape) for shape in shapes)
-        reason = " ".join(str(error).split())[:200]
+        reason = words_of(error, 200)
         raise UsageError(
             f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
         ) from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, nearest, words_of
 from ranp.graph.collector import collector_paused
 from ranp.graph.decisions import Decisions
 from ranp.graph.graph import Graph
@@ -93,7 +93,7 @@ def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_va
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
         grown.runs.pop("train")
-        said = " ".join(str(failure.error).split())[:200]
+        said = words_of(failure.error, 200)
         notes.append(f"not traced in training mode: {failure.where}: {said}")
     if reads_values:
         notes += _other_paths(grown, model, inputs, first.read)

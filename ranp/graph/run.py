@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UnsupportedError, UsageError
+from ranp.errors import UnsupportedError, UsageError, words_of
 from ranp.graph.flow import Flow
 from ranp.graph.places import immovable, places
 from ranp.graph.quick import quick
@@ -412,6 +412,6 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
 
 def failed(failure: Failure) -> UnsupportedError:
     """Return the error of a network that does not run: the op, the module, and what it said."""
-    text = " ".join(str(failure.error).split())[:300]
+    text = words_of(failure.error)
     where, kind = failure.where or "before the first op", type(failure.error).__name__
     return UnsupportedError(f"the network does not run: {where}: {kind}: {text}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, UsageError
+from ranp.errors import UnsupportedError, UsageError, words_of
 from ranp.graph.collector import collector_paused
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -147,7 +147,7 @@ def _own_copy(module: Module, memo: _Memo) -> Module:
                 fresh.requires_grad_(own.requires_grad)
         return copied
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
+        said = words_of(error, 200)
         raise UnsupportedError(f"{type(module).__name__} can't be copied: {type(error).__name__}: {said}") from error
 
 

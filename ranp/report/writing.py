@@ -7,7 +7,7 @@ from typing import Any
 
 from ranp import runs
 from ranp.comparison import FILE
-from ranp.errors import UsageError
+from ranp.errors import UsageError, words_of
 from ranp.files import check_file_place, check_writable, whole_file
 from ranp.report import pair, single
 
@@ -85,7 +85,7 @@ def _page_of_two(first: runs.Run, second: runs.Run) -> str:
 
 
 def _not_ours(path: Path, what: str, error: Exception) -> UsageError:
-    reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
+    reason = f"{error} is missing" if isinstance(error, KeyError) else words_of(error, 120)
     return UsageError(f"{path}: not a {what} of ranp: {reason}")
 
 

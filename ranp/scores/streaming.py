@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, saying
 from ranp.graph.run import as_arguments
 from ranp.graph.tensors import copy_with, tensors_of
 
@@ -66,30 +66,16 @@ def gradients(
         where = f"batch {number}"
         inputs, target = _on_device(batch, device, where)
         args, kwargs = as_arguments(inputs)
-        with _said(f"{where}: the network does not run in training mode on {_shapes(inputs)}"):
+        with saying(UsageError, f"{where}: the network does not run in training mode on {_shapes(inputs)}"):
             outputs = network(*args, **kwargs)
-        with _said(f"{where}: the loss does not run"):
+        with saying(UsageError, f"{where}: the loss does not run"):
             value = loss(outputs, target)
         _check_loss(value, where)
-        with _said(f"{where}: the loss has no gradient"):
+        with saying(UsageError, f"{where}: the loss has no gradient"):
             found = torch.autograd.grad(
                 value.reshape(()), list(scored.values()), allow_unused=True, materialize_grads=True
             )
         yield dict(zip(scored, found, strict=True))
-
-
-@contextmanager
-def _said(what: str) -> Iterator[None]:
-    """Turn an error of the user's code into one line; running out of memory is not its mistake."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        if isinstance(error, UsageError):
-            raise
-        text = " ".join(str(error).split())
-        raise UsageError(f"{what}: {type(error).__name__}: {text[:300]}") from error
 
 
 def _on_device(batch: Any, device: torch.device, where: str) -> tuple[Any, Any]:
