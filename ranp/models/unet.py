@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ranp.errors import UsageError
 from ranp.models.blocks import batch_norm, conv, conv_transpose, max_pool
 from ranp.models.registry import Preset, register
 
 _WIDEST = 1024  # no level of either network is wider
+_DEEPEST = 12  # levels: they halve 2048 pixels down to one
 
 
 def conv_norm_relu(dims: int, inputs: int, outputs: int) -> nn.Sequential:
@@ -135,8 +137,7 @@ class UNet(nn.Module):
 def unet3d(in_channels: int = 1, classes: int = 4, base_width: int = 32, depth: int = 4, softmax: bool = False) -> UNet:
     """3D U-Net of `4 * depth - 1` layers; level i is min(base_width * 2^i, 1024) wide."""
     levels, inputs = [], in_channels
-    for i in range(depth):
-        width = min(base_width * 2**i, _WIDEST)
+    for width in _widths(base_width, depth):
         levels.append((max(width // 2, inputs), width))
         inputs = width
     return UNet(3, in_channels, classes, levels, softmax=softmax)
@@ -147,5 +148,11 @@ def unet2d(
     in_channels: int = 3, classes: int = 21, base_width: int = 64, depth: int = 5, width: int | None = None
 ) -> UNet:
     """2D U-Net; both convolutions of level i are min(base_width * 2^i, 1024) wide; `width` says the same."""
-    widths = [min((width or base_width) * 2**i, _WIDEST) for i in range(depth)]
-    return UNet(2, in_channels, classes, [(width, width) for width in widths], transposed=True)
+    levels = [(each, each) for each in _widths(width or base_width, depth)]
+    return UNet(2, in_channels, classes, levels, transposed=True)
+
+
+def _widths(base_width: int, depth: int) -> list[int]:
+    if depth > _DEEPEST:
+        raise UsageError(f"--set depth={depth}: expected at most {_DEEPEST} levels, which halve 2048 pixels to one")
+    return [min(base_width * 2**level, _WIDEST) for level in range(depth)]

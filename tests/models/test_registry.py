@@ -74,3 +74,9 @@ def test_input_shapes() -> None:
 def test_default_losses() -> None:
     words = [models.default_loss(*pair) for pair in [("unet3d",), ("unet3d", "brats-15"), ("psm",), ("i3d", "ucf101")]]
     assert words == ["ce", "ce-dice", "stereo", "ce"]
+
+
+@pytest.mark.parametrize("name", ["unet3d", "unet2d"])
+def test_a_depth_no_image_has_is_refused_before_anything_is_built(name: str) -> None:
+    with pytest.raises(UsageError, match="--set depth=99: expected at most 12 levels"):
+        models.build(name, depth=99)
