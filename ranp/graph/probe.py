@@ -5,7 +5,7 @@ decided again one stage stricter where it is a view or a cut; any other differen
 removal makes it, and that group is frozen. A group that may not shrink to one channel alone keeps two.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from ranp.graph.slimrun import Mismatch, check
 from ranp.graph.trace import Record, Trace
 
 DRAWS = 24  # plans drawn at most to find telling ones
-PLANS = 3  # plans tried at most
+PLANS = 3  # plans of two or more units a group tried at most
 SHARES = (0.5, 0.7, 1.0)  # of each group that plans for groups left whole remove
 LOOK_BACK = 8  # ops between a view by hand and what tells that it was misread
 
@@ -62,34 +62,46 @@ def settle(trace: Trace, model: nn.Module, inputs: Inputs, order: list[str], dec
 
 
 def _plans(trace: Trace, graph: Graph, decisions: Decisions, runs: list[str]) -> list[_Plan]:
-    """Return plans that upset every open view and cut where constraints let them, and one of least widths.
+    """Return plans that upset every open view and cut where constraints let them, first those that keep two of a group.
 
-    Where constraints tie widths, one more keeps few of each group. Where units are of unequal size, what the last one
-    removed stays in one more plan, and the rest goes. Groups that lost nothing in any of them get plans of their own.
+    Where constraints tie widths, one more keeps few of each group. The next are of least widths. Where units are of
+    unequal size, what the first of them removed stays in one more plan, and the rest goes. Groups that lost nothing in
+    any of them get plans of their own.
 
     A plan that happens to keep equally many channels in both halves of a chunk would not tell how the chunk is meant.
     """
     open_points = [Point(each.kind, graph.units_of(each.grid)) for each in decisions.open_points(trace)]
     open_points = [each for each in open_points if not graph.frozen[each.grid[each.grid >= 0]].all()]
-    generator, plans = np.random.default_rng(0), []
-    for draw in range(DRAWS):
+    generator = np.random.default_rng(0)
+
+    def wide() -> Mask:
         shares = generator.uniform(0.2, 0.8, size=len(graph.groups))
-        kept = random_plan(graph, shares, generator, least=2)
-        left = [each for each in open_points if not _upsets(kept, each)]
-        if draw == 0 or len(left) < len(open_points):
-            plans.append(_Plan(kept, runs, False))
-        open_points = left
-        if not open_points or len(plans) == PLANS:
-            break
+        return random_plan(graph, shares, generator, least=2)
+
+    masks, left = _telling(open_points, wide, PLANS)
     if graph.balance or decisions.stages:  # random plans may leave all of what must keep equally many
-        plans.append(_Plan(_few(graph, generator), runs, False))
-    thin = random_plan(graph, 1.0, generator)
-    plans.append(_Plan(thin, runs, True))
+        masks.append(_few(graph, generator))
+    plans = [_Plan(kept, runs, False) for kept in masks]
+    masks, _ = _telling(left, lambda: random_plan(graph, 1.0, generator), DRAWS)
     if _uneven(graph):
-        others = grow(graph, ~thin, generator.random(graph.count))
-        plans.append(_Plan(others, runs, True))
+        masks.append(grow(graph, ~masks[0], generator.random(graph.count)))
+    plans += [_Plan(kept, runs, True) for kept in masks]
     plans += _covering(graph, plans, generator, runs)
     return [plan for plan in plans if not plan.kept.all()]
+
+
+def _telling(points: list[Point], drawn: Callable[[], Mask], most: int) -> tuple[list[Mask], list[Point]]:
+    """Return the first plan drawn and those that upset further points, and the points no plan upsets."""
+    masks: list[Mask] = []
+    for _ in range(DRAWS):
+        kept = drawn()
+        left = [each for each in points if not _upsets(kept, each)]
+        if not masks or len(left) < len(points):
+            masks.append(kept)
+        points = left
+        if not points or len(masks) == most:
+            break
+    return masks, points
 
 
 def _covering(graph: Graph, plans: list[_Plan], generator: np.random.Generator, runs: list[str]) -> Iterator[_Plan]:

@@ -162,3 +162,24 @@ def test_what_keeps_as_many_as_what_stays_is_frozen_too() -> None:
     units = graph.parameters["a.weight"].dims[0]
     reasons = [graph.reasons[unit] for unit in units]
     assert reasons == ["network output"] * 4 + ["keeps as many as what stays: network output"] * 4
+
+
+@pytest.mark.parametrize("first", [2, 3])
+def test_a_cut_that_only_one_of_two_units_upsets_is_found(first: int) -> None:
+    """Two shuffles leave two units of four channels each; to remove one of them leaves the cut as it was meant."""
+
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for _ in range(2):
+                b, c, h, w = x.shape
+                x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+            return self.head(torch.cat([x[:, first:], x[:, :first]], 1))
+
+    graph = trace(Shuffled(), torch.zeros(1, 2, 8, 8))
+    units = graph.parameters["stem.weight"].dims[0]
+    assert {graph.reasons[unit] for unit in units} == {"fixed size in slice at the top"}
