@@ -106,6 +106,17 @@ def run(call: Call, mode: str) -> tuple[list[Tensor], list[Tensor]]:
     return [found.cost.detach(), found.labels, found.messages, *found.indices], list(gradients)
 
 
+def _rounding(dtype: torch.dtype, labels: int) -> tuple[float, float]:
+    """Return how far sums over labels in another order may differ: relatively, and of the largest gradient.
+
+    Half types are computed in float32 and rounded at the end.
+    """
+    if dtype == torch.float64:
+        return 1e-9, 1e-9
+    summed = 8 * max(labels, 128) * torch.finfo(torch.float32).eps  # 1.2e-4 up to 128 labels, 1e-3 at 1024
+    return (1e-2 if dtype.itemsize == 2 else summed), summed
+
+
 @settings(max_examples=40, deadline=None)
 @given(calls())
 def test_the_same_with_and_without_native_code(call: Call) -> None:
@@ -119,4 +130,5 @@ def test_the_same_with_and_without_native_code(call: Call) -> None:
     for mine, other in zip(our_gradients, their_gradients, strict=True):
         assert mine.dtype == other.dtype
         scale = float(other.abs().max()) if other.numel() else 0.0
-        torch.testing.assert_close(mine, other, rtol=1e-2 if mine.dtype.itemsize == 2 else 1e-4, atol=1e-4 * scale)
+        relative, absolute = _rounding(mine.dtype, call.shape[1])
+        torch.testing.assert_close(mine, other, rtol=relative, atol=absolute * scale)
