@@ -138,8 +138,8 @@ def _with_unscored(graph: Graph, scored: dict[str, NDArray[np.float64]]) -> dict
         stacklevel=4,
     )
     mean = float(np.concatenate(list(scored.values())).mean())
-    filled = {layer.name: np.full(len(layer.units), mean) for layer in missing}
-    return {layer.name: {**scored, **filled}[layer.name] for layer in graph.layers}
+    found = {**scored, **{layer.name: np.full(len(layer.units), mean) for layer in missing}}
+    return {layer.name: found[layer.name] for layer in graph.layers}
 
 
 def _add_magnitudes(tally: Tally, scored: dict[str, Tensor]) -> int:
