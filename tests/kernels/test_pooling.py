@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pooling_by_hand import geometries, pooled
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from pooling_by_hand import geometries, pooled
 from ranp.kernels import compiling, native, native_pooling, pooling_reference
 from ranp.kernels.pooling import DPP_POOL, LP_POOL, P_POOL, Pooling
 from ranp.kernels.windows import Windows
@@ -95,7 +95,10 @@ def test_every_pooling_is_its_definition_window_by_window(
         tensors = tuple(next(left) if isinstance(each, Tensor) else each for each in given)
         y = of(leaves[0], tensors)
         found = torch.autograd.grad(y, leaves, grad, allow_unused=True)
-        return [y, *(torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, found, strict=True))]
+        return [
+            y,
+            *(torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, found, strict=True)),
+        ]
 
     ours = gradients(lambda x, tensors: pooling(x, *tensors, windows=windows))
     by_hand = gradients(lambda x, tensors: pooled(x, windows, counts, defined(kind, tensors)))
@@ -296,7 +299,12 @@ def test_float16_alpha_and_float32_input(both: str) -> None:
         (torch.zeros(1, 3, 4, 4), torch.zeros(2, 1, 1), PAIRS, r"broadcasts against \(1, 3, 2, 2\)"),
         (torch.zeros(1, 3, 4, 1), torch.zeros(1), PAIRS, "expected sizes a window of"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1), Windows((2, 2), (0, 1), (0, 0), (1, 1)), "stride and dilation of at"),
-        (torch.zeros(1, 3, 4, 4), torch.zeros(1), Windows((2, 2), (2, 2), (2, 0), (1, 1)), "at most half of the kernel"),
+        (
+            torch.zeros(1, 3, 4, 4),
+            torch.zeros(1),
+            Windows((2, 2), (2, 2), (2, 0), (1, 1)),
+            "at most half of the kernel",
+        ),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1), Windows((2, 2), (2, 2), (0, -1), (1, 1)), "none negative"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, device="meta"), PAIRS, "a tensor on meta: expected cpu"),
     ],

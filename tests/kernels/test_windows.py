@@ -1,9 +1,9 @@
 import pytest
 import torch
 from hypothesis import given, settings
+from pooling_by_hand import counts_of, geometries, members
 from torch import nn
 
-from pooling_by_hand import counts_of, geometries, members
 from ranp.kernels.windows import Windows
 
 

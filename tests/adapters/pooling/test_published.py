@@ -67,7 +67,7 @@ def test_p_pooling_from_the_maximum(tag: str) -> None:
 
 @pytest.mark.parametrize("alpha", ["0", "1", "1.5", "2", "40", "inf"])
 def test_zeros_and_ties(alpha: str) -> None:
-    """Zeros have no gradient but at 0; where the derivative by alpha is infinite, ours is that of the other elements."""
+    """Zeros have a gradient at 0 alone; where that by alpha is infinite, ours is that of the other elements."""
     x, exponents = leaf(P["z"]), torch.full((1, 1, 2, 3), float(alpha), dtype=torch.float64, requires_grad=True)
     y = P_POOL(x, exponents, None, windows=square(2, 2, 0))
     y.sum().backward()
