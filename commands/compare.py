@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import (
+from ranp.commands._console import command, emit_json, progress, stdout
+from ranp.commands._options import (
     Align,
     Batches,
     BatchSize,
@@ -40,8 +40,8 @@ from ranp.commands.options import (
     Weights,
     given_model,
 )
-from ranp.commands.tables import plain_table
-from ranp.figures import operations, size
+from ranp.commands._tables import plain_table
+from ranp.figures import operations, size, spell_all
 
 
 @command
@@ -95,10 +95,10 @@ def compare(
     Full, random, layer-wise, SNIP, vanilla, weighted, RANP-m and RANP-f, with the largest feasible sparsity of each.
     """
     model = given_model(model)
-    from ranp import comparison_job
-    from ranp.fused import is_fused
-    from ranp.job import Job
-    from ranp.request import read_settings
+    from ranp.jobs import compare as comparison_job
+    from ranp.jobs.prune import Job
+    from ranp.models.folders import is_fused
+    from ranp.models.request import read_settings
 
     job = Job(
         model=model, preset=preset, settings=read_settings(settings or ()), in_channels=in_channels, classes=classes,
@@ -160,7 +160,7 @@ def _print_dry(console: Console, found: dict[str, Any]) -> None:
 
 def _print_head(console: Console, found: dict[str, Any]) -> None:
     preset = f" ({found['preset']})" if found["preset"] else ""
-    shapes = " and ".join("x".join(map(str, shape)) for shape in found["input"])
+    shapes = spell_all(found["input"])
     console.print(
         f"{found['model']}{preset}, batch {found['batch']} of {shapes}, scored on {found['batches']} batches of "
         f"{found['data']} by {found['method']}",

@@ -7,8 +7,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Debug, Json
+from ranp.commands._console import command, emit_json, stdout
+from ranp.commands._options import Debug, Json
 
 
 @command
@@ -17,7 +17,7 @@ def doctor(debug: Debug = False, json: Json = False) -> None:
 
     Versions, devices, native kernels, extras and folders; exit with 1 if something needed is broken.
     """
-    from ranp.diagnosis import diagnose
+    from ranp.jobs.doctor import diagnose
     from ranp.kernels.native import KINDS, cache_folder
     from ranp.kernels.status import status
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Config, Debug, DryRun, Force, Json, RunModel, Seed
-from ranp.commands.tables import plain_table
-from ranp.figures import size
+from ranp.commands._console import command, emit_json, stdout
+from ranp.commands._options import Config, Debug, DryRun, Force, Json, RunModel, Seed
+from ranp.commands._tables import plain_table
+from ranp.figures import size, spell_all
 
 KINDS = {"onnx": "onnxruntime", "torch_export": "torch.export"}
 
@@ -59,7 +59,7 @@ def _print(kind: str, entry: dict[str, Any]) -> None:
         console.print(f"note: {entry['note']}", soft_wrap=True)
     table = plain_table(f"{KINDS[kind]} on", "difference", "relative", "same labels")
     for case in entry["parity"]:
-        shapes = " and ".join("x".join(map(str, shape)) for shape in case["shapes"])
+        shapes = spell_all(case["shapes"])
         agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"
         table.add_row(shapes, f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement)
     console.print(table)

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Config, Debug, Device, DryRun, Force, Json, Seed
+from ranp.commands._console import command, emit_json, stdout
+from ranp.commands._options import Config, Debug, Device, DryRun, Force, Json, Seed
 
 
 @command
@@ -61,7 +61,7 @@ def fuse(
 
     Logits of A, a transparent stack, the mean over the superpixels of B.
     """
-    from ranp.adapters import fused_runs
+    from ranp.adapters.fusion import runs as fused_runs
 
     options = fused_runs.FusedOptions(
         a=a, b=b, model_a=model_a, model_b=model_b, preset_a=preset_a, preset_b=preset_b,

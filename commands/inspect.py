@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import (
+from ranp.commands._console import command, emit_json, progress, stdout
+from ranp.commands._options import (
     Classes,
     Config,
     Debug,
@@ -23,7 +23,7 @@ from ranp.commands.options import (
     Settings,
     given_model,
 )
-from ranp.commands.tables import plain_table
+from ranp.commands._tables import plain_table
 
 SHOWN = 3  # modules that a cell names
 REST = 27  # what the columns without names need, and the gaps
@@ -56,10 +56,11 @@ def inspect(
     MODEL is a network, or a run folder for its slim network.
     """
     model = given_model(model)
-    from ranp import drawing, inspection
     from ranp.files import check_absent, write_text
+    from ranp.graph import couplings as inspection
     from ranp.graph.build import trace
-    from ranp.subject import read_subject
+    from ranp.jobs.subject import read_subject
+    from ranp.report import drawing
 
     for option, path in (("--dot", dot), ("--svg", svg)):
         if path is not None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Debug, Force, Json
+from ranp.commands._console import command, emit_json, stdout
+from ranp.commands._options import Debug, Force, Json
 
 app = typer.Typer(help="See and build the native libraries.", no_args_is_help=True)
 

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from ranp.commands import kernels
+from ranp.commands._console import OneLineErrors
 from ranp.commands.compare import compare
-from ranp.commands.console import OneLineErrors
 from ranp.commands.doctor import doctor
 from ranp.commands.export import export
 from ranp.commands.fuse import fuse

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Debug, Json
-from ranp.commands.tables import plain_table
-from ranp.commands.words import complete_model
+from ranp.commands._console import command, emit_json, stdout
+from ranp.commands._options import Debug, Json
+from ranp.commands._tables import plain_table
+from ranp.commands._words import complete_model
 
 
 @command

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import (
+from ranp.commands._console import command, emit_json, progress, stdout
+from ranp.commands._options import (
     Classes,
     Config,
     Debug,
@@ -21,8 +21,8 @@ from ranp.commands.options import (
     Settings,
     given_model,
 )
-from ranp.commands.tables import plain_table
-from ranp.figures import operations, share, size
+from ranp.commands._tables import plain_table
+from ranp.figures import operations, share, size, spell_all
 
 
 @command
@@ -56,8 +56,8 @@ def profile(
 
     MODEL is a network or a run folder.
     """
-    from ranp.profiling import profile_network
-    from ranp.subject import read_subject
+    from ranp.jobs.profile import profile_network
+    from ranp.jobs.subject import read_subject
 
     subject = read_subject(
         given_model(model), full=full, preset=preset, settings=settings or (), in_channels=in_channels,
@@ -76,7 +76,7 @@ def profile(
 
 def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
     preset = f" ({found['preset']})" if found["preset"] else ""
-    shapes = " and ".join("x".join(map(str, shape)) for shape in found["input"])
+    shapes = spell_all(found["input"])
     console.print(f"[bold]{found['model']}{preset}[/bold], batch {found['batch']} of {shapes}\n", soft_wrap=True)
     if layers:
         console.print(_layers(found))

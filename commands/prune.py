@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import (
+from ranp.commands._console import command, emit_json, progress, stdout
+from ranp.commands._options import (
     Align,
     Batches,
     BatchSize,
@@ -39,7 +39,7 @@ from ranp.commands.options import (
     Weights,
     given_model,
 )
-from ranp.commands.tables import print_prune, print_prune_plan
+from ranp.commands._tables import print_prune, print_prune_plan
 
 STEPS = ("trace", "score", "select", "slim", "verify")
 
@@ -95,8 +95,8 @@ def prune(
     cost, and how far the network can go. The full network masked alike equals the slim one, in float64.
     """
     model = given_model(model)
-    from ranp.job import Job, carry_out, keep, plan_only, prepare
-    from ranp.request import read_settings
+    from ranp.jobs.prune import Job, carry_out, keep, plan_only, prepare
+    from ranp.models.request import read_settings
 
     job = Job(
         model=model, preset=preset, settings=read_settings(settings or ()), in_channels=in_channels, classes=classes,

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ranp.commands.console import command, emit_json, progress, stdout, tracked
-from ranp.commands.options import Config, Debug, Device, DryRun, Force, Json
+from ranp.commands._console import command, emit_json, progress, stdout, tracked
+from ranp.commands._options import Config, Debug, Device, DryRun, Force, Json
 
 MEASURES = {"accuracy": "accuracy", "miou": "mIoU", "edge_f": "edge F"}
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import Config, Debug, Device, DryRun, Force, Json
-from ranp.commands.words import complete_model
+from ranp.commands._console import command, emit_json, progress, stdout
+from ranp.commands._options import Config, Debug, Device, DryRun, Force, Json
+from ranp.commands._words import complete_model
 
 
 @command

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import (
+from ranp.commands._console import command, emit_json, stdout
+from ranp.commands._options import (
     Classes,
     Config,
     Debug,
@@ -18,8 +18,9 @@ from ranp.commands.options import (
     Seed,
     Settings,
 )
-from ranp.commands.tables import print_prune
+from ranp.commands._tables import print_prune
 from ranp.errors import UsageError
+from ranp.figures import spell_all
 
 
 @command
@@ -54,8 +55,8 @@ def transfer(
     """
     if run is None or out is None:
         raise UsageError("RUN is missing: a run folder" if run is None else "--out is missing: the run folder to write")
-    from ranp import transfer_job
-    from ranp.request import read_settings
+    from ranp.jobs import transfer as transfer_job
+    from ranp.models.request import read_settings
 
     job = transfer_job.TransferJob(
         run=run, out=out, in_channels=in_channels, classes=classes, settings=read_settings(settings or ()), input=input,
@@ -74,7 +75,7 @@ def transfer(
 
 def _print(report: dict[str, Any], dry_run: bool) -> None:
     console, moved = stdout(), report["transfer"]
-    before = " and ".join("x".join(map(str, shape)) for shape in moved["input_before"])
+    before = spell_all(moved["input_before"])
     console.print(
         f"widths of {moved['from']} (input {before}), {len(moved['inherited'])} tensors inherited", soft_wrap=True
     )

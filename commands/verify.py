@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import Debug, Json, Seed, Settings
-from ranp.commands.tables import print_proof
-from ranp.commands.words import complete_model
+from ranp.commands._console import command, emit_json, progress, stdout
+from ranp.commands._options import Debug, Json, Seed, Settings
+from ranp.commands._tables import print_proof
+from ranp.commands._words import complete_model
 
 
 @command
@@ -33,8 +33,8 @@ def verify(
     The full network is rebuilt, the slim weights are put into it, what reads removed units is zeroed, and both are
     compared in float64.
     """
-    from ranp.proof import prove, report
-    from ranp.request import read_settings
+    from ranp.jobs.verify import prove, report
+    from ranp.models.request import read_settings
 
     with progress() as bar:
         bar.add_task("verify", total=None)

@@ -20,7 +20,7 @@ from ranp import data
 from ranp.adapters import mrf
 from ranp.errors import need
 from ranp.metrics import EdgeScores, SegmentationScores
-from ranp.models.unet import unet2d
+from ranp.models.networks.unet import unet2d
 
 STRENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 Split = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N, H, W)

@@ -19,21 +19,20 @@ from ranp.version import __version__
 if TYPE_CHECKING:
     from ranp.graph.build import trace
     from ranp.graph.graph import Graph
+    from ranp.pipeline import Report, Result, prune, transfer
     from ranp.plan import Plan
-    from ranp.pruning import Report, Result, prune
     from ranp.runs import load, save
     from ranp.scores import Scores, importance
     from ranp.selection import largest_sparsity, select
     from ranp.surgery import Verification, slim, verify
-    from ranp.transferring import transfer
 
 _HOMES = {
     "trace": "ranp.graph.build",
     "Graph": "ranp.graph.graph",
     "Plan": "ranp.plan",
-    "Report": "ranp.pruning",
-    "Result": "ranp.pruning",
-    "prune": "ranp.pruning",
+    "Report": "ranp.pipeline",
+    "Result": "ranp.pipeline",
+    "prune": "ranp.pipeline",
     "load": "ranp.runs",
     "save": "ranp.runs",
     "Scores": "ranp.scores",
@@ -43,7 +42,7 @@ _HOMES = {
     "Verification": "ranp.surgery",
     "slim": "ranp.surgery",
     "verify": "ranp.surgery",
-    "transfer": "ranp.transferring",
+    "transfer": "ranp.pipeline",
 }
 
 __all__ = [

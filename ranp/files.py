@@ -1,17 +1,19 @@
-"""Files and folders that are whole or absent: written under a temporary name, then renamed."""
+"""Files and folders: read with one message for what is wrong with them, and written whole or not at all."""
 
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+import yaml
 
 from ranp.errors import UsageError
 
@@ -116,6 +118,48 @@ def check_writable(folder: Path, subject: str) -> None:
         raise UsageError(f"{subject}: {folder} is read-only")
 
 
+def read_yaml(path: Path, option: str = "") -> dict[str, Any]:
+    """Read a YAML mapping of names to values; nothing in the file is executed.
+
+    Args:
+        path: of the file.
+        option: that named it, for messages.
+
+    Raises:
+        UsageError: the file is missing, is not YAML, or is not a mapping.
+    """
+    return _mapping(path, option, yaml.safe_load, "plain YAML", "a mapping of option names to values")
+
+
+def read_json(path: Path, option: str = "") -> dict[str, Any]:
+    """Read a JSON object; arguments and errors as `read_yaml`."""
+    return _mapping(path, option, json.loads, "JSON", "an object")
+
+
+def _mapping(path: Path, option: str, parse: Callable[[str], Any], kind: str, shape: str) -> dict[str, Any]:
+    subject = f"{option} {path}".strip()
+    try:
+        values = parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{subject}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        raise UsageError(f"{subject}: not {kind} ({reason})") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"{subject}: expected {shape}")
+    return values
+
+
+def yaml_line(value: Any) -> str:
+    """Write a value as YAML on one line.
+
+    >>> yaml_line([1, "a"]), yaml_line(True)
+    ('[1, a]', 'true')
+    """
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31)
+    return text.removesuffix("...\n").strip()
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -124,6 +168,8 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError  # not needed by who only reads
+
     try:
         yield
     except (OSError, SafetensorError) as error:

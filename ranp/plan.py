@@ -6,20 +6,20 @@ name and width, so that it fits the same architecture anywhere and says which gr
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from torch import nn
 
 from ranp.errors import UsageError
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.tensors import tensors_of
+from ranp.inputs import Description, InputSpec, refill
+from ranp.modules import tensors_of
 
 SCHEMA_VERSION = 1
 LIMIT = 64 * 2**20  # bytes of a plan file; the plan of a network of a million units has some 10 MiB
@@ -65,17 +65,6 @@ class PlanGroup(_Strict):
     frozen: dict[str, int] = Field(default_factory=dict)
 
 
-class InputSpec(_Strict):
-    """Shape and dtype of one input."""
-
-    shape: tuple[Index, ...]
-    dtype: str
-
-
-Scalar = bool | int | float | str | None
-Given = InputSpec | Scalar | tuple[InputSpec | Scalar, ...]
-
-
 class Plan(_Strict):
     """Which units stay.
 
@@ -94,7 +83,7 @@ class Plan(_Strict):
 
     schema_version: int = SCHEMA_VERSION
     model: str = ""
-    inputs: tuple[Given, ...] | dict[str, Given]
+    inputs: Description
     freeze: tuple[str, ...] = ()
     groups: tuple[PlanGroup, ...]
     choice: Choice
@@ -138,26 +127,12 @@ class Plan(_Strict):
         return plan
 
     def example_inputs(self) -> tuple[Any, ...] | dict[str, Any]:
-        """Return zeros of the shapes and dtypes the network was traced with, and what was given beside them."""
-        return self.inputs_by(_zeros)
+        """Return tensors without data of the shapes and dtypes it was made with, and what was given beside them.
 
-    def inputs_by(self, make: Callable[[InputSpec], Any]) -> tuple[Any, ...] | dict[str, Any]:
-        """Return the inputs with something made of the shape and dtype of each tensor."""
-
-        def of(given: Given) -> Any:
-            if isinstance(given, tuple):
-                return [of(each) for each in given]
-            return make(given) if isinstance(given, InputSpec) else given
-
-        if isinstance(self.inputs, dict):
-            return {name: of(given) for name, given in self.inputs.items()}
-        return tuple(of(given) for given in self.inputs)
-
-    def input_specs(self) -> list[InputSpec]:
-        """Return shape and dtype of each input tensor, in order."""
-        found: list[InputSpec] = []
-        self.inputs_by(found.append)
-        return found
+        Raises:
+            UsageError: the file names no dtype, or a shape that no tensor has.
+        """
+        return refill(self.inputs, InputSpec.empty)
 
     def graph_of(self, model: nn.Module) -> Graph:
         """Return the graph this plan was made for, or trace a model of the same architecture.
@@ -238,17 +213,6 @@ class Plan(_Strict):
             return cls.from_json(path.read_text(), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-
-
-def _zeros(spec: InputSpec) -> torch.Tensor:
-    dtype = getattr(torch, spec.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"plan: input dtype {spec.dtype!r}: expected a torch dtype such as float32")
-    try:
-        return torch.zeros(spec.shape, dtype=dtype, device="meta")
-    except (TypeError, RuntimeError, OverflowError) as error:
-        shape = "x".join(map(str, spec.shape))
-        raise UsageError(f"plan: input shape {shape[:100]}: {str(error).splitlines()[0][:100]}") from None
 
 
 def _check_indices(plan: Plan, name: str) -> None:

@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ranp.errors import UsageError
-from ranp.files import check_absent, check_writable, sha256, whole_file, whole_folder
-from ranp.fused import is_fused
-from ranp.graph.tensors import Module, copy_with, tensors_of
+from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
+from ranp.models.folders import is_fused
 from ranp.models.resolve import build_with, resolve
+from ranp.modules import Module, copy_with, tensors_of
 from ranp.plan import Plan
 from ranp.surgery import slim as slimmed
 from ranp.version import __version__
@@ -112,7 +112,7 @@ class Run:
         Raises:
             UsageError: it was changed by others than ranp.
         """
-        report = _json(self.path / REPORT)
+        report = read_json(self.path / REPORT)
         _check_report(report, self.path / REPORT)
         return _text({**report, **found})
 
@@ -246,7 +246,7 @@ def read(path: Path | str) -> Run:
     for name in (CONFIG, PLAN, WEIGHTS, REPORT):
         if not (path / name).is_file() or (path / name).is_symlink():
             raise UsageError(f"{path}: not a run folder: {name} is missing")
-    return Run(path, _yaml(path / CONFIG), Plan.read(path / PLAN), _json(path / REPORT))
+    return Run(path, read_yaml(path / CONFIG), Plan.read(path / PLAN), read_json(path / REPORT))
 
 
 def load(path: Path | str, model: Model | None = None) -> nn.Module:
@@ -264,34 +264,14 @@ def load(path: Path | str, model: Model | None = None) -> nn.Module:
 
 
 def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path) -> Module:
-    own = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
-    for name, shape in own.items():
-        found = weights.get(name)
-        if found is None:
+    def stored(name: str, own: Tensor) -> Tensor:
+        if name not in weights:
             raise UsageError(f"{path}: no weights for {name}")
-        if tuple(found.shape) != shape:
-            raise UsageError(f"{path}: {name} is {tuple(found.shape)}; the plan makes it {shape}")
-    return copy_with(model, {name: weights[name] for name in own})
+        if weights[name].shape != own.shape:
+            raise UsageError(f"{path}: {name} is {tuple(weights[name].shape)}; the plan makes it {tuple(own.shape)}")
+        return weights[name]
 
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not plain YAML ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected a mapping of option names to values")
-    return values
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected an object")
-    return values
+    return copy_with(model, stored)
 
 
 __all__ = [

@@ -12,8 +12,9 @@ from small_networks import NAMES, small
 from torch import nn
 
 import ranp
-from ranp import models, runs, transfer_job
+from ranp import models, runs
 from ranp.errors import UsageError
+from ranp.jobs import transfer as transfer_job
 from ranp.report import write_report
 
 CONFIG = {"model": "unet3d", "settings": {"base_width": 8, "depth": 2, "classes": 2}}

@@ -18,9 +18,9 @@ from ranp.adapters.mrf.files import (
     write_labels,
 )
 from ranp.adapters.mrf.refinement import Refined, Refining, default_directions, measures
-from ranp.devices import check_device
 from ranp.errors import need
 from ranp.files import whole_file
+from ranp.inputs import check_device
 
 DRAWINGS = (".png", ".pdf", ".svg")
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ranp.data.batches import Source, spell
-from ranp.data.generators import generated
+from ranp.data._batches import Source
+from ranp.data._generators import generated
 from ranp.data.volumes import nifti
 from ranp.errors import UsageError, nearest, words_of
-from ranp.graph.tensors import copy_with, on_meta
+from ranp.figures import spell
+from ranp.modules import copy_with, on_meta
 
 Shape = tuple[int, ...]
 KINDS = ("phantom", "nifti")
@@ -87,7 +88,7 @@ def output_shape(network: nn.Module, shapes: Sequence[Shape]) -> Shape:
 def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
     try:
         with torch.random.fork_rng(devices=[]):
-            return _run(copy_with(network, {}), shapes, "cpu")
+            return _run(copy_with(network), shapes, "cpu")
     except Exception as error:  # the user's forward may raise anything
         sizes = " and ".join(spell(shape) for shape in shapes)
         reason = words_of(error, 200)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.data.batches import Sample, Source, check_patch, generator, spell
+from ranp.data._batches import Sample, Source, check_patch, generator
 from ranp.errors import UsageError, need
+from ranp.figures import spell
 
 _FOREGROUND = 0.5  # share of patches centred on a labelled voxel
 _CENTRES = 100_000  # how many labelled voxels are remembered

@@ -1,25 +1,22 @@
 """trace(): from a module and example inputs to its channel graph."""
 
-import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ranp.errors import UsageError, nearest, words_of
-from ranp.graph.collector import collector_paused
-from ranp.graph.decisions import Decisions
+from ranp.graph._decisions import Decisions
+from ranp.graph._probe import settle
 from ranp.graph.graph import Graph
 from ranp.graph.labels import Ints
-from ranp.graph.probe import settle
-from ranp.graph.rules.registry import tensors_in
-from ranp.graph.run import Failure, Inputs, Insisting, Recorder, as_arguments, failed, run
-from ranp.graph.tensors import check_initialised, on_meta, tensors_of
+from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
+from ranp.inputs import Inputs, describe, draw, generator_of, map_tensors
+from ranp.modules import check_initialised, collector_paused, lies_in, on_meta, tensors_of
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
@@ -42,9 +39,11 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
         UnsupportedError: the network does not run, with the op and the module.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3))
         >>> graph = trace(net, torch.zeros(1, 1, 8, 8))
-        >>> [(group.name, len(group.units), graph.reason_of(group)) for group in graph.groups[1:]]
+        >>> [(group.name, len(group.units), graph.reason_of(group)) for group in graph.groups]
         [('0', 2, None), ('2', 4, 'network output')]
     """
     if not isinstance(model, nn.Module):
@@ -54,7 +53,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     patterns = tuple(freeze)
     with collector_paused():
         try:
-            graph = _trace(on_meta(model), _to_meta(example_inputs), patterns)
+            graph = _trace(
+                on_meta(model), map_tensors(example_inputs, lambda t: torch.empty_like(t, device="meta")), patterns
+            )
         except Failure:
             graph = _trace_real(model, example_inputs, patterns)
     kind = type(model)
@@ -64,25 +65,16 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:
-    """Trace on real tensors, for a network that reads values while it runs."""
+    """Trace on real tensors, for a network that reads values while it runs; what has only a shape is zero."""
+
+    def real(tensor: Tensor) -> Tensor:
+        return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+
     try:
-        graph = _trace(model, tree_map_only(Tensor, _real, _plain(inputs)), patterns, reads_values=True)
+        graph = _trace(model, map_tensors(inputs, real), patterns, reads_values=True)
     except Failure as failure:
         raise failed(failure) from failure.error
     return replace(graph, notes=(*graph.notes, "traced on real tensors: the network reads values while it runs"))
-
-
-def _real(tensor: Tensor) -> Tensor:
-    """Return a copy of an input, or zeros where only its shape is known."""
-    return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
-
-
-def _plain(inputs: Inputs) -> Any:
-    return dict(inputs) if isinstance(inputs, Mapping) else inputs
-
-
-def _to_meta(inputs: Inputs) -> Any:
-    return tree_map_only(Tensor, lambda t: torch.empty_like(t, device="meta"), _plain(inputs))
 
 
 def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_values: bool = False) -> Graph:
@@ -108,14 +100,10 @@ def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -
     Conditions are taken for true and for false, whole numbers for small ones, and random inputs are tried. A path that
     does not run is left.
     """
-    runs, generator = dict(grown.runs), torch.Generator().manual_seed(0)
-
-    def drawn(tensor: Tensor) -> Tensor:
-        return torch.randn(tensor.shape, generator=generator).to(tensor) if tensor.is_floating_point() else tensor
-
+    runs, generator = dict(grown.runs), generator_of(0)
     answers = [*((True, False) if bool in read else ()), *(range(NUMBERS) if int in read else ())]
     tries: list[tuple[Recorder, Any]] = [(Insisting(grown, answer), inputs) for answer in answers]
-    tries += [(Recorder(grown), tree_map_only(Tensor, drawn, inputs)) for _ in range(DRAWS)]
+    tries += [(Recorder(grown), draw(inputs, generator)) for _ in range(DRAWS)]
     for follower, given in tries:
         with suppress(Failure):
             run(grown, model, given, follower, training=False)
@@ -135,46 +123,9 @@ def _ran(grown: Trace, path: str) -> bool:
 def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
     frozen = []
     for pattern in patterns:
-        found = [layer for layer in grown.layers.values() if _named(layer.name, pattern)]
+        found = [layer for layer in grown.layers.values() if lies_in(layer.name, pattern)]
         if not found:
             known = sorted({layer.name.rpartition(".")[0] for layer in grown.layers.values()})
             raise UsageError(f"--freeze {pattern!r} matches no convolution or linear layer{nearest(pattern, known)}")
         frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
     return [(labels, why) for labels, why in frozen if labels.size]
-
-
-def _named(parameter: str, pattern: str) -> bool:
-    """Whether a glob names a parameter, its module, or a module it lies in."""
-    parts = parameter.split(".")
-    return any(fnmatch.fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
-
-
-def describe(inputs: Inputs) -> list[Any] | dict[str, Any]:
-    """Return shapes and dtypes of inputs in plain values, for the plan's file; what is no tensor stands for itself.
-
-    Raises:
-        UsageError: there is no tensor among them, or something that a file can't hold.
-    """
-    args, kwargs = as_arguments(inputs)
-    if not tensors_in((args, kwargs)):
-        raise UsageError("example_inputs holds no tensor; expected at least one")
-    described = [_describe(each) for each in args]
-    return {name: _describe(each) for name, each in kwargs.items()} if kwargs else described
-
-
-def _describe(value: Any, *, nested: bool = False) -> Any:
-    if isinstance(value, Tensor):
-        return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple) and not nested:
-        return [_describe(each, nested=True) for each in value]
-    raise UsageError(
-        f"an example input is a {type(value).__name__}; expected tensors, lists of tensors, numbers, words or None"
-    )
-
-
-def tensors_given(described: list[Any] | dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield shape and dtype of each tensor among described inputs."""
-    for each in described.values() if isinstance(described, dict) else described:
-        yield from (part for part in (each if isinstance(each, list) else [each]) if isinstance(part, dict))

@@ -8,18 +8,18 @@ because they are the network's output.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.graph.decisions import Extra
+from ranp.graph._decisions import Extra
+from ranp.graph._sizes import Size
 from ranp.graph.flow import Flow
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
-from ranp.graph.sizes import Size
 from ranp.graph.trace import Layer as Made
 from ranp.graph.trace import Run, Trace
+from ranp.inputs import Description
 
 Mask = NDArray[np.bool_]
 
@@ -97,7 +97,7 @@ class Graph:
         balance: unit arrays (rows, n): every row keeps equally many.
         runs: the ops of the run in "eval" and, where possible, in "train" mode.
         table: unit of each label of the runs; negative where it is no unit.
-        inputs: shapes and dtypes the network was run with: a list for positional ones, a dict for keyword ones.
+        inputs: shapes and dtypes the network was run with: a tuple for positional ones, a dict for keyword ones.
         notes: what a person should know about the trace.
         model: class of the network, for a reader.
         freeze: globs of what the user fixed.
@@ -115,7 +115,7 @@ class Graph:
     balance: tuple[Ints, ...]
     runs: dict[str, Run]
     table: Ints
-    inputs: list[Any] | dict[str, Any] = field(default_factory=list)
+    inputs: Description = ()
     notes: tuple[str, ...] = ()
     model: str = ""
     freeze: tuple[str, ...] = ()

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ranp.graph._sizes import set_number
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.sizes import set_number
-from ranp.graph.tensors import Module, copy_with, tensors_of
+from ranp.modules import Module, copy_with
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the modules a shape is asked for
 
@@ -21,8 +21,7 @@ def resized(graph: Graph, model: Module, kept: Mask) -> Module:
         model: the full module, on any device; it is untouched.
         kept: mask of the units that stay, shape (count,).
     """
-    tensors = {name: graph.sliced(name, tensor, kept) for name, tensor in tensors_of(model).items()}
-    slim = copy_with(model, tensors)
+    slim = copy_with(model, lambda name, tensor: graph.sliced(name, tensor, kept))
     widths = channel_widths(graph, kept)
     full = dict(model.named_modules())
     for path, module in slim.named_modules():

@@ -6,7 +6,7 @@ real tensors. Nothing is captured: Python control flow just runs.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,29 +17,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, functionalize
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UnsupportedError, UsageError, words_of
+from ranp.errors import UnsupportedError, words_of
+from ranp.graph._places import immovable, places
+from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
-from ranp.graph.places import immovable, places
-from ranp.graph.quick import quick
 from ranp.graph.rules import Op, apply
-from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
-from ranp.graph.tensors import all_names, copy_with, tensors_within
+from ranp.graph.rules.registry import base_name, bind, numbers
 from ranp.graph.trace import Call, Record, Trace, like_input
-
-Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
-
-
-def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return inputs as (args, kwargs): a tensor, a tuple of positional ones, or a dict of keyword ones."""
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, tuple | list):
-        return tuple(inputs), {}
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    raise UsageError(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
+from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
+from ranp.modules import all_names, copy_with
 
 
 @dataclass
@@ -102,7 +89,7 @@ class Follower(TorchDispatchMode):
         if isinstance(out, int):
             self.read.add(type(out))
             return self.decide(out)
-        results = tensors_in(out)
+        results = flatten(out)
         if results:
             self.after(func, args, kwargs, results)
             self.count += 1
@@ -153,7 +140,7 @@ class Recorder(Follower):
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read the flows of an op's arguments."""
-        self._tensors = tensors_in(args) + tensors_in(kwargs)
+        self._tensors = flatten(args) + flatten(kwargs)
         self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
@@ -287,7 +274,7 @@ def _leaving(follower: Follower) -> Callable[..., None]:
 
 def _first(values: Any) -> Tensor | None:
     """Return the first tensor among some values; every run asks alike, because asking may repeat a view."""
-    found = tensors_in(values)
+    found = flatten(values)
     return inner(found[0]) if found else None
 
 
@@ -308,7 +295,7 @@ def run(
         Failure: the run stopped.
     """
     if not private:
-        model = copy_with(model, {})  # a forward may leave its tensors in the module
+        model = copy_with(model)  # a forward may leave its tensors in the module
     model.train(training)
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
@@ -394,7 +381,7 @@ def _plain_functions() -> Iterator[None]:
 def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: Inputs, follower: Follower) -> None:
     def forward(tensors: dict[str, Tensor], args: Any, kwargs: Any) -> list[Tensor]:
         named = {f"network.{name}": tensor for name, tensor in tensors.items()}
-        found = tensors_within(functional_call(_Held(model), named, args, kwargs, tie_weights=False))
+        found = flatten(functional_call(_Held(model), named, args, kwargs, tie_weights=False), spend=True)
         if not found:
             raise TypeError("the network returns no tensor")
         return found
@@ -404,7 +391,7 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
         trace.set(copied, like_input(tuple(tensor.shape)))
         return copied
 
-    args, kwargs = tree_map_only(Tensor, marked, as_arguments(inputs))
+    args, kwargs = as_arguments(map_tensors(inputs, marked))
     with torch.no_grad(), follower, _NoGradients(), _plain_functions():
         outputs = functionalize(forward, remove="mutations")(tensors, args, kwargs)
     follower.finish(outputs)

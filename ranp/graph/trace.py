@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ranp.graph._places import Places
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
-from ranp.graph.places import Places
 
 ATTRIBUTE = "_ranp_flow"
 

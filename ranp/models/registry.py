@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ranp.errors import UsageError, nearest
-from ranp.models.settings import check_settings
+from ranp.figures import spell
+from ranp.models._settings import check_settings
 
 Shape = tuple[int, ...]
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
@@ -164,7 +165,7 @@ def input_shapes(
     entry = built_in(name)
     size = tuple(spatial) if spatial is not None else entry.spatial
     if len(size) != len(entry.spatial):
-        got = "x".join(map(str, size))
+        got = spell(size)
         raise UsageError(f"--input {got}: {name} takes {len(entry.spatial)} spatial dimensions, got {len(size)}")
     return [(full_settings(name, None, settings)["in_channels"], *size)] * entry.inputs
 

@@ -24,9 +24,9 @@ from typing import Any
 from torch import nn
 
 from ranp.errors import UsageError, nearest
-from ranp.fused import FACTORY
+from ranp.models._settings import check_settings
+from ranp.models.folders import FACTORY
 from ranp.models.registry import built_in, full_settings, names, seeded
-from ranp.models.settings import check_settings
 
 _MONAI = "monai.networks.nets"
 # Classes whose constructors fetch files or call what their arguments name.

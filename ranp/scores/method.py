@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from ranp.errors import UnsupportedError, UsageError, nearest
 from ranp.graph.graph import Graph
-from ranp.graph.tensors import tensors_of
-from ranp.scores.neurons import by_inputs, source
+from ranp.modules import tensors_of
+from ranp.scores._neurons import by_inputs, source
+from ranp.scores._streaming import Batches, Loss, gradients, scoring_copy, seeded
+from ranp.scores._tally import Tally
 from ranp.scores.result import Scores
-from ranp.scores.streaming import Batches, Loss, gradients, scoring_copy, seeded
-from ranp.scores.tally import Tally
 
 Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
 Reduce = Literal["sum", "mean", "max"]

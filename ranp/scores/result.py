@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.graph.graph import Graph, Layer
-from ranp.scores.neurons import by_inputs, rows
+from ranp.scores._neurons import by_inputs, rows
 
 
 def summary(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from ranp.commands.console import OneLineErrors, command, emit_json, stdout
+from ranp.commands._console import OneLineErrors, command, emit_json, stdout
 from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, UsageError
 
 Call = Callable[..., Any]

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ranp.commands.main import app
 from ranp.errors import UsageError
-from ranp.fused import FACTORY
+from ranp.models.folders import FACTORY
 from ranp.models.resolve import resolve
 
 SMALL = ["fuse", "unet2d", "--set-a", "base_width=4", "--set-a", "depth=2", "--in-channels", "1", "--classes", "3"]
@@ -60,7 +60,7 @@ def test_a_fused_run_is_a_model_of_every_command(tmp_path: Path) -> None:
     assert report["verify"]["max_rel_diff"] < 1e-9
     assert report["slim"]["params"] < report["full"]["params"]
     config = yaml.safe_load((tmp_path / "slim" / "config.yaml").read_text())
-    assert (config["model"], config["settings"]) == ("ranp.adapters.fused_runs:load", {"run": fused})
+    assert (config["model"], config["settings"]) == ("ranp.adapters.fusion.runs:load", {"run": fused})
     assert config["init"] == "keep"
     assert "verified: slim = masked" in done(["verify", slim])
     assert "wrote" in done(["report", slim])

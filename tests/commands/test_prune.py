@@ -261,7 +261,7 @@ def test_an_interrupt_is_130(ranp: Call, monkeypatch: pytest.MonkeyPatch, tmp_pa
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ranp.job.prune", interrupted)
+    monkeypatch.setattr("ranp.jobs.prune.prune", interrupted)
     result: Result = ranp("prune", *SMALL, "--sparsity", "0.3", "--out", tmp_path / "run", code=130)
     assert result.stderr == "interrupted\n"
     assert list(tmp_path.iterdir()) == []

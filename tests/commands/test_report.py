@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ranp import runs
 from ranp.commands.main import app
-from ranp.report.reproduce import command_line
+from ranp.report._reproduce import command_line
 
 SMALL = ["unet2d", "--set", "base_width=4", "--set", "depth=2", "--in-channels", "1", "--classes", "3"]
 SIZE = ["--patch", "16", "--batches", "1"]

@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 
 from ranp.errors import UsageError
-from ranp.models.settings import accepts, check_settings
+from ranp.models._settings import accepts, check_settings
 
 
 @pytest.mark.parametrize(

@@ -83,17 +83,6 @@ def bind(overload: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[st
     return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
-def tensors_in(values: Any) -> list[torch.Tensor]:
-    """Return the tensors among some values, in order, those inside lists, tuples and dicts too."""
-    if isinstance(values, torch.Tensor):
-        return [values]
-    if isinstance(values, dict):
-        values = values.values()
-    elif not isinstance(values, list | tuple):
-        return []
-    return [tensor for value in values for tensor in tensors_in(value)]
-
-
 def numbers(overload: torch._ops.OpOverload, arguments: dict[str, Any], trace: Trace) -> tuple[float | str, ...]:
     """Return the numbers an op computes with, sizes and positions left out: factors, exponents, fill values.
 

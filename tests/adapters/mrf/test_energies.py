@@ -9,7 +9,7 @@ from ranp.adapters import mrf
 from ranp.adapters.mrf.field import margins, overlap
 from ranp.errors import UsageError
 
-DATA = Path(__file__).parents[2] / "data" / "mrf"
+DATA = Path(__file__).parents[2] / "published" / "mrf"
 NAMES = sorted(name for name, of in json.loads((DATA / "index.json").read_text())["fixtures"].items() if "n_dir" in of)
 
 

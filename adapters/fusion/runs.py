@@ -1,0 +1,324 @@
+"""Fused networks as run folders: build one from two MODEL words, check it, save it, load it again.
+
+    RUN/config.yaml         every option, resolved (re-run with `ranp fuse --config`)
+    RUN/fused.safetensors   weights of both networks and the stack
+    RUN/report.json         sizes, and how far the stack is from the identity on a random input
+    RUN/a, RUN/b            what A or B needs of the run folder it was taken from, if it was: RUN does without that
+
+Loading executes no code that the run names but built-ins and networks of MONAI; any other factory is repeated by the
+user.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from ranp import runs
+from ranp.adapters.fusion import FusedSegmenter, fuse
+from ranp.adapters.fusion._superpixels import GridSuperpixels, SlicSuperpixels
+from ranp.errors import CheckFailed, UsageError
+from ranp.files import read_yaml, whole_folder
+from ranp.inputs import check_device
+from ranp.models.folders import WEIGHTS, is_fused
+from ranp.models.request import Request, read_request
+from ranp.models.resolve import resolve
+from ranp.models.weights import load_weights_
+
+CONFIG, REPORT = "config.yaml", "report.json"
+TOLERANCE = 1e-5
+"""Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
+
+
+class FusedOptions(BaseModel):
+    """The options of `ranp fuse`, under their names on the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    a: str
+    """MODEL of the segmentation network, or the run folder of a pruned or a fused one."""
+    b: str | None = None
+    """MODEL of the superpixel network, or the run folder of a pruned one; None is SLIC."""
+    model_a: str | None = None
+    """Repeats the full network's MODEL of a run A, whose files may not name a factory of the user."""
+    model_b: str | None = None
+    preset_a: str | None = None
+    preset_b: str | None = None
+    set_a: tuple[str, ...] = ()
+    set_b: tuple[str, ...] = ()
+    weights_a: Path | None = None
+    weights_b: Path | None = None
+    in_channels: int | None = None
+    classes: int | None = None
+    input: str | None = None
+    interval: int | None = None
+    segments: int = 500
+    compactness: float = 0.1
+    activation: str | None = None
+    widths: str | None = None
+    """Hidden widths of the stack, between commas."""
+    count: int | None = None
+    ignore: int | None = None
+    seed: int = 0
+
+    def segmenter(self) -> Request:
+        """Return what A asks for.
+
+        Raises:
+            UsageError: as `read_request`.
+        """
+        run = _pruned_run(self.a, "a", self.model_a)
+        if run is not None:
+            return _request_of_run(run, "a", self.set_a or self.preset_a or self.weights_a)
+        return read_request(
+            self.a, preset=self.preset_a, settings=self.set_a,
+            in_channels=self.in_channels, classes=self.classes, size=self.input,
+        )  # fmt: skip
+
+    def superpixels(self) -> Request | None:
+        """Return what B asks for, on the input of A.
+
+        Raises:
+            UsageError: as `read_request`, or options of B without B.
+        """
+        if self.b is None:
+            given = [
+                ("--model-b", self.model_b), ("--set-b", self.set_b), ("--preset-b", self.preset_b),
+                ("--weights-b", self.weights_b),
+            ]  # fmt: skip
+            for option, value in given:
+                if value:
+                    raise UsageError(f"{option}: expected a second network B to go with it")
+            return None
+        run = _pruned_run(self.b, "b", self.model_b)
+        if run is not None:
+            return _request_of_run(run, "b", self.set_b or self.preset_b or self.weights_b)
+        size = self.segmenter().shapes[0][2:]
+        return read_request(self.b, preset=self.preset_b, settings=self.set_b, in_channels=self.in_channels, size=size)
+
+    def hidden_widths(self) -> tuple[int, ...] | None:
+        """Return the widths as numbers.
+
+        Raises:
+            UsageError: no whole numbers between commas.
+        """
+        if self.widths is None:
+            return None
+        parts = self.widths.split(",")
+        if not all(part.strip().isdigit() for part in parts):
+            raise UsageError(f"--widths {self.widths}: expected whole numbers between commas, such as 64,64")
+        return tuple(int(part) for part in parts)
+
+
+def run(
+    options: FusedOptions, out: Path, *, device: str = "cpu", dry_run: bool = False, force: bool = False
+) -> dict[str, Any]:
+    """Do what `ranp fuse` does: build, check, save, and say what came of it.
+
+    Args:
+        options: what to fuse.
+        out: the run folder.
+        device: where to run the check.
+        dry_run: check everything, write nothing.
+        force: replace an existing run.
+
+    Returns:
+        the report: options, input shape, where superpixels come from, output shape, parameters by part, the stack's
+        deviation, where the run is (None if dry).
+
+    Raises:
+        UsageError: as `build`, an unknown device, or an existing folder.
+        CheckFailed: as `check`.
+    """
+    runs.check_out(out, force=force, known_by=WEIGHTS)
+    place = check_device(device)
+    fused = build(options, device=place)
+    image = options.segmenter().inputs(options.seed, place)[0]
+    report = {
+        "options": options.model_dump(mode="json"),
+        "inputs": [list(image.shape)],
+        "superpixels": describe(fused.superpixels),
+        **check(fused, image),
+    }
+    if not dry_run:
+        save(out, fused, options, report, force)
+    return {**report, "out": None if dry_run else str(out)}
+
+
+def build(
+    options: FusedOptions, *, trust_a: bool = True, trust_b: bool = True, device: torch.device | str = "cpu"
+) -> FusedSegmenter:
+    """Build both networks, load their weights, and fuse them; in evaluation mode.
+
+    Args:
+        options: what to build.
+        trust_a: whether the user wrote the MODEL word A; False for that of a run.
+        trust_b: likewise B.
+        device: where to.
+
+    Raises:
+        UsageError: what the options, the networks, the weights or `fuse` refuse.
+    """
+    request, second = options.segmenter(), options.superpixels()
+    if len(request.shapes) != 1:
+        raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
+    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a)
+    superpixels = None
+    if second is not None:
+        superpixels = _network(second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b)
+        superpixels = superpixels.to(device).eval()
+    segmenter = segmenter.to(device).eval()
+    return fuse(
+        segmenter, superpixels, example=request.inputs(options.seed, device)[0], interval=options.interval,
+        segments=options.segments, compactness=options.compactness, widths=options.hidden_widths(),
+        activation=options.activation, count=options.count, ignore=options.ignore, seed=options.seed,
+    ).eval()  # fmt: skip
+
+
+def check(fused: FusedSegmenter, image: Tensor) -> dict[str, Any]:
+    """Run the fused network once, compare its logits before consistency with the segmenter's, and count parameters.
+
+    Raises:
+        CheckFailed: the stack changes the logits by more than `TOLERANCE` of the largest.
+        UsageError: the parts do not fit: superpixel maps of another size, maps that are not integers.
+    """
+    with torch.no_grad():
+        expected = fused.segmenter(image)
+        difference = float((fused.refined(image) - expected).abs().max())
+        output = fused(image)
+    largest = float(expected.abs().max())
+    relative = difference / largest if largest else difference
+    if not relative <= TOLERANCE:
+        raise CheckFailed(f"the stack changes the logits by {relative:.1e} of the largest, more than {TOLERANCE:g}")
+    parts = {name: fused.get_submodule(name) for name in ("segmenter", "superpixels", "transparent")}
+    return {
+        "output": list(output.shape),
+        "params": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+        "verify": {"max_abs_diff": difference, "max_rel_diff": relative},
+    }
+
+
+def describe(superpixels: nn.Module) -> str:
+    """Say in a few words where superpixels come from."""
+    if isinstance(superpixels, SlicSuperpixels):
+        return f"SLIC, about {superpixels.segments} an image"
+    if isinstance(superpixels, GridSuperpixels):
+        return f"scores of a network, over a grid of {superpixels.interval} pixels"
+    return "integer maps of a module"
+
+
+def save(run: Path, fused: FusedSegmenter, options: FusedOptions, report: dict[str, Any], force: bool = False) -> None:
+    """Write the run folder, whole or not at all.
+
+    Raises:
+        UsageError: the folder exists and `force` is not given.
+    """
+    with whole_folder(run, force=force) as folder:
+        (folder / CONFIG).write_text(yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False))
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        save_model(fused, str(folder / WEIGHTS))
+        (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes files private
+        for part, word in (("a", options.a), ("b", options.b)):
+            source = _run_folder(word)
+            if source is not None:
+                shutil.copytree(source, folder / part, ignore=_not_needed)
+
+
+def load(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
+    """Build the fused network of a run folder with its weights; the factory later commands take as MODEL.
+
+    Args:
+        run: the folder.
+        a: repeats the run's own A (of a pruned run its --model-a) where that is neither a built-in nor a network of
+            MONAI.
+        b: likewise B.
+
+    Raises:
+        UsageError: no such run, a file that is not ours, weights that do not fit, or a factory to be repeated.
+    """
+    options = read_options(Path(run))
+    for word, given in ((options.model_a or options.a, a), (options.model_b or options.b, b)):
+        if given is not None and given != word:
+            raise UsageError(f"{run}: was fused from {word}, not from {given}")
+    copies = {part: str(Path(run, part)) for part in ("a", "b") if Path(run, part).is_dir()}
+    own = options.model_copy(update={"weights_a": None, "weights_b": None, **copies})
+    fused = build(own, trust_a=a is not None, trust_b=b is not None)
+    path = Path(run) / WEIGHTS
+    try:
+        load_model(fused, str(path))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UsageError(f"{path}: not the weights of this run ({str(error).splitlines()[0]})") from None
+    return fused
+
+
+def read_options(run: Path) -> FusedOptions:
+    """Read the options of a run folder.
+
+    Raises:
+        UsageError: no such file, or not one that `ranp fuse` wrote.
+    """
+    path = run / CONFIG
+    try:
+        return FusedOptions.model_validate(read_yaml(path))
+    except UsageError as error:
+        raise UsageError(f"{error}; expected a folder that `ranp fuse` wrote") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: not options of `ranp fuse` ({str(error).splitlines()[0]})") from None
+
+
+def _run_folder(word: str | None) -> Path | None:
+    """Return the folder of a run that a word names, by itself or by the weights in it; None for another MODEL."""
+    if word is None:
+        return None
+    path = Path(word)
+    if path.name == runs.WEIGHTS and (path.parent / runs.PLAN).is_file():
+        return path.parent
+    return path if path.is_dir() else None
+
+
+def _not_needed(folder: str, names: list[str]) -> set[str]:
+    """Leave out of a copied run what `load` does not read: pages, exports, tables."""
+    needed = {CONFIG, REPORT, WEIGHTS, runs.PLAN, runs.WEIGHTS, "a", "b"}
+    return set(names) - needed
+
+
+def _pruned_run(word: str, part: str, model: str | None) -> str | None:
+    """Return the folder of a pruned network that a word names, None for a MODEL; refuse a checkpoint alone."""
+    folder = _run_folder(word)
+    if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
+        raise UsageError(
+            f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
+            f"--weights-{part}"
+        )
+    if folder is not None and not is_fused(folder):
+        return str(folder)
+    if model is not None:
+        raise UsageError(f"--model-{part} {model}: only of use where {part.upper()} is the run of a pruned network")
+    return None
+
+
+def _request_of_run(run: str, part: str, given: object) -> Request:
+    """Read a pruned network's run folder as MODEL: it brings its settings, weights and input."""
+    if given:
+        raise UsageError(f"--set-{part}, --preset-{part}, --weights-{part}: {run} is a run and brings its own")
+    inputs = runs.read(run).plan.example_inputs()
+    tensors = inputs.values() if isinstance(inputs, dict) else inputs
+    return Request(run, None, {}, tuple(tuple(tensor.shape) for tensor in tensors))
+
+
+def _network(
+    request: Request, model: str | None, weights: Path | None, option: str, seed: int, trusted: bool
+) -> nn.Module:
+    if Path(request.model).is_dir():
+        return runs.load(request.model, model if trusted else None)
+    network = resolve(request.model, request.settings, preset=request.preset, seed=seed, trusted=trusted)
+    if weights is not None:
+        load_weights_(network, weights, option)
+    return network

@@ -1,0 +1,169 @@
+"""Ops over positions: pooling, resampling, padding, sampling, pixel shuffles. Channels pass through."""
+
+import re
+from math import prod
+
+from ranp.graph.flow import Flow, varying
+from ranp.graph.labels import FREE
+from ranp.graph.rules._view import permuted, reshaped
+from ranp.graph.rules.registry import Op, rule
+from ranp.graph.trace import Trace
+
+POOLS = [
+    f"{prefix}{kind}_pool{n}d"
+    for n in (1, 2, 3)
+    for prefix, kind in (("", "avg"), ("", "max"), ("", "adaptive_avg"), ("_", "adaptive_avg"), ("", "adaptive_max"))
+]
+POOLS += [f"max_pool{n}d_with_indices" for n in (1, 2, 3)] + [f"fractional_max_pool{n}d" for n in (2, 3)]
+RESAMPLES = [
+    f"{prefix}upsample_{mode}{suffix}"
+    for mode in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "trilinear3d", "bicubic2d")
+    for prefix in ("", "_")
+    for suffix in ("", "_aa")
+] + [f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)]
+PADS = [f"{mode}_pad{n}d" for mode in ("reflection", "replication") for n in (1, 2, 3)]
+
+
+def over_positions(op: Op, trace: Trace, flow: Flow, count: int) -> list[Flow]:
+    """Return a flow for each result, with its last `count` dimensions resized and without fields over them."""
+    first = len(flow.shape) - count
+    settled = trace.settle(flow, range(first, len(flow.shape)), f"position in {op.where}")
+    fixed = settled.fixed[:first] + (True,) * count
+    return [Flow(tuple(r.shape), settled.fields, fixed, settled.roots) for r in op.results]
+
+
+@rule(*POOLS, *RESAMPLES, *PADS)
+def positions(op: Op, trace: Trace) -> list[Flow]:
+    """Pool, resample or pad the last dimensions; max-pool indices carry the channels they were found in."""
+    match = re.search(r"(\d)d", op.name)
+    assert match
+    return over_positions(op, trace, trace.flow(op["self"]), int(match.group(1)))
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(op: Op, trace: Trace) -> list[Flow]:
+    """Put values back where indices say: values and indices carry the same channels."""
+    flows = [trace.flow(op["self"]), trace.flow(op["indices"])]
+    both = trace.merge(flows, flows[0].shape, f"meets a fixed dimension in {op.where}")
+    return over_positions(op, trace, both, int(op.name[-2]))
+
+
+@rule("constant_pad_nd", "pad")
+def constant_pad(op: Op, trace: Trace) -> Flow:
+    """Pad with a constant; padded channels are free, zero widths change nothing.
+
+    Where channels lie over other dimensions too, as a pixel shuffle of a 1 x 1 map lays them, they are tied along the
+    padded one: what is padded there is a row of positions.
+    """
+    import numpy as np
+
+    flow, shape = trace.flow(op["self"]), op.shape()
+    widths = [(0, 0)] * len(shape)
+    for index in range(len(op["pad"]) // 2):
+        widths[len(shape) - 1 - index] = op["pad"][2 * index], op["pad"][2 * index + 1]
+    padded = [dim for dim, width in enumerate(widths) if width != (0, 0)]
+    many = [field for field in flow.fields if len(varying(field)) > 1]
+    few = [field for field in flow.fields if len(varying(field)) == 1]
+    fields = []
+    for field in [*few, *trace.settle(flow.with_fields(many), padded, f"position in {op.where}").fields]:
+        low = [(max(a, 0), max(b, 0)) if field.shape[d] > 1 else (0, 0) for d, (a, b) in enumerate(widths)]
+        for dim, (before, after) in enumerate(widths):
+            if field.shape[dim] > 1 and (before < 0 or after < 0):
+                field = field.take(range(max(-before, 0), field.shape[dim] - max(-after, 0)), axis=dim)
+        fields.append(np.pad(field, low, constant_values=FREE))
+    fixed = tuple(
+        f or (w != (0, 0) and not flow.over(d)) for d, (f, w) in enumerate(zip(flow.fixed, widths, strict=True))
+    )
+    return Flow(shape, (), fixed, flow.roots).with_fields(fields)
+
+
+@rule("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback", "cudnn_grid_sampler")
+def grid_sample(op: Op, trace: Trace) -> Flow:
+    """Sample features at coordinates: the features' channels pass, the grid's coordinates are frozen."""
+    flow, grid = trace.flow(op["input"]), trace.flow(op["grid"])
+    trace.freeze_flow(grid, f"coordinates of {op.where}")
+    return over_positions(op, trace, flow, len(flow.shape) - 2)[0]
+
+
+@rule("pixel_shuffle")
+def pixel_shuffle(op: Op, trace: Trace) -> Flow:
+    """(..., C r r, H, W) -> (..., C, r H, r W): the r r channels of one output live and die together."""
+    flow, factor = trace.flow(op["self"]), op["upscale_factor"]
+    *batch, channels, height, width = flow.shape
+    split = reshaped(trace, flow, (*batch, channels // factor**2, factor, factor, height, width))
+    n = len(batch)
+    mixed = permuted(split, [*range(n), n, n + 3, n + 1, n + 4, n + 2])
+    return reshaped(trace, trace.settle(mixed, [n + 2, n + 4], f"position in {op.where}"), op.shape())
+
+
+@rule("pixel_unshuffle")
+def pixel_unshuffle(op: Op, trace: Trace) -> Flow:
+    """(..., C, r H, r W) -> (..., C r r, H, W)."""
+    flow, factor = trace.flow(op["self"]), op["downscale_factor"]
+    *batch, channels, height, width = flow.shape
+    split = reshaped(trace, flow, (*batch, channels, height // factor, factor, width // factor, factor))
+    n = len(batch)
+    return reshaped(trace, permuted(split, [*range(n), n, n + 2, n + 4, n + 1, n + 3]), op.shape())
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(op: Op, trace: Trace) -> Flow:
+    """(B, g c, ...) -> (B, c g, ...): the g channels that come to stand together live and die together."""
+    flow, groups = trace.flow(op["self"]), op["groups"]
+    batch, channels, *rest = flow.shape
+    split = reshaped(trace, flow, (batch, groups, channels // groups, *rest))
+    split = trace.settle(split, [1], f"position in {op.where}")
+    return reshaped(trace, permuted(split, [0, 2, 1, *range(3, len(split.shape))]), op.shape())
+
+
+@rule("im2col")
+def im2col(op: Op, trace: Trace) -> Flow:
+    """(B, C, H, W) -> (B, C k k, L): each channel stands for its k k neighbours."""
+    import numpy as np
+
+    flow = trace.flow(op["self"])
+    flow = trace.settle(flow, range(len(flow.shape) - 2, len(flow.shape)), f"position in {op.where}")
+    dim, times = len(flow.shape) - 3, int(np.prod(op["kernel_size"]))
+    fields = [np.repeat(f, times, axis=dim)[..., 0] if f.shape[dim] > 1 else f[..., 0] for f in flow.fields]
+    return Flow(op.shape(), tuple(fields), flow.fixed[:-1], flow.roots)
+
+
+@rule("col2im")
+def col2im(op: Op, trace: Trace) -> Flow:
+    """(B, C k k, L) -> (B, C, H, W): the k k neighbours of one channel live and die together."""
+    flow, times = trace.flow(op["self"]), prod(op["kernel_size"])
+    *batch, channels, places = flow.shape
+    split = reshaped(trace, flow, (*batch, channels // times, times, places))
+    settled = trace.settle(split, [len(batch) + 1, len(batch) + 2], f"position in {op.where}")
+    fields = tuple(field.reshape(*field.shape[: len(batch) + 1], 1, 1) for field in settled.fields)
+    return Flow(op.shape(), fields, (*settled.fixed[: len(batch) + 1], True, True), flow.roots)
+
+
+@rule("_fft_r2c", "_fft_c2r", "_fft_c2c")
+def fourier(op: Op, trace: Trace) -> Flow:
+    """Transform some dimensions: they are positions, the others pass."""
+    flow = trace.flow(op["self"])
+    dims = [dim % len(flow.shape) for dim in op["dim"]]
+    settled = trace.settle(flow, dims, f"position in {op.where}")
+    fixed = tuple(each or dim in dims for dim, each in enumerate(settled.fixed))
+    return Flow(op.shape(), settled.fields, fixed, flow.roots)
+
+
+@rule("view_as_real", "view_as_complex")
+def complex_view(op: Op, trace: Trace) -> Flow:
+    """Real and imaginary parts as a last dimension of two, or back."""
+    flow, shape = trace.flow(op["self"]), op.shape()
+    if len(shape) > len(flow.shape):
+        return Flow(shape, tuple(each[..., None] for each in flow.fields), (*flow.fixed, True), flow.roots)
+    last = len(flow.shape) - 1
+    settled = trace.settle(flow, [last], f"real and imaginary part in {op.where}")
+    return Flow(shape, tuple(each[..., 0] for each in settled.fields), settled.fixed[:-1], flow.roots)
+
+
+@rule("unfold")
+def unfold(op: Op, trace: Trace) -> Flow:
+    """Sliding windows over one dimension, which goes to the end."""
+    flow, dim = trace.flow(op["self"]), op["dimension"] % op["self"].ndim
+    settled = trace.settle(flow, [dim], f"position in {op.where}")
+    fields = tuple(field[..., None] for field in settled.fields)
+    return Flow(op.shape(), fields, (*settled.fixed[:dim], True, *settled.fixed[dim + 1 :], True), flow.roots)

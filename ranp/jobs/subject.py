@@ -1,0 +1,89 @@
+"""What MODEL names where a network is only looked at: one to be built, or the slim network of a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ranp import runs
+from ranp.errors import UsageError
+from ranp.inputs import Shape, draw, flatten, generator_of, reshaped
+from ranp.models.folders import is_fused
+from ranp.models.request import read_request, read_size
+
+Inputs = tuple[Tensor, ...] | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be looked at and inputs of it.
+
+    Args:
+        name: the MODEL it was asked for by.
+        preset: of a built-in, or None.
+        network: built, with initial weights or those of a run.
+        inputs: standard normal, with the batch in front.
+    """
+
+    name: str
+    preset: str | None
+    network: nn.Module
+    inputs: Inputs
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Shapes of the inputs without the batch."""
+        return [list(tensor.shape[1:]) for tensor in flatten(self.inputs)]
+
+    @property
+    def batch(self) -> int:
+        """Samples in a batch."""
+        return int(flatten(self.inputs)[0].shape[0])
+
+
+def read_subject(
+    model: str,
+    *,
+    full: str | None = None,
+    size: str | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    **words: Any,
+) -> Subject:
+    """Build what MODEL names: a network by `read_request`, or the slim network of a run folder.
+
+    Args:
+        model: MODEL.
+        full: the full network's MODEL, for a run whose files may not build it.
+        size: --input.
+        batch: --batch; by default the preset's, the run's, or 1.
+        seed: of initial weights and inputs.
+        words: preset, settings, in_channels, classes: as `read_request`; of a run, of its full network.
+
+    Raises:
+        UsageError: as `read_request`, or a run folder that is damaged.
+    """
+    if Path(model).is_dir() and not is_fused(model):
+        network = read_request(full, **words).network(seed) if full else None
+        if network is None and any(words.values()):
+            raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
+        run = runs.read(model)
+        return Subject(model, None, run.slim(network), _inputs_of(run.plan.example_inputs(), size, batch, seed))
+    if full is not None:
+        raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
+    request = read_request(model, size=size, batch=batch, **words)
+    return Subject(model, request.preset, request.network(seed), request.inputs(seed))
+
+
+def _inputs_of(examples: Inputs, size: str | None, batch: int | None, seed: int) -> Inputs:
+    """Return inputs shaped like examples, but for a size and a batch that are given."""
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch {batch}: expected a positive number")
+
+    def sized(shape: Shape) -> Shape:
+        spatial = shape[2:] if size is None else read_size(size, len(shape) - 2)
+        return batch or shape[0], *shape[1:2], *spatial
+
+    drawn: Inputs = draw(reshaped(examples, sized), generator_of(seed))
+    return drawn

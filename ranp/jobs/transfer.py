@@ -1,0 +1,234 @@
+"""What `ranp transfer` asks for: a run's network built again for other data, slimmed by the run's plan, kept as a run.
+
+Channels and classes are settings of a factory, under the names that built-ins and MONAI's networks have for them; they
+are given, or read off the images and labels of the new data set.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ranp import models, runs
+from ranp.data.volumes import channels_and_classes
+from ranp.errors import UsageError, nearest
+from ranp.figures import spell
+from ranp.inputs import Inputs, Shape, reshaped, specs
+from ranp.models.request import read_size
+from ranp.models.resolve import resolve
+from ranp.pipeline._transfer import Transferred, transfer
+
+CHANNELS = ("in_channels", "n_input_channels", "in_chans")
+CLASSES = ("classes", "out_channels", "num_classes")
+DATA = ("phantom", "nifti")
+
+
+@dataclass(frozen=True)
+class TransferJob:
+    """The options of `ranp transfer`.
+
+    Args:
+        run: the folder of the pruned run.
+        out: the run folder to write.
+        in_channels: of the new images; None keeps the run's, or takes those of `images`.
+        classes: of the new labels; None keeps the run's, or takes those of `labels`.
+        settings: more settings of the factory, over the run's.
+        input: spatial size; None keeps the run's.
+        data: "nifti" reads channels and classes off the data set; "phantom" has whatever is asked for.
+        images: NIfTI files of the new data set.
+        labels: their label maps, in order.
+        keep_weights: whether tensors whose name and shape agree are inherited.
+        model: the factory, for a run whose own is neither a built-in nor a network of MONAI.
+        seed: of the drawn weights.
+    """
+
+    run: Path
+    out: Path
+    in_channels: int | None = None
+    classes: int | None = None
+    settings: Mapping[str, Any] | None = None
+    input: str | None = None
+    data: str | None = None
+    images: tuple[Path, ...] = ()
+    labels: tuple[Path, ...] = ()
+    keep_weights: bool = False
+    model: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A transfer whose options are known to be good.
+
+    Args:
+        run: read.
+        spec: MODEL.
+        settings: all of the factory's that are not its own defaults.
+        network: the full one for the new data.
+        inputs: zeros of the new shapes.
+    """
+
+    run: runs.Run
+    spec: str
+    settings: dict[str, Any]
+    network: nn.Module
+    inputs: Inputs
+
+
+def prepare(job: TransferJob, *, force: bool = False) -> Prepared:
+    """Check everything that can be checked without work, and build the full network for the new data.
+
+    Raises:
+        UsageError: the first mistake that was found.
+        MissingExtra: the images need nibabel.
+    """
+    runs.check_out(job.out, force=force)
+    run = runs.read(job.run)
+    run.check_hashes()
+    spec = job.model or run.config.get("model")
+    if not isinstance(spec, str):
+        raise UsageError(f"{run.path}: the run names no model: give it (--model)")
+    before = _run_settings(run, spec)
+    settings = {**before, **(job.settings or {}), **_asked(job, spec, before)}
+    network = resolve(spec, settings, trusted=job.model is not None, seed=job.seed)
+    return Prepared(run, spec, settings, network, _inputs(run, job, spec, before, settings))
+
+
+def carry_out(prepared: Prepared, job: TransferJob) -> tuple[Transferred, dict[str, Any]]:
+    """Transfer, and return the result with its report in plain values; nothing is written.
+
+    Raises:
+        RanpError: as `ranp.transfer`.
+    """
+    run = prepared.run
+    weights = run.weights() if job.keep_weights else None
+    result = transfer(run.plan, prepared.network, prepared.inputs, weights=weights, seed=job.seed)
+    shapes = [list(spec.shape) for spec in specs(result.plan.inputs)]
+    report = {
+        "model": prepared.spec,
+        "preset": None,
+        "input": [shape[1:] for shape in shapes],
+        "batch": shapes[0][0],
+        "out": str(job.out),
+        **result.report.to_dict(),
+        "transfer": {
+            "from": run.path.name,
+            "input_before": [list(spec.shape[1:]) for spec in specs(run.plan.inputs)],
+            "inherited": list(result.inherited),
+        },
+    }
+    return result, report
+
+
+def keep(
+    prepared: Prepared, job: TransferJob, result: Transferred, report: dict[str, Any], *, force: bool = False
+) -> dict[str, Any]:
+    """Write the run folder and return the report as it stands there.
+
+    Raises:
+        UsageError: the folder exists or can't be written.
+    """
+    runs.save(job.out, result.slim, result.plan, report, config_of(prepared, job), force=force)
+    return runs.read(job.out).report
+
+
+def config_of(prepared: Prepared, job: TransferJob) -> dict[str, Any]:
+    """Return plain values for config.yaml: the network as it is built now, and how to repeat the transfer."""
+    spatial = next(spec.shape[2:] for spec in specs(prepared.run.plan.inputs))
+    values = {
+        "run": str(job.run),
+        "model": prepared.spec,
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value for key, value in prepared.settings.items()
+        },
+        "input": job.input or spell(spatial),
+        "keep_weights": job.keep_weights,
+        "seed": job.seed,
+        "out": str(job.out),
+    }
+    return {key: value for key, value in values.items() if value not in ({}, False, "")}
+
+
+def _run_settings(run: runs.Run, spec: str) -> dict[str, Any]:
+    """Return the settings the run's network was built with, those of its preset among them."""
+    given, preset = runs.settings_of(run.config), run.config.get("preset")
+    return {**(models.preset(spec, preset).settings if preset else {}), **given}
+
+
+def _asked(job: TransferJob, spec: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that channels and classes, given or read off the data, stand for."""
+    channels, classes = job.in_channels, job.classes
+    if _reads_data(job):
+        found = channels_and_classes(job.images, job.labels)
+        channels = _agree("--in-channels", channels, found[0])
+        classes = _at_least("--classes", classes, found[1])
+    asked = {}
+    for option, value, names in (("--in-channels", channels, CHANNELS), ("--classes", classes, CLASSES)):
+        if value is None:
+            continue
+        if value < 1:
+            raise UsageError(f"{option} {value}: expected a positive number")
+        key = _key(spec, names, settings)
+        if key is None:
+            raise UsageError(f"{option} {value}: {spec} has no setting {' or '.join(names)}; name its own with --set")
+        if (said := (job.settings or {}).get(key, value)) != value:
+            raise UsageError(f"{option} {value}: --set {key}={said} says otherwise")
+        asked[key] = value
+    return asked
+
+
+def _reads_data(job: TransferJob) -> bool:
+    if job.data not in (None, *DATA):
+        raise UsageError(f"--data {job.data}: expected {', '.join(DATA)}{nearest(str(job.data), DATA)}")
+    given = bool(job.images or job.labels)
+    if given != (job.data == "nifti") and job.data is not None:
+        raise UsageError(f"--data {job.data}: {'takes no' if given else 'needs'} --images and --labels")
+    return given
+
+
+def _agree(option: str, given: int | None, found: int) -> int:
+    if given is not None and given != found:
+        raise UsageError(f"{option} {given}: the images have {found} channel(s)")
+    return found
+
+
+def _at_least(option: str, given: int | None, found: int) -> int:
+    if given is not None and given < found:
+        raise UsageError(f"{option} {given}: the labels go up to {found - 1}, which takes {found} classes")
+    return given or found
+
+
+def _key(spec: str, names: Iterable[str], settings: Mapping[str, Any]) -> str | None:
+    """Return which of the names a factory's setting has."""
+    known = set(models.full_settings(spec)) if spec in models.names() else _parameters(spec) | set(settings)
+    return next((name for name in names if name in known), None)
+
+
+def _parameters(spec: str) -> set[str]:
+    """Return the argument names of a network of MONAI; those of any other factory are not looked at."""
+    where, _, name = spec.rpartition(":")
+    if where != "monai.networks.nets":
+        return set()
+    import monai.networks.nets as nets  # seconds to import
+
+    return set(inspect.signature(getattr(nets, name)).parameters) if hasattr(nets, name) else set()
+
+
+def _inputs(
+    run: runs.Run, job: TransferJob, spec: str, before: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Inputs:
+    """Return inputs without data of the run's shapes, but for the new channels and spatial size."""
+    key = _key(spec, CHANNELS, settings)
+    channels = settings.get(key) if key and settings.get(key) != before.get(key) else None
+
+    def sized(shape: Shape) -> Shape:
+        if len(shape) < 3:
+            return shape
+        batch, own, *spatial = shape
+        return batch, channels or own, *(read_size(job.input, len(spatial)) if job.input else spatial)
+
+    shaped: Inputs = reshaped(run.plan.example_inputs(), sized)
+    return shaped

@@ -1,0 +1,239 @@
+"""A module's tensors by name, and copies of the module with other tensors in their place."""
+
+import copy
+import fnmatch
+import gc
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CellType, FunctionType, MethodType
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ranp.errors import UnsupportedError, UsageError, words_of
+from ranp.inputs import EXACTLY_PLAIN, PLAIN
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter, buffer and plain tensor attribute once, by its first name, parameters first.
+
+    Raises:
+        UsageError: the model is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in all_names(model):
+        found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())
+
+
+def all_names(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, tensor) with every name of a tensor that has several."""
+    parameters, buffers, attributes = [], [], []
+    for path, module in model.named_modules(remove_duplicate=False):  # once: three walks take three times as long
+        prefix = f"{path}." if path else ""
+        parameters += [(prefix + key, each) for key, each in module._parameters.items() if each is not None]
+        buffers += [(prefix + key, each) for key, each in module._buffers.items() if each is not None]
+        attributes += [(prefix + key, each) for key, each in vars(module).items() if isinstance(each, Tensor)]
+    yield from parameters
+    yield from buffers
+    yield from attributes
+
+
+def check_initialised(model: nn.Module) -> None:
+    """Refuse a model whose parameters have no shape yet.
+
+    Raises:
+        UnsupportedError: a lazy module was never run.
+    """
+    for name, tensor in model.named_parameters():
+        if isinstance(tensor, nn.parameter.UninitializedParameter):
+            raise UnsupportedError(f"{name} has no shape yet: run the model once before it is traced")
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking the many objects of a run or a copy again and again.
+
+    It is paused, unless it is already; what becomes garbage meanwhile is found afterwards.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def lies_in(path: str, pattern: str) -> bool:
+    """Whether a glob names a module or parameter by its path, or a module it lies in.
+
+    >>> lies_in("encoder.0.weight", "enc*"), lies_in("encoder.0.weight", "decoder")
+    (True, False)
+    """
+    parts = path.split(".")
+    return any(fnmatch.fnmatchcase(".".join(parts[:count]), pattern) for count in range(1, len(parts) + 1))
+
+
+Change = Callable[[str, Tensor], Tensor]
+"""From a tensor's first name and the tensor to the one that stands in its place."""
+
+
+@collector_paused()
+def copy_with(model: Module, change: Change | None = None) -> Module:
+    """Return a deep copy of a module in which tensors are changed; the module is untouched.
+
+    A tensor with two names, or held in a list, stays one tensor.
+
+    Args:
+        model: any module.
+        change: called once with each tensor of `tensors_of`; one that it returns as it is, is copied.
+    """
+    memo = _Memo(model)
+    for name, old in tensors_of(model).items():
+        new = old if change is None else change(name, old)
+        memo[id(old)] = _as(old, old.detach().clone() if new is old else new)
+    return _copied(model, memo)
+
+
+class _Memo(dict[int, Any]):
+    """What was copied, by the id of the original, and the ids of the model's own modules."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.inside = {id(module) for module in model.modules()}
+
+
+# Where `__setstate__` only fills in what old pickles lack.
+OLD_PICKLES = {
+    f"torch.nn.modules.{name}" for name in ("module", "conv", "batchnorm", "activation", "upsampling", "pooling")
+}
+OWN_COPY = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
+
+
+def _copied(module: Module, memo: _Memo) -> Module:
+    """Deep-copy a module as `copy.deepcopy` does, several times faster: most of what a module holds is plain."""
+    if id(module) in memo:
+        return cast(Module, memo[id(module)])
+    kind = type(module)
+    if any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in OWN_COPY):
+        return _own_copy(module, memo)
+    if kind.__setstate__ is not nn.Module.__setstate__ and kind.__setstate__.__module__ not in OLD_PICKLES:
+        return _own_copy(module, memo)
+    copied = kind.__new__(kind)
+    memo[id(module)] = copied
+    for key, value in vars(module).items():
+        if key != "_compiled_call_impl":  # it calls the original, and is left out of PyTorch's own copies too
+            copied.__dict__[key] = _copied_value(value, memo)
+    return copied
+
+
+def _own_copy(module: Module, memo: _Memo) -> Module:
+    """Copy a module in its own way; a scripted one makes its parameters by an op that autograd would follow."""
+    try:
+        with torch.no_grad():
+            copied = copy.deepcopy(module, memo)
+        if isinstance(module, torch.jit.ScriptModule):
+            for own, fresh in zip(module.parameters(), copied.parameters(), strict=True):
+                fresh.requires_grad_(own.requires_grad)
+        return copied
+    except Exception as error:
+        said = words_of(error, 200)
+        raise UnsupportedError(f"{type(module).__name__} can't be copied: {type(error).__name__}: {said}") from error
+
+
+def _copied_value(value: Any, memo: _Memo) -> Any:
+    """Copy what a module holds; what can't be copied (a lock, an open file) is shared."""
+    kind = type(value)
+    if id(value) in memo:
+        return memo[id(value)]
+    if kind is FunctionType:
+        return _copied_function(value, memo)
+    if kind in EXACTLY_PLAIN:
+        return value
+    if kind in (dict, OrderedDict):
+        memo[id(value)] = copied = kind()
+        for key, each in value.items():
+            copied[key] = _copied_value(each, memo)
+        return copied
+    if kind is list:
+        memo[id(value)] = many = []
+        many += [_copied_value(each, memo) for each in value]
+        return many
+    if kind is set and all(type(each) is str for each in value):  # every module holds one
+        memo[id(value)] = names = set(value)
+        return names
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, nn.Module):
+        return _copied(value, memo)
+    if kind is tuple:
+        return tuple(_copied_value(each, memo) for each in value)
+    if isinstance(value, Tensor):
+        memo[id(value)] = kept = _as(value, value.detach().clone())
+        return kept
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:
+        return value
+
+
+def _copied_function(function: FunctionType, memo: _Memo) -> FunctionType:
+    """Return a function whose closure holds the copies of the modules and containers it holds.
+
+    A hook that writes into `self` of the module it was made in writes into the copy then, not into the original.
+    """
+    cells = function.__closure__ or ()
+    if not any(_is_bound(cell, memo) for cell in cells):
+        return function
+    fresh = tuple(CellType() for _ in cells)
+    copied = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, fresh)
+    memo[id(function)] = copied
+    for cell, new in zip(cells, fresh, strict=True):
+        if _is_filled(cell):
+            new.cell_contents = _copied_value(cell.cell_contents, memo) if _is_bound(cell, memo) else cell.cell_contents
+    copied.__kwdefaults__, copied.__dict__ = function.__kwdefaults__, dict(function.__dict__)
+    return copied
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return bool(cell.cell_contents is cell.cell_contents)
+    except ValueError:
+        return False
+
+
+def _is_bound(cell: CellType, memo: _Memo) -> bool:
+    """Whether a closure's cell holds something that belongs to the module that is copied."""
+    return _is_filled(cell) and _belongs(cell.cell_contents, memo)
+
+
+def _belongs(value: Any, memo: _Memo) -> bool:
+    if isinstance(value, nn.Module):
+        return id(value) in memo.inside
+    if isinstance(value, MethodType):
+        return _belongs(value.__self__, memo)
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return any(_belongs(each, memo) for each in held if not isinstance(each, FunctionType))
+    if type(value) in (dict, OrderedDict, list):
+        parts = list(value.values() if isinstance(value, dict) else value)
+        return all(id(each) in memo.inside for each in parts if isinstance(each, nn.Module))
+    return id(value) in memo
+
+
+def _as(old: Tensor, new: Tensor) -> Tensor:
+    if isinstance(old, nn.Parameter):
+        return nn.Parameter(new, requires_grad=old.requires_grad)
+    return new
+
+
+def on_meta(model: Module) -> Module:
+    """Return a copy of a module whose tensors have shapes and no data."""
+    return copy_with(model, lambda _, tensor: torch.empty_like(tensor, device="meta"))

@@ -1,0 +1,192 @@
+"""prune(): trace, score, select, slim and verify in one call."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ranp import cost
+from ranp.graph.build import trace
+from ranp.graph.graph import Graph
+from ranp.inputs import Inputs
+from ranp.plan import Plan
+from ranp.scores import Scores, importance
+from ranp.selection import check_options, select
+from ranp.surgery import Verification, slim, verify
+
+CONVENTIONS = ("standard", "paper")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a prune saved, and the proof.
+
+    Args:
+        full: costs of the full network in the standard convention: params, flops, memory_bytes.
+        slim: of the slim one.
+        paper: both in the paper's convention.
+        sparsity: asked, achieved and the largest feasible.
+        units: total, kept, and frozen by reason.
+        groups: name, width before and after, reason where frozen.
+        verify: the verification's values.
+        seconds: of each step.
+        notes: of the trace.
+    """
+
+    full: dict[str, int]
+    slim: dict[str, int]
+    paper: dict[str, dict[str, int]]
+    sparsity: dict[str, float]
+    units: dict[str, Any]
+    groups: list[dict[str, Any]]
+    verify: dict[str, Any]
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def max_abs_diff(self) -> float:
+        """Largest difference between the slim network and the masked one."""
+        return float(self.verify["max_abs_diff"])
+
+    @property
+    def max_rel_diff(self) -> float:
+        """The same, relative to the largest magnitude of an output."""
+        return float(self.verify["max_rel_diff"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `prune` returns: the slim module, the plan, the report and the graph; scores where there were any."""
+
+    slim: nn.Module
+    plan: Plan
+    report: Report
+    graph: Graph
+    scores: Scores | None
+
+
+class Steps:
+    """Seconds of each step, and a word to whoever watches when one begins."""
+
+    def __init__(self, watch: Callable[[str], None] | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._watch = watch
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        if self._watch:
+            self._watch(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    batches: Iterable[tuple[Any, Any]] | None = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    method: str = "mpmg",
+    reduce: str = "sum",
+    freeze: Iterable[str] = (),
+    zero_conv_biases: bool = False,
+    device: str = "cpu",
+    seed: int = 0,
+    watch: Callable[[str], None] | None = None,
+    **selection: Any,
+) -> Result:
+    """Slim a network and prove it: trace, importance, select, slim, verify.
+
+    The weights are never re-initialised: initialise the model before, or not at all for a trained one.
+
+    Args:
+        model: the full module; it is untouched.
+        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
+        batches: an iterable of (inputs, target), for the gradient methods.
+        loss: `loss(outputs, target) -> scalar`.
+        method: see `importance`.
+        reduce: see `importance`.
+        freeze: globs of module paths whose channels must stay.
+        zero_conv_biases: see `importance`.
+        device: where to score.
+        seed: of the random rule and of dropout while scoring.
+        watch: called with the name of each step as it begins.
+        selection: the options of `select`: sparsity or max_sparsity, rule, reweight, strength, ...
+
+    Raises:
+        UsageError: a mistake in what was given.
+        InfeasibleError: the sparsity can't be reached.
+        UnsupportedError: the network can't be traced.
+        CheckFailed: the slim network differs from the masked one.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
+        >>> result = prune(net, torch.zeros(1, 1, 8, 8), sparsity=0.5, method="l1")
+        >>> result.slim[2].in_channels < 8
+        True
+    """
+    check_options(seed=seed, method=method, **selection)
+    steps = Steps(watch)
+    with steps("trace"):
+        graph = trace(model, example_inputs, freeze=freeze)
+    with steps("score"):
+        scores = None
+        if selection.get("rule") != "random":
+            scores = importance(
+                model, graph, batches, loss, method=method, reduce=reduce,
+                device=device, seed=seed, zero_conv_biases=zero_conv_biases,
+                transposed="inputs" if selection.get("published_transposed") else "outputs",
+            )  # fmt: skip
+    with steps("select"):
+        plan = select(graph, scores, seed=seed, **selection)
+    with steps("slim"):
+        small = slim(model, plan)
+    with steps("verify"):
+        checked = verify(model, small, plan, example_inputs, seed=seed)
+    report = report_of(graph, plan, checked, steps.seconds)
+    checked.require()
+    return Result(small, plan, report, graph, scores)
+
+
+def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float]) -> Report:
+    """Return the report of a plan that was carried out and verified."""
+    costs = costs_of(graph, plan)
+    choice = plan.choice
+    return Report(
+        full=costs["standard"]["full"],
+        slim=costs["standard"]["slim"],
+        paper=costs["paper"],
+        sparsity={"asked": choice.sparsity, "achieved": choice.achieved, "maximum": choice.maximum},
+        units=plan.units(),
+        groups=[{"name": g.name, "before": g.width, "after": len(g.kept), "frozen": g.frozen} for g in plan.groups],
+        verify=checked.to_dict(),
+        seconds=dict(seconds),
+        notes=list(graph.notes),
+    )
+
+
+def costs_of(graph: Graph, plan: Plan) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the costs of the full and the slim network by convention, for the batch the graph was traced with.
+
+    A plan by the published rule for transposed convolutions is counted in the paper's convention as published.
+    """
+    kept, everything = plan.mask(graph), np.ones(graph.count, dtype=bool)
+    found = {}
+    for convention in CONVENTIONS:
+        evaluate = cost.compile(graph, convention=convention)
+        found[convention] = {"full": evaluate(everything).to_dict(), "slim": evaluate(kept).to_dict()}
+    if plan.choice.published_transposed:
+        found["paper"]["slim"] = cost.compile(graph, convention="paper", published_transposed=True)(kept).to_dict()
+    return found

@@ -1,0 +1,35 @@
+"""The page of one run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ranp.report import _sections as sections
+from ranp.report._markup import element
+from ranp.report._page import document
+from ranp.runs import Run
+
+
+def page(run: Run, comparison: Mapping[str, Any] | None = None) -> str:
+    """Return the page of a run.
+
+    Args:
+        run: read from its folder.
+        comparison: what `ranp compare` wrote, or None.
+    """
+    report = run.report
+    title = f"{sections.network(run)}: slim by ranp"
+    return document(
+        title,
+        element("h1", title),
+        element("p", f"Run {run.path.name}, {sections.inputs(run)}.", class_="dim"),
+        sections.savings(run),
+        None if comparison is None else sections.comparison(comparison),
+        sections.widths(run.plan),
+        sections.scores(run.plan),
+        sections.choice(run.plan),
+        sections.frozen(run),
+        sections.verification(run),
+        sections.parity(run),
+        sections.times(report),
+        sections.reproduce(run),
+    )

@@ -1,0 +1,6 @@
+"""From a plan to a smaller module, slim(), and the proof that it was cut right, verify()."""
+
+from ranp.surgery._slim import slim
+from ranp.surgery._verify import Verification, verify
+
+__all__ = ["Verification", "slim", "verify"]

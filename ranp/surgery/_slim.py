@@ -1,0 +1,19 @@
+"""slim(): plan + module -> a smaller module of the same class."""
+
+from ranp.graph.resize import resized
+from ranp.modules import Module
+from ranp.plan import Plan
+
+
+def slim(model: Module, plan: Plan) -> Module:
+    """Return a physically smaller copy of a module, of the same class, that keeps a plan's units with their weights.
+
+    Args:
+        model: the full module; it is untouched.
+        plan: made for it, or for the same architecture.
+
+    Raises:
+        UsageError: the plan does not fit; the group that differs is named.
+    """
+    graph = plan.graph_of(model)
+    return resized(graph, model, plan.mask(graph))
