@@ -3,14 +3,12 @@
 Results go to stdout; logs and bars go to stderr, and no bar is drawn where stderr is not a terminal.
 """
 
-import functools
-import inspect
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from ranp.errors import is_ours, is_out_of_memory, words_of
+from ranp.errors import is_ours, is_out_of_memory, on_command_line, words_of
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
 Item = TypeVar("Item")
+Watch = Callable[[str], None]
+Track = Callable[[Iterable[Any]], Iterable[Any]]
 
 _UNBROKEN = 10_000  # columns
 _LONGEST = 2_000  # characters of a message
@@ -53,6 +51,27 @@ def progress() -> Iterator[Progress]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar
+
+
+@contextmanager
+def steps(first: str, names: Sequence[str] = (), batches: int | None = None) -> Iterator[tuple[Watch, Track]]:
+    """Yield what a job calls when a step begins, and what counts the batches it works through.
+
+    Args:
+        first: the step before the named ones.
+        names: of the steps, where it is known how many there are.
+        batches: how many.
+    """
+    with progress() as bar:
+        task = bar.add_task(first, total=len(names) + 1 if names else None)
+
+        def watch(step: str) -> None:
+            bar.update(task, description=step, advance=1)
+
+        def track(items: Iterable[Any]) -> Iterable[Any]:
+            return bar.track(items, total=batches, description="batches")
+
+        yield watch, track
 
 
 def tracked(items: Iterable[Item], bar: Progress, description: str, total: int | None = None) -> Iterator[Item]:
@@ -109,32 +128,29 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+@contextmanager
+def guarded(*, debug: bool = False) -> Iterator[None]:
     """Turn the errors of a command into one line on stderr and an exit code.
 
     An error of ranp's own tree, or of the kernels, carries its code; an interrupt is 130; no memory left is 3, for what
     can't be done; anything else is a defect of ours and says so.
-    With `--debug` the traceback is shown instead.
+
+    Args:
+        debug: show the traceback instead.
     """
-
-    @functools.wraps(function)
-    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        try:
-            with _warnings_as_lines():
-                return function(*args, **kwargs)
-        except typer.Exit:
+    try:
+        with _warnings_as_lines(), on_command_line():
+            yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
             raise
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(130) from None
-        except Exception as error:
-            if kwargs.get("debug"):
-                raise
-            typer.echo(f"error: {_one_line(error)}", err=True)
-            raise typer.Exit(_exit_code(error)) from None
-
-    guarded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return guarded
+        typer.echo(f"error: {_one_line(error)}", err=True)
+        raise typer.Exit(_exit_code(error)) from None
 
 
 def _exit_code(error: Exception) -> int:

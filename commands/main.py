@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ranp.commands import kernels
+from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
 from ranp.commands.compare import compare
 from ranp.commands.doctor import doctor
@@ -44,16 +45,16 @@ def ranp(
     """Fit a network to the machine before training it."""
 
 
-app.command()(models)
-app.command()(inspect)
-app.command()(profile)
-app.command()(prune)
-app.command()(verify)
-app.command()(transfer)
-app.command()(export)
-app.command()(compare)
-app.command()(refine)
-app.command()(report)
-app.command()(fuse)
-app.command()(doctor)
+add(app, models)
+add(app, inspect)
+add(app, profile)
+add(app, prune)
+add(app, verify)
+add(app, transfer)
+add(app, export)
+add(app, compare)
+add(app, refine)
+add(app, report)
+add(app, fuse)
+add(app, doctor)
 app.add_typer(kernels.app, name="kernels")

@@ -15,6 +15,7 @@ import difflib
 import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 
 
@@ -98,6 +99,50 @@ def saying(kind: type[RanpError], what: str) -> Iterator[None]:
         if is_ours(error) or is_out_of_memory(error):
             raise
         raise kind(f"{what}: {type(error).__name__}: {words_of(error)}") from error
+
+
+_ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=False)
+_NOT_GIVEN = object()
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Let messages name options as the command line writes them; elsewhere they are written as in Python."""
+    token = _ON_COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _ON_COMMAND_LINE.reset(token)
+
+
+def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> str:
+    """Return an option, and a value of it, as the reader of a message writes them.
+
+    Args:
+        option: its name in Python.
+        value: that it was given.
+        flag: its name on the command line, where that is not `--` and its name.
+
+    >>> named("min_width", 0)
+    'min_width=0'
+    >>> with on_command_line():
+    ...     named("min_width", 0), named("settings", flag="--set")
+    ('--min-width 0', '--set')
+    """
+    if _ON_COMMAND_LINE.get():
+        words = flag or f"--{option.replace('_', '-')}"
+        return words if value is _NOT_GIVEN else f"{words} {value}"
+    return f"{option}=" if value is _NOT_GIVEN else f"{option}={value!r}"
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Return words as a sentence lists them.
+
+    >>> listed(["sum", "mean", "max"])
+    'sum, mean or max'
+    """
+    *first, final = [*words] or [""]
+    return f"{', '.join(first)} {last} {final}" if first else final
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

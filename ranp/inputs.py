@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -205,5 +205,5 @@ def check_device(name: str) -> torch.device:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
-        raise UsageError(f"--device {name}: {reason}") from None
+        raise UsageError(f"{named('device', name)}: {reason}") from None
     return torch.device(name)

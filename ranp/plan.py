@@ -20,6 +20,8 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Description, InputSpec, refill
 from ranp.modules import tensors_of
+from ranp.options import Method, Reduce, Selection
+from ranp.reports import Units
 
 SCHEMA_VERSION = 1
 LIMIT = 64 * 2**20  # bytes of a plan file; the plan of a network of a million units has some 10 MiB
@@ -31,23 +33,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Choice(_Strict):
-    """How the kept units were chosen: the options of `select` and what came of them."""
+class Choice(Selection):
+    """How the kept units were chosen: the options of `select`, what the scores are, and what came of them."""
 
-    rule: str
-    method: str | None = None
-    reduce: str | None = None
-    batches: int = 0
-    weighting: str = "layer"
-    reweight: str | None = None
-    strength: float | None = None
-    coupling: str = "paper"
-    min_width: int = 1
-    align: int = 1
-    seed: int = 0
-    published_transposed: bool = False
-    max_sparsity: bool = False
     sparsity: float = 0.0
+    method: Method | None = None
+    reduce: Reduce | None = None
+    batches: int = 0
+    seed: int = 0
     achieved: float = 0.0
     maximum: float = 0.0
 
@@ -163,16 +156,16 @@ class Plan(_Strict):
             kept[group.units[list(planned.kept)]] = True
         return kept
 
-    def units(self) -> dict[str, Any]:
+    def units(self) -> Units:
         """Return how many units there are, how many stay, and how many are frozen for each reason."""
         frozen: Counter[str] = Counter()
         for group in self.groups:
             frozen.update(group.frozen)
-        return {
-            "total": sum(group.width for group in self.groups),
-            "kept": sum(len(group.kept) for group in self.groups),
-            "frozen": dict(sorted(frozen.items())),
-        }
+        return Units(
+            total=sum(group.width for group in self.groups),
+            kept=sum(len(group.kept) for group in self.groups),
+            frozen=dict(sorted(frozen.items())),
+        )
 
     def to_json(self) -> str:
         """Return the file's text; equal plans give equal bytes."""

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
-from ranp.models.folders import is_fused
-from ranp.models.resolve import build_with, resolve
+from ranp.models.folders import PRUNED, kind_of
+from ranp.models.spec import build_with, resolve
 from ranp.modules import Module, copy_with, tensors_of
 from ranp.plan import Plan
+from ranp.reports import Report
 from ranp.surgery import slim as slimmed
 from ranp.version import __version__
 
@@ -44,13 +46,35 @@ class Run:
         path: of the folder.
         config: the options it was made with.
         plan: its plan.
-        report: what it saved.
+        values: what its report holds, as it stands there.
     """
 
     path: Path
     config: dict[str, Any]
     plan: Plan
-    report: dict[str, Any]
+    values: dict[str, Any]
+
+    @cached_property
+    def report(self) -> Report:
+        """What it saved.
+
+        Raises:
+            UsageError: the file is no report of ranp.
+        """
+        report: Report = Report.read(self.values, self.path / REPORT, "report")
+        return report
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The stored hash of each file, by name.
+
+        Raises:
+            UsageError: the report has none.
+        """
+        hashes = self.values.get("hashes")
+        if not isinstance(hashes, dict):
+            raise _changed(self.path / REPORT)
+        return hashes
 
     def full(self, model: Model | None = None, settings: Mapping[str, Any] | None = None) -> nn.Module:
         """Return the full network's architecture: what the caller gives again, or built from the config if it may be.
@@ -122,11 +146,10 @@ class Run:
         Raises:
             UsageError: one differs.
         """
-        stored = self.report.get("hashes")
         for name in HASHED:
-            if not isinstance(stored, dict) or stored.get(name) != sha256(self.path / name):
+            if self.hashes.get(name) != sha256(self.path / name):
                 raise _changed(self.path / name)
-        _check_report(self.report, self.path / REPORT)
+        _check_report(self.values, self.path / REPORT)
 
 
 def sealed(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +220,7 @@ def save(
     path: Path | str,
     slim: nn.Module,
     plan: Plan,
-    report: Mapping[str, Any],
+    report: Report | Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
     *,
     force: bool = False,
@@ -208,7 +231,7 @@ def save(
         path: of the folder.
         slim: the network whose weights are kept.
         plan: its plan.
-        report: plain values; hashes and version are added.
+        report: of a prune, or plain values; hashes and version are added.
         config: the options, so that the run can be repeated: `model` and `settings` rebuild the network.
         force: whether an existing folder is replaced.
 
@@ -222,7 +245,8 @@ def save(
         (folder / PLAN).write_text(plan.to_json())
         write_weights(slim, folder / WEIGHTS)
         hashes = {name: sha256(folder / name) for name in HASHED}
-        (folder / REPORT).write_text(_text({**report, "hashes": hashes, "ranp": __version__}))
+        values = report.to_dict() if isinstance(report, Report) else report
+        (folder / REPORT).write_text(_text({**values, "hashes": hashes, "ranp": __version__}))
     return path
 
 
@@ -241,8 +265,12 @@ def read(path: Path | str) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")
-    if is_fused(path) and not (path / PLAN).is_file():
-        raise UsageError(f"{path}: a run of `ranp fuse`, which has no plan; `ranp prune {path}` makes one that has")
+    kind = kind_of(path)
+    if kind not in (None, PRUNED):
+        assert kind is not None
+        raise UsageError(
+            f"{path}: a run of `{kind.made_by}`, which has no plan; `ranp prune {path}` makes one that has"
+        )
     for name in (CONFIG, PLAN, WEIGHTS, REPORT):
         if not (path / name).is_file() or (path / name).is_symlink():
             raise UsageError(f"{path}: not a run folder: {name} is missing")

@@ -54,7 +54,7 @@ WORKER = """
         os.waitpid(child, 0)
         os.close(read), os.close(write)
         runs.load(run)
-        print(runs.read(run).report["seed"], flush=True)
+        print(runs.read(run).values["seed"], flush=True)
 """
 
 

@@ -15,6 +15,7 @@ import ranp
 from ranp import models, runs
 from ranp.errors import UsageError
 from ranp.jobs import transfer as transfer_job
+from ranp.jobs.options import Transfer
 from ranp.report import write_report
 
 CONFIG = {"model": "unet3d", "settings": {"base_width": 8, "depth": 2, "classes": 2}}
@@ -161,7 +162,7 @@ def _same_values(name: str, one: bytes, other: bytes) -> bool:
 
 
 def _transferred(run: Path) -> None:
-    transfer_job.prepare(transfer_job.TransferJob(run=run, out=run.parent / "other"))
+    transfer_job.prepare(Transfer(run=run, out=run.parent / "other"))
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "plan.json", "slim.safetensors", "report.json"])

@@ -28,7 +28,7 @@ from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
 from ranp.figures import spell_all
 from ranp.files import check_file_place, check_writable, sha256, whole_file
 from ranp.inputs import as_arguments, draw, flatten, reshaped
-from ranp.models.resolve import resolve
+from ranp.models.spec import resolve
 from ranp.version import __version__
 
 NAME = "slim.onnx"
@@ -178,7 +178,7 @@ def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: r
     program = onnx_file.convert(target.model, target.inputs, target.names, target.axes, opset, note)
     temporary, weights = files.enter_context(whole_file(path)), None
     if onnx_file.weight_bytes(target.model) > onnx_file.LIMIT:
-        made_from = json.dumps([run.report["hashes"][runs.WEIGHTS], opset, note], sort_keys=True)
+        made_from = json.dumps([run.hashes[runs.WEIGHTS], opset, note], sort_keys=True)
         data = path.with_name(f"{path.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:8]}.data")
         weights = files.enter_context(whole_file(data))
         weights.unlink()

@@ -1,8 +1,8 @@
-"""What `ranp compare` asks for: the network, data and scores of a `Job`, and a sparsity that all methods share."""
+"""What `ranp compare` asks for: a network, data and scores, and a sparsity that all methods share."""
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,71 +11,34 @@ from pydantic import ValidationError
 from ranp import runs
 from ranp.errors import UsageError, need
 from ranp.files import check_file_place, whole_file
-from ranp.jobs.prune import Job, Prepared, plan_only, ready
-from ranp.pipeline._compare import FILE, METHODS, check_goal, compare
-from ranp.pipeline._prune import CONVENTIONS
+from ranp.jobs.options import Compare, Prune, Scored
+from ranp.jobs.prune import Prepared, Track, plan_only, ready
+from ranp.models.folders import PRUNED, kind_of
+from ranp.options import Selection, Shared
+from ranp.pipeline import FILE, METHODS, check_goal, compare
+from ranp.reports import Comparison
 from ranp.version import __version__
 
-Track = Callable[[Iterable[Any]], Iterable[Any]]
 DEFAULT = "RANP-f"
 
 
 @dataclass(frozen=True)
-class CompareJob:
-    """The options of `ranp compare`.
+class Asked:
+    """A comparison whose options are known to be good.
 
     Args:
-        job: the network, its data, how it is scored, and what the methods share.
+        prepared: the network, its data, and how it is scored.
         sparsity: of every method.
-        max_sparsity_of: the method whose largest is taken; where neither is given, that of RANP-f.
+        max_sparsity_of: the method whose largest is taken.
         peers: whether Torch-Pruning stands beside them.
         out: the JSON file to write, or None.
-        run: the run folder that named the network and gave the options, or None.
     """
 
-    job: Job
-    sparsity: float | None = None
-    max_sparsity_of: str | None = None
-    peers: bool = False
-    out: Path | None = None
-    run: Path | None = None
-
-    @classmethod
-    def of_run(cls, asked: "CompareJob") -> "CompareJob":
-        """Return the comparison of a run folder, which MODEL names: its options, its sparsity, a table beside it.
-
-        Raises:
-            UsageError: the folder is no run of `ranp prune`, or options that a run knows were given.
-        """
-        path, device = Path(asked.job.model), asked.job.device
-        if asked.job != Job(model=asked.job.model, device=device):
-            raise UsageError(f"MODEL {path}: a run knows its own network, data and scores; leave these options out")
-        run = runs.read(path)
-        try:
-            job = Job.model_validate({**run.config, "device": device})
-        except ValidationError as error:
-            name = ".".join(map(str, error.errors()[0]["loc"]))
-            raise UsageError(f"MODEL {path}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
-        run.check_hashes()
-        shared = {"rule": "global", "weighting": "layer", "sparsity": None, "max_sparsity": False, "out": None}
-        method = "mpmg" if job.method == "snip" else job.method
-        goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
-        return replace(
-            asked,
-            job=job.model_copy(update={**shared, "method": method}),
-            sparsity=goal,
-            out=asked.out or path / FILE,
-            run=path,
-        )
-
-    @property
-    def reference(self) -> str | None:
-        """The method whose largest sparsity is taken, if any."""
-        return DEFAULT if self.sparsity is None and self.max_sparsity_of is None else self.max_sparsity_of
-
-    def shared(self) -> dict[str, Any]:
-        """Return the options of `select` that all methods share."""
-        return {name: getattr(self.job, name) for name in ("strength", "coupling", "min_width", "align")}
+    prepared: Prepared
+    sparsity: float | None
+    max_sparsity_of: str | None
+    peers: bool
+    out: Path | None
 
 
 class Rereadable(Iterable[Any]):
@@ -88,66 +51,88 @@ class Rereadable(Iterable[Any]):
         return iter(self._track(self._batches))
 
 
-def prepare(job: CompareJob, convention: str = "standard", *, force: bool = False) -> Prepared:
+def prepare(options: Compare) -> Asked:
     """Check everything that can be checked without work.
 
     Raises:
         UsageError: the first mistake that was found.
         MissingExtra: Torch-Pruning, or a reader of the data, is not installed.
     """
-    if convention not in CONVENTIONS:
-        raise UsageError(f"--convention {convention}: expected {' or '.join(CONVENTIONS)}")
-    check_goal(job.sparsity, job.reference, **job.shared())
-    if job.out is not None:
-        check_file_place(job.out, force=force or (job.run is not None and job.out == job.run / FILE))
-    if job.peers:
+    run = None
+    if kind_of(options.model) is PRUNED:
+        run = Path(options.model)
+        options = _of_run(run, options)
+    reference = options.max_sparsity_of
+    if options.sparsity is None and reference is None:
+        reference = DEFAULT
+    check_goal(options.sparsity, reference, **options.only(Shared))
+    if options.out is not None:
+        check_file_place(options.out, force=options.force or (run is not None and options.out == run / FILE))
+    if options.peers:
         need("torch_pruning", "peers")
-    asked = job.job.model_copy(update={"rule": "global", "reweight": "flops"})  # so that a preset's strength counts
-    return ready(asked.resolved(), scored=True, trusted=job.run is None)
+    prepared = ready(options, Selection(reweight="flops"), trusted=run is None)  # a preset's strength counts
+    return Asked(prepared, options.sparsity, reference, options.peers, options.out)
 
 
-def dry(job: CompareJob, prepared: Prepared) -> dict[str, Any]:
-    """Return what a dry run can say."""
-    found = plan_only(prepared)
-    return {**_head(job, prepared.job), "dry_run": True, "full": found["full"], "methods": ["full", *METHODS]}
+def _of_run(path: Path, asked: Compare) -> Compare:
+    """Return the comparison of a run folder: its options, its sparsity, a table beside it.
+
+    Raises:
+        UsageError: the folder is no run of `ranp prune`, or options that a run knows were given.
+    """
+    own = {**Scored.model_fields, **Shared.model_fields}
+    if any(getattr(asked, name) != own[name].get_default() for name in own if name not in ("model", "device")):
+        raise UsageError(f"MODEL {path}: a run knows its own network, data and scores; leave these options out")
+    run = runs.read(path)
+    try:
+        made = Prune.model_validate(run.config)
+    except ValidationError as error:
+        name = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UsageError(f"MODEL {path}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
+    run.check_hashes()
+    goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
+    update = {name: getattr(made, name) for name in own if name != "device"}
+    update |= {"method": "mpmg" if made.method == "snip" else made.method, "sparsity": goal}
+    return asked.model_copy(update={**update, "out": asked.out or path / FILE})
 
 
-def carry_out(
-    job: CompareJob, prepared: Prepared, *, watch: Callable[[str], None] | None = None, track: Track | None = None
-) -> dict[str, Any]:
-    """Compare, write the file where one is asked for, and return its plain values.
+def dry(asked: Asked) -> dict[str, Any]:
+    """Return what a dry run can say, in plain values."""
+    full = plan_only(asked.prepared).full.to_dict()
+    return {**_head(asked), "dry_run": True, "full": full, "methods": ["full", *METHODS]}
+
+
+def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track: Track | None = None) -> Comparison:
+    """Compare, write the file where one is asked for, and return the table.
 
     Raises:
         RanpError: as `compare`.
     """
-    resolved = prepared.job
+    prepared, options = asked.prepared, asked.prepared.options
     assert prepared.batches is not None
-    assert resolved.method is not None
+    assert options.method is not None
     batches = prepared.batches if track is None else Rereadable(prepared.batches, track)
-    found = compare(
-        prepared.network, prepared.inputs, batches, prepared.loss, sparsity=job.sparsity,
-        max_sparsity_of=job.reference, method=resolved.method, reduce=resolved.reduce, freeze=resolved.freeze,
-        zero_conv_biases=resolved.init in ("glorot", "orthogonal"), device=resolved.device, seed=resolved.seed,
-        peers=job.peers, watch=watch, **{**job.shared(), "strength": resolved.strength},
+    table = compare(
+        prepared.network, prepared.inputs, batches, prepared.loss, sparsity=asked.sparsity,
+        max_sparsity_of=asked.max_sparsity_of, method=options.method, reduce=options.reduce, freeze=options.freeze,
+        zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
+        peers=asked.peers, watch=watch, **options.only(Shared),
     )  # fmt: skip
-    result = {**_head(job, resolved), **found.to_dict(), "ranp": __version__}
-    if job.out is not None:
-        with whole_file(job.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    result = Comparison(**_head(asked), **table.to_dict(), ranp=__version__)
+    if asked.out is not None:
+        with whole_file(asked.out) as temporary:
+            temporary.write_text(json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
     return result
 
 
-def _head(job: CompareJob, resolved: Job) -> dict[str, Any]:
-    shapes = resolved.request().shapes
+def _head(asked: Asked) -> dict[str, Any]:
+    options = asked.prepared.options
     return {
-        "model": resolved.model,
-        "preset": resolved.preset,
-        "input": [list(shape[1:]) for shape in shapes],
-        "batch": shapes[0][0],
-        "method": resolved.method,
-        "reduce": resolved.reduce,
-        "data": resolved.data,
-        "batches": resolved.batches,
-        "seed": resolved.seed,
-        "out": None if job.out is None else str(job.out),
+        **asked.prepared.head(),
+        "method": options.method,
+        "reduce": options.reduce,
+        "data": options.data,
+        "batches": options.batches,
+        "seed": options.seed,
+        "out": None if asked.out is None else str(asked.out),
     }

@@ -6,30 +6,14 @@ from typing import Any
 import numpy as np
 
 from ranp import cost
-from ranp.errors import UsageError, nearest
 from ranp.graph.build import trace
 from ranp.inputs import check_device
-from ranp.jobs.subject import Subject
+from ranp.jobs.options import Network, Profile
+from ranp.jobs.subject import read_subject
 
 
-def profile_network(
-    subject: Subject,
-    convention: str = "standard",
-    *,
-    training: bool = False,
-    measure: bool = False,
-    cross_check: bool = False,
-    device: str = "cpu",
-) -> dict[str, Any]:
+def profile_network(options: Profile) -> dict[str, Any]:
     """Return the costs of a network in plain values.
-
-    Args:
-        subject: the network and its inputs.
-        convention: "standard" or "paper".
-        training: also predict the peak memory of a training step.
-        measure: also measure the time of a forward on the device.
-        cross_check: also count with fvcore.
-        device: to measure on.
 
     Returns:
         model, preset, convention, input, batch, params, flops, memory_bytes, layers (one row per convolution and linear
@@ -41,10 +25,11 @@ def profile_network(
         UnsupportedError: the network does not run, or not without data, or not under fvcore.
         MissingExtra: fvcore is not installed.
     """
-    where = check_device(device)
-    if convention not in cost.CONVENTIONS:
-        known = " or ".join(cost.CONVENTIONS)
-        raise UsageError(f"--convention {convention}: expected {known}{nearest(convention, cost.CONVENTIONS)}")
+    where = check_device(options.device)
+    convention = options.convention
+    subject = read_subject(
+        options.only(Network), full=options.full, size=options.input, batch=options.batch, seed=options.seed
+    )
     graph = trace(subject.network, subject.inputs)
     everything, counted = np.ones(graph.count, dtype=bool), cost.compile(graph, convention)
     found: dict[str, Any] = {
@@ -57,12 +42,12 @@ def profile_network(
         "layers": [row.to_dict() for row in counted.layers(everything)],
         "kinds": _by_kind(counted.modules(everything)),
     }
-    if training:
+    if options.training:
         predicted = cost.peak_training_memory(subject.network, subject.inputs)
         found["training"] = {**predicted.to_dict(), "optimizer_name": "AdamW", "at_least": True}
-    if cross_check:
+    if options.cross_check:
         found["cross_check"] = cost.cross_check(subject.network, subject.inputs, graph).to_dict()
-    if measure:
+    if options.measure:
         found["latency"] = cost.measure_latency(subject.network, subject.inputs, where).to_dict()
     return found
 

@@ -1,5 +1,6 @@
 """What MODEL names where a network is only looked at: one to be built, or the slim network of a run folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ranp import runs
 from ranp.errors import UsageError
 from ranp.inputs import Shape, draw, flatten, generator_of, reshaped
-from ranp.models.folders import is_fused
+from ranp.models.folders import PRUNED, kind_of
 from ranp.models.request import read_request, read_size
 
 Inputs = tuple[Tensor, ...] | dict[str, Tensor]
@@ -43,33 +44,33 @@ class Subject:
 
 
 def read_subject(
-    model: str,
+    network: Mapping[str, Any],
     *,
     full: str | None = None,
     size: str | None = None,
     batch: int | None = None,
     seed: int = 0,
-    **words: Any,
 ) -> Subject:
     """Build what MODEL names: a network by `read_request`, or the slim network of a run folder.
 
     Args:
-        model: MODEL.
+        network: the options of `ranp.jobs.options.Network`, by name; of a run, but MODEL those of its full network.
         full: the full network's MODEL, for a run whose files may not build it.
         size: --input.
         batch: --batch; by default the preset's, the run's, or 1.
         seed: of initial weights and inputs.
-        words: preset, settings, in_channels, classes: as `read_request`; of a run, of its full network.
 
     Raises:
         UsageError: as `read_request`, or a run folder that is damaged.
     """
-    if Path(model).is_dir() and not is_fused(model):
-        network = read_request(full, **words).network(seed) if full else None
-        if network is None and any(words.values()):
+    words = dict(network)
+    model = words.pop("model")
+    if kind_of(model) is PRUNED or (Path(model).is_dir() and kind_of(model) is None):
+        whole = read_request(full, **words).network(seed) if full else None
+        if whole is None and any(words.values()):
             raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
         run = runs.read(model)
-        return Subject(model, None, run.slim(network), _inputs_of(run.plan.example_inputs(), size, batch, seed))
+        return Subject(model, None, run.slim(whole), _inputs_of(run.plan.example_inputs(), size, batch, seed))
     if full is not None:
         raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
     request = read_request(model, size=size, batch=batch, **words)

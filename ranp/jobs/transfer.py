@@ -6,57 +6,24 @@ are given, or read off the images and labels of the new data set.
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from ranp import models, runs
 from ranp.data.volumes import channels_and_classes
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.inputs import Inputs, Shape, reshaped, specs
+from ranp.jobs.options import Transfer
 from ranp.models.request import read_size
-from ranp.models.resolve import resolve
-from ranp.pipeline._transfer import Transferred, transfer
+from ranp.models.spec import resolve
+from ranp.pipeline import Transferred, transfer
+from ranp.reports import Moved, Report
 
 CHANNELS = ("in_channels", "n_input_channels", "in_chans")
 CLASSES = ("classes", "out_channels", "num_classes")
-DATA = ("phantom", "nifti")
-
-
-@dataclass(frozen=True)
-class TransferJob:
-    """The options of `ranp transfer`.
-
-    Args:
-        run: the folder of the pruned run.
-        out: the run folder to write.
-        in_channels: of the new images; None keeps the run's, or takes those of `images`.
-        classes: of the new labels; None keeps the run's, or takes those of `labels`.
-        settings: more settings of the factory, over the run's.
-        input: spatial size; None keeps the run's.
-        data: "nifti" reads channels and classes off the data set; "phantom" has whatever is asked for.
-        images: NIfTI files of the new data set.
-        labels: their label maps, in order.
-        keep_weights: whether tensors whose name and shape agree are inherited.
-        model: the factory, for a run whose own is neither a built-in nor a network of MONAI.
-        seed: of the drawn weights.
-    """
-
-    run: Path
-    out: Path
-    in_channels: int | None = None
-    classes: int | None = None
-    settings: Mapping[str, Any] | None = None
-    input: str | None = None
-    data: str | None = None
-    images: tuple[Path, ...] = ()
-    labels: tuple[Path, ...] = ()
-    keep_weights: bool = False
-    model: str | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +31,7 @@ class Prepared:
     """A transfer whose options are known to be good.
 
     Args:
+        options: of it.
         run: read.
         spec: MODEL.
         settings: all of the factory's that are not its own defaults.
@@ -71,6 +39,7 @@ class Prepared:
         inputs: zeros of the new shapes.
     """
 
+    options: Transfer
     run: runs.Run
     spec: str
     settings: dict[str, Any]
@@ -78,65 +47,58 @@ class Prepared:
     inputs: Inputs
 
 
-def prepare(job: TransferJob, *, force: bool = False) -> Prepared:
+def prepare(job: Transfer) -> Prepared:
     """Check everything that can be checked without work, and build the full network for the new data.
 
     Raises:
         UsageError: the first mistake that was found.
         MissingExtra: the images need nibabel.
     """
-    runs.check_out(job.out, force=force)
+    runs.check_out(job.out, force=job.force)
     run = runs.read(job.run)
     run.check_hashes()
     spec = job.model or run.config.get("model")
     if not isinstance(spec, str):
         raise UsageError(f"{run.path}: the run names no model: give it (--model)")
     before = _run_settings(run, spec)
-    settings = {**before, **(job.settings or {}), **_asked(job, spec, before)}
+    settings = {**before, **job.settings, **_asked(job, spec, before)}
     network = resolve(spec, settings, trusted=job.model is not None, seed=job.seed)
-    return Prepared(run, spec, settings, network, _inputs(run, job, spec, before, settings))
+    return Prepared(job, run, spec, settings, network, _inputs(run, job, spec, before, settings))
 
 
-def carry_out(prepared: Prepared, job: TransferJob) -> tuple[Transferred, dict[str, Any]]:
-    """Transfer, and return the result with its report in plain values; nothing is written.
+def carry_out(prepared: Prepared) -> Transferred:
+    """Transfer, and return the result; its report says where it comes from, and nothing is written.
 
     Raises:
         RanpError: as `ranp.transfer`.
     """
-    run = prepared.run
-    weights = run.weights() if job.keep_weights else None
-    result = transfer(run.plan, prepared.network, prepared.inputs, weights=weights, seed=job.seed)
+    run, options = prepared.run, prepared.options
+    weights = run.weights() if options.keep_weights else None
+    result = transfer(run.plan, prepared.network, prepared.inputs, weights=weights, seed=options.seed)
     shapes = [list(spec.shape) for spec in specs(result.plan.inputs)]
-    report = {
-        "model": prepared.spec,
-        "preset": None,
-        "input": [shape[1:] for shape in shapes],
-        "batch": shapes[0][0],
-        "out": str(job.out),
-        **result.report.to_dict(),
-        "transfer": {
-            "from": run.path.name,
-            "input_before": [list(spec.shape[1:]) for spec in specs(run.plan.inputs)],
-            "inherited": list(result.inherited),
-        },
-    }
-    return result, report
+    before = [list(spec.shape[1:]) for spec in specs(run.plan.inputs)]
+    moved = Moved(**{"from": run.path.name}, input_before=before, inherited=list(result.inherited))
+    report = Report(
+        model=prepared.spec, preset=None, input=[shape[1:] for shape in shapes], batch=shapes[0][0],
+        out=str(options.out), **result.report.to_dict(), transfer=moved,
+    )  # fmt: skip
+    return replace(result, report=report)
 
 
-def keep(
-    prepared: Prepared, job: TransferJob, result: Transferred, report: dict[str, Any], *, force: bool = False
-) -> dict[str, Any]:
+def keep(prepared: Prepared, result: Transferred) -> Report:
     """Write the run folder and return the report as it stands there.
 
     Raises:
         UsageError: the folder exists or can't be written.
     """
-    runs.save(job.out, result.slim, result.plan, report, config_of(prepared, job), force=force)
-    return runs.read(job.out).report
+    options = prepared.options
+    runs.save(options.out, result.slim, result.plan, result.report, config_of(prepared), force=options.force)
+    return runs.read(options.out).report
 
 
-def config_of(prepared: Prepared, job: TransferJob) -> dict[str, Any]:
+def config_of(prepared: Prepared) -> dict[str, Any]:
     """Return plain values for config.yaml: the network as it is built now, and how to repeat the transfer."""
+    job = prepared.options
     spatial = next(spec.shape[2:] for spec in specs(prepared.run.plan.inputs))
     values = {
         "run": str(job.run),
@@ -158,7 +120,7 @@ def _run_settings(run: runs.Run, spec: str) -> dict[str, Any]:
     return {**(models.preset(spec, preset).settings if preset else {}), **given}
 
 
-def _asked(job: TransferJob, spec: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(job: Transfer, spec: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that channels and classes, given or read off the data, stand for."""
     channels, classes = job.in_channels, job.classes
     if _reads_data(job):
@@ -174,15 +136,13 @@ def _asked(job: TransferJob, spec: str, settings: Mapping[str, Any]) -> dict[str
         key = _key(spec, names, settings)
         if key is None:
             raise UsageError(f"{option} {value}: {spec} has no setting {' or '.join(names)}; name its own with --set")
-        if (said := (job.settings or {}).get(key, value)) != value:
+        if (said := job.settings.get(key, value)) != value:
             raise UsageError(f"{option} {value}: --set {key}={said} says otherwise")
         asked[key] = value
     return asked
 
 
-def _reads_data(job: TransferJob) -> bool:
-    if job.data not in (None, *DATA):
-        raise UsageError(f"--data {job.data}: expected {', '.join(DATA)}{nearest(str(job.data), DATA)}")
+def _reads_data(job: Transfer) -> bool:
     given = bool(job.images or job.labels)
     if given != (job.data == "nifti") and job.data is not None:
         raise UsageError(f"--data {job.data}: {'takes no' if given else 'needs'} --images and --labels")
@@ -217,9 +177,7 @@ def _parameters(spec: str) -> set[str]:
     return set(inspect.signature(getattr(nets, name)).parameters) if hasattr(nets, name) else set()
 
 
-def _inputs(
-    run: runs.Run, job: TransferJob, spec: str, before: Mapping[str, Any], settings: Mapping[str, Any]
-) -> Inputs:
+def _inputs(run: runs.Run, job: Transfer, spec: str, before: Mapping[str, Any], settings: Mapping[str, Any]) -> Inputs:
     """Return inputs without data of the run's shapes, but for the new channels and spatial size."""
     key = _key(spec, CHANNELS, settings)
     channels = settings.get(key) if key and settings.get(key) != before.get(key) else None

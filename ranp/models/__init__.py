@@ -22,6 +22,7 @@ from ranp.models.registry import (
     register,
     spatial_dims,
 )
+from ranp.models.spec import resolve
 
 __all__ = [
     "BuiltIn",
@@ -35,5 +36,6 @@ __all__ = [
     "preset",
     "presets",
     "register",
+    "resolve",
     "spatial_dims",
 ]

@@ -3,22 +3,22 @@
 Every command that takes a network reads these words here, so that each has one meaning and one message.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from ranp import models
 from ranp.errors import UsageError
 from ranp.figures import spell
+from ranp.files import read_json
 from ranp.inputs import Shape, draw, generator_of
-from ranp.models.folders import FACTORY, is_fused
-from ranp.models.resolve import check_is_built_in, resolve
+from ranp.models.folders import Kind, kind_of
+from ranp.models.spec import check_is_built_in, resolve
 
 _EXTERNAL_SIZE = 64  # spatial length of the example input of a network that is no built-in
 
@@ -38,6 +38,20 @@ class Request:
     preset: str | None
     settings: Mapping[str, Any]
     shapes: tuple[Shape, ...]
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of ranp's own networks."""
+        return self.model in models.names()
+
+    def sized(self, size: str | Sequence[int], option: str = "--input") -> "Request":
+        """Return the same network with inputs of another size.
+
+        Raises:
+            UsageError: it is no size, or not of as many dimensions.
+        """
+        shapes = tuple((*shape[:2], *read_size(size, len(shape) - 2, option)) for shape in self.shapes)
+        return replace(self, shapes=shapes)
 
     @property
     def batch(self) -> int:
@@ -68,7 +82,7 @@ def read_request(
     model: str,
     *,
     preset: str | None = None,
-    settings: Mapping[str, Any] | Iterable[str] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
     in_channels: int | None = None,
     classes: int | None = None,
     size: str | Sequence[int] | None = None,
@@ -86,7 +100,7 @@ def read_request(
     Args:
         model: MODEL.
         preset: --preset.
-        settings: the --set pairs "key=value", or a mapping.
+        settings: the --set pairs.
         in_channels: --in-channels, on built-ins short for --set in_channels=.
         classes: --classes, on built-ins short for --set classes=; other networks are built from their settings alone.
         size: --input: "64" is a cube, "16x112x112" otherwise; or the lengths themselves.
@@ -97,40 +111,18 @@ def read_request(
     Raises:
         UsageError: a value that is no size, pair or count, or that the network does not take.
     """
-    given = dict(settings) if isinstance(settings, Mapping) else read_settings(settings)
+    given = dict(settings)
     for flag, count in (("--in-channels", in_channels), ("--classes", classes), (batch_option, batch)):
         if count is not None and count < 1:
             raise UsageError(f"{flag} {count}: expected a positive number")
-    if is_fused(model):
-        return _fused(model, preset, given, in_channels, size, batch, size_option)
+    kind = kind_of(model)
+    if kind is not None and kind.factory:
+        return _of_folder(kind, model, preset, given, in_channels, size, batch, size_option)
     if ":" in model:
         shape = _external_shape(given, in_channels, size, size_option)
         return Request(model, preset, given, ((batch or 1, *shape),))
     check_is_built_in(model)
     return _built_in(model, preset, _with_shorthands(model, given, in_channels, classes), size, batch, size_option)
-
-
-def read_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Read `key=value` pairs; values are YAML.
-
-    >>> read_settings(["channels=[16, 32]", "norm=batch", "dropout=0.1"])
-    {'channels': [16, 32], 'norm': 'batch', 'dropout': 0.1}
-
-    Raises:
-        UsageError: no pair, a key given twice, or a value that is not plain YAML.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise UsageError(f"--set {pair}: expected key=value")
-        if key in found:
-            raise UsageError(f"--set {pair}: {key} is given twice")
-        try:
-            found[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair}: the value is not plain YAML ({str(error).splitlines()[0]})") from None
-    return found
 
 
 def read_size(size: str | Sequence[int], dims: int | None = None, option: str = "--input") -> Shape:
@@ -187,8 +179,9 @@ def _built_in(
     return Request(name, preset, settings, tuple((count, *shape) for shape in shapes))
 
 
-def _fused(
-    run: str,
+def _of_folder(
+    kind: Kind,
+    folder: str,
     preset: str | None,
     settings: dict[str, Any],
     in_channels: int | None,
@@ -198,14 +191,15 @@ def _fused(
 ) -> Request:
     for flag, value in (("--preset", preset), ("--in-channels", in_channels)):
         if value is not None:
-            raise UsageError(f"{flag} {value}: {run} is a run of `ranp fuse` and brings its own")
+            raise UsageError(f"{flag} {value}: {folder} is a run of `{kind.made_by}` and brings its own")
     try:
-        (shape,) = json.loads(Path(run, "report.json").read_text())["inputs"]
+        (shape,) = read_json(Path(folder, "report.json"))["inputs"]
         count, channels, *spatial = map(int, shape)
-    except (OSError, ValueError, TypeError, KeyError):
-        raise UsageError(f"MODEL {run}: no inputs in its report.json; expected one that `ranp fuse` wrote") from None
+    except (UsageError, ValueError, TypeError, KeyError):
+        wrote = f"expected one that `{kind.made_by}` wrote"
+        raise UsageError(f"MODEL {folder}: no inputs in its report.json; {wrote}") from None
     sizes = tuple(spatial) if size is None else read_size(size, len(spatial), size_option)
-    return Request(FACTORY, None, {"run": run, **settings}, ((batch or count, channels, *sizes),))
+    return Request(kind.factory, None, {"run": folder, **settings}, ((batch or count, channels, *sizes),))
 
 
 def _external_shape(

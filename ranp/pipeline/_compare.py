@@ -5,22 +5,24 @@ Tables 1 and 2. A method that can't reach the sparsity is a row that says so and
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from ranp import cost
-from ranp.errors import InfeasibleError, UnsupportedError, UsageError, nearest
+from ranp.errors import InfeasibleError, UnsupportedError, UsageError, listed, named, nearest
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs
+from ranp.options import Scoring, Selection
 from ranp.pipeline._peers import PEERS, torch_pruned
-from ranp.pipeline._prune import CONVENTIONS, Steps
+from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
+from ranp.reports import Comparison, Figures, Row
 from ranp.scores import Scores, importance
-from ranp.selection import check_options, select
+from ranp.selection import select
 
 FILE = "compare.json"
 """The table's name in a run folder."""
@@ -34,48 +36,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "RANP-f": {"reweight": "flops"},
 }
 """The methods in the order of the paper's tables and the options of `select` that make them."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method.
-
-    Args:
-        name: "full", one of `METHODS` or of `PEERS`.
-        status: "ok", "infeasible" (the sparsity is above the method's largest) or "failed" (a peer).
-        reason: why it is not ok.
-        maximum: largest feasible sparsity; None for the full network and peers.
-        achieved: share of the neurons that are gone.
-        costs: by convention: params, flops, memory_bytes; empty where it is not ok.
-    """
-
-    name: str
-    status: str = "ok"
-    reason: str = ""
-    maximum: float | None = None
-    achieved: float | None = None
-    costs: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The table.
-
-    Args:
-        sparsity: of every row.
-        sparsity_of: the method whose largest feasible sparsity that is, or None where it was given.
-        rows: the full network, then the methods, then peers where asked for.
-        seconds: of each step.
-    """
-
-    sparsity: float
-    sparsity_of: str | None
-    rows: tuple[Row, ...]
-    seconds: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return {**asdict(self), "rows": list(map(asdict, self.rows))}
 
 
 def compare(
@@ -123,6 +83,7 @@ def compare(
         UnsupportedError: the network can't be traced.
         MissingExtra: `peers` without Torch-Pruning.
     """
+    Scoring.read({"method": method, "reduce": reduce})
     check_goal(sparsity, max_sparsity_of, **selection)
     if isinstance(batches, Iterator):
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
@@ -139,15 +100,15 @@ def compare(
     with steps("select"):
         chooser, prices = _Chooser(graph, scores, method, {**selection, "seed": seed}), _Prices(graph)
         if max_sparsity_of is not None:
-            max_sparsity_of = named(max_sparsity_of)
+            max_sparsity_of = method_named(max_sparsity_of)
             sparsity = chooser.plan(max_sparsity_of, max_sparsity=True).choice.maximum
         assert sparsity is not None
-        rows = [Row("full", achieved=0.0, costs=prices(np.ones(graph.count, dtype=bool)))]
+        rows = [_row("full", achieved=0.0, costs=prices(np.ones(graph.count, dtype=bool)))]
         rows += [chooser.row(name, sparsity, prices) for name in METHODS]
     if peers:
         with steps("peers"):
             rows += [_peer(model, example_inputs, graph, name, sparsity, seed) for name in PEERS]
-    return Comparison(sparsity, max_sparsity_of, tuple(rows), steps.seconds)
+    return Comparison(sparsity=sparsity, sparsity_of=max_sparsity_of, rows=rows, seconds=steps.seconds)
 
 
 def check_goal(sparsity: float | None, max_sparsity_of: str | None, **selection: Any) -> None:
@@ -157,16 +118,16 @@ def check_goal(sparsity: float | None, max_sparsity_of: str | None, **selection:
         UsageError: the first that is out of range or unknown.
     """
     if (sparsity is None) == (max_sparsity_of is None):
-        raise UsageError("give either --sparsity or --max-sparsity-of")
+        raise UsageError(f"give either {named('sparsity')} or {named('max_sparsity_of')}")
     if max_sparsity_of is not None:
-        named(max_sparsity_of)
-    check_options(rule="global", sparsity=sparsity or 0.0, **selection)
+        method_named(max_sparsity_of)
+    Selection.read({**selection, "sparsity": sparsity or 0.0}).check()
 
 
-def named(word: str) -> str:
+def method_named(word: str) -> str:
     """Return the method of `METHODS` that a word means, in any case.
 
-    >>> named("ranp-F")
+    >>> method_named("ranp-F")
     'RANP-f'
 
     Raises:
@@ -174,19 +135,24 @@ def named(word: str) -> str:
     """
     known = {name.lower(): name for name in METHODS}
     if word.lower() not in known:
-        words = f"expected one of {', '.join(METHODS)}{nearest(word.lower(), known)}"
-        raise UsageError(f"--max-sparsity-of {word}: {words}")
+        expected = f"expected one of {listed(METHODS)}{nearest(word.lower(), known)}"
+        raise UsageError(f"{named('max_sparsity_of', word)}: {expected}")
     return known[word.lower()]
+
+
+def _row(name: str, **values: Any) -> Row:
+    blank: dict[str, Any] = {"status": "ok", "reason": "", "maximum": None, "achieved": None, "costs": {}}
+    return Row(name=name, **{**blank, **values})
 
 
 class _Prices:
     """Costs of a choice by convention."""
 
     def __init__(self, graph: Graph) -> None:
-        self._functions = {name: cost.compile(graph, convention=name) for name in CONVENTIONS}
+        self._functions = {name: cost.compile(graph, convention=name) for name in cost.CONVENTIONS}
 
-    def __call__(self, kept: Mask) -> dict[str, dict[str, int]]:
-        return {name: function(kept).to_dict() for name, function in self._functions.items()}
+    def __call__(self, kept: Mask) -> dict[str, Figures]:
+        return {name: Figures(**function(kept).to_dict()) for name, function in self._functions.items()}
 
 
 @dataclass(frozen=True)
@@ -210,15 +176,15 @@ class _Chooser:
         try:
             plan = self.plan(name, sparsity=sparsity)
         except InfeasibleError as error:
-            return Row(name, "infeasible", str(error), maximum=error.closest)
+            return _row(name, status="infeasible", reason=str(error), maximum=error.closest)
         choice = plan.choice
-        return Row(name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(plan.mask(self.graph)))
+        return _row(name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(plan.mask(self.graph)))
 
 
 def _peer(model: nn.Module, inputs: Inputs, graph: Graph, name: str, ratio: float, seed: int) -> Row:
     try:
         small = trace(torch_pruned(model, inputs, graph, ratio, seed, **PEERS[name]), inputs)
     except UnsupportedError as error:
-        return Row(name, "failed", str(error))
+        return _row(name, status="failed", reason=str(error))
     neurons, left = (sum(len(layer.units) for layer in each.layers) for each in (graph, small))
-    return Row(name, achieved=1 - left / neurons, costs=_Prices(small)(np.ones(small.count, dtype=bool)))
+    return _row(name, achieved=1 - left / neurons, costs=_Prices(small)(np.ones(small.count, dtype=bool)))

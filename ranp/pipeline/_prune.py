@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,53 +13,12 @@ from ranp import cost
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
+from ranp.options import Scoring, Selection
 from ranp.plan import Plan
+from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, importance
-from ranp.selection import check_options, select
-from ranp.surgery import Verification, slim, verify
-
-CONVENTIONS = ("standard", "paper")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a prune saved, and the proof.
-
-    Args:
-        full: costs of the full network in the standard convention: params, flops, memory_bytes.
-        slim: of the slim one.
-        paper: both in the paper's convention.
-        sparsity: asked, achieved and the largest feasible.
-        units: total, kept, and frozen by reason.
-        groups: name, width before and after, reason where frozen.
-        verify: the verification's values.
-        seconds: of each step.
-        notes: of the trace.
-    """
-
-    full: dict[str, int]
-    slim: dict[str, int]
-    paper: dict[str, dict[str, int]]
-    sparsity: dict[str, float]
-    units: dict[str, Any]
-    groups: list[dict[str, Any]]
-    verify: dict[str, Any]
-    seconds: dict[str, float]
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def max_abs_diff(self) -> float:
-        """Largest difference between the slim network and the masked one."""
-        return float(self.verify["max_abs_diff"])
-
-    @property
-    def max_rel_diff(self) -> float:
-        """The same, relative to the largest magnitude of an output."""
-        return float(self.verify["max_rel_diff"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return dict(vars(self))
+from ranp.selection import select
+from ranp.surgery import slim, verify
 
 
 @dataclass(frozen=True)
@@ -137,7 +96,8 @@ def prune(
         >>> result.slim[2].in_channels < 8
         True
     """
-    check_options(seed=seed, method=method, **selection)
+    Scoring.read({"method": method, "reduce": reduce})
+    Selection.read(selection).check(method, seed)
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)
@@ -162,31 +122,30 @@ def prune(
 
 def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float]) -> Report:
     """Return the report of a plan that was carried out and verified."""
-    costs = costs_of(graph, plan)
-    choice = plan.choice
+    costs, choice = costs_of(graph, plan), plan.choice
     return Report(
-        full=costs["standard"]["full"],
-        slim=costs["standard"]["slim"],
+        full=costs["standard"].full,
+        slim=costs["standard"].slim,
         paper=costs["paper"],
-        sparsity={"asked": choice.sparsity, "achieved": choice.achieved, "maximum": choice.maximum},
+        sparsity=Sparsity(asked=choice.sparsity, achieved=choice.achieved, maximum=choice.maximum),
         units=plan.units(),
-        groups=[{"name": g.name, "before": g.width, "after": len(g.kept), "frozen": g.frozen} for g in plan.groups],
-        verify=checked.to_dict(),
+        groups=[Width(name=g.name, before=g.width, after=len(g.kept), frozen=g.frozen) for g in plan.groups],
+        verify=checked,
         seconds=dict(seconds),
         notes=list(graph.notes),
     )
 
 
-def costs_of(graph: Graph, plan: Plan) -> dict[str, dict[str, dict[str, int]]]:
+def costs_of(graph: Graph, plan: Plan) -> dict[str, Both]:
     """Return the costs of the full and the slim network by convention, for the batch the graph was traced with.
 
     A plan by the published rule for transposed convolutions is counted in the paper's convention as published.
     """
     kept, everything = plan.mask(graph), np.ones(graph.count, dtype=bool)
-    found = {}
-    for convention in CONVENTIONS:
+    costs = {}
+    for convention in cost.CONVENTIONS:
         evaluate = cost.compile(graph, convention=convention)
-        found[convention] = {"full": evaluate(everything).to_dict(), "slim": evaluate(kept).to_dict()}
-    if plan.choice.published_transposed:
-        found["paper"]["slim"] = cost.compile(graph, convention="paper", published_transposed=True)(kept).to_dict()
-    return found
+        published = convention == "paper" and plan.choice.published_transposed
+        slim = cost.compile(graph, convention="paper", published_transposed=True)(kept) if published else evaluate(kept)
+        costs[convention] = Both(full=Figures(**evaluate(everything).to_dict()), slim=Figures(**slim.to_dict()))
+    return costs

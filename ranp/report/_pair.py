@@ -9,6 +9,7 @@ from ranp.report import _sections as sections
 from ranp.report._charts import Bar, bars, nested
 from ranp.report._markup import Html, element, joined
 from ranp.report._page import document
+from ranp.reports import Figures
 from ranp.runs import Run
 
 KINDS = ("whole-a", "whole-b")
@@ -36,17 +37,23 @@ def _named(letter: str, run: Run) -> Html:
 
 
 def _savings(both: tuple[Run, Run]) -> Html:
-    fulls = [run.report["full"] for run in both]
+    fulls = [run.report.full for run in both]
     cards = []
     for key, name, write in sections.COSTS:
         rows, less = _full_bars(fulls, key, write), []
         for letter, kind, run in zip("AB", KINDS, both, strict=True):
-            slim, full = run.report["slim"][key], run.report["full"][key]
+            slim, full = run.report.slim[key], run.report.full[key]
             rows.append(Bar(f"slim {letter}", slim, write(slim), kind))
             less.append(f"{letter} saves {saved(full, slim)}")
         cards.append(element("div", element("h3", name), bars(rows), element("p", ", ".join(less), class_="unit")))
     sparsity = [
-        [f"{letter}", *(f"{run.report['sparsity'][key]:.4f}" for key in ("asked", "achieved", "maximum"))]
+        [
+            f"{letter}",
+            *(
+                f"{value:.4f}"
+                for value in (run.report.sparsity.asked, run.report.sparsity.achieved, run.report.sparsity.maximum)
+            ),
+        ]
         for letter, run in zip("AB", both, strict=True)
     ]
     return sections.section(
@@ -57,7 +64,7 @@ def _savings(both: tuple[Run, Run]) -> Html:
     )
 
 
-def _full_bars(fulls: list[Mapping[str, Any]], key: str, write: Callable[[float], str]) -> list[Bar]:
+def _full_bars(fulls: list[Figures], key: str, write: Callable[[float], str]) -> list[Bar]:
     """Return one bar where the full networks cost the same, else one of each."""
     if fulls[0][key] == fulls[1][key]:
         return [Bar("full", fulls[0][key], write(fulls[0][key]), "full")]
@@ -98,10 +105,10 @@ def _widths(both: tuple[Run, Run]) -> Html:
 def _verifications(both: tuple[Run, Run]) -> Html:
     rows = []
     for letter, run in zip("AB", both, strict=True):
-        found = run.report["verify"]
-        word, kind = ("verified", "good") if found["passed"] else ("FAILED", "bad")
+        found = run.report.verify
+        word, kind = ("verified", "good") if found.passed else ("FAILED", "bad")
         status = element("span", word, class_=kind)
-        rows.append([letter, status, f"{found['max_rel_diff']:.1e}", f"{found['tolerance']:.0e}"])
+        rows.append([letter, status, f"{found.max_rel_diff:.1e}", f"{found.tolerance:.0e}"])
     return sections.section(
         "Verification",
         sections.table(("run", "slim equals masked", "largest relative difference", "tolerance"), rows),

@@ -11,6 +11,7 @@ from ranp.plan import Plan
 from ranp.report._charts import Axis, Bar, bars, nested, ranges, short
 from ranp.report._markup import Content, Html, element, joined
 from ranp.report._reproduce import command_parts
+from ranp.reports import Both, Comparison, Exported, Head, Latency, Report, Row
 from ranp.runs import HASHED, Run
 
 COSTS = (
@@ -30,14 +31,14 @@ def section(title: str, *content: Content) -> Html:
     return element("section", element("h2", title), *content)
 
 
-def heading(report: Mapping[str, Any]) -> str:
+def heading(head: Head) -> str:
     """Return the network in words, with its preset."""
-    return f"{report['model']} ({report['preset']})" if report.get("preset") else str(report["model"])
+    return f"{head.model} ({head.preset})" if head.preset else str(head.model)
 
 
 def network(run: Run) -> str:
     """Return a run's network in words; a run saved from Python may know its class alone."""
-    return heading(run.report) if run.report.get("model") else run.plan.model
+    return heading(run.report) if run.report.model else run.plan.model
 
 
 def inputs(run: Run) -> str:
@@ -49,15 +50,15 @@ def inputs(run: Run) -> str:
 def savings(run: Run) -> Html:
     """Return what was saved: each cost before and after."""
     report = run.report
-    full, slim, sparsity, units = report["full"], report["slim"], report["sparsity"], report["units"]
+    full, slim, sparsity, units = report.full, report.slim, report.sparsity, report.units
     cards = []
     for key, name, write in COSTS:
         rows = [Bar("full", full[key], write(full[key]), "full"), Bar("slim", slim[key], write(slim[key]))]
         less = element("div", f"{saved(full[key], slim[key])} saved", class_="big")
         cards.append(element("div", element("h3", name), less, bars(rows)))
     words = (
-        f"Sparsity asked {sparsity['asked']:.4f}, achieved {sparsity['achieved']:.4f}, largest feasible "
-        f"{sparsity['maximum']:.4f}. {units['kept']} of {units['total']} units stay."
+        f"Sparsity asked {sparsity.asked:.4f}, achieved {sparsity.achieved:.4f}, largest feasible "
+        f"{sparsity.maximum:.4f}. {units.kept} of {units.total} units stay."
     )
     note = (
         "FLOPs count two for a multiply-accumulate and every op; memory is what a forward stores, for the batch above."
@@ -67,12 +68,12 @@ def savings(run: Run) -> Html:
         element("div", cards, class_="grid-of"),
         element("p", words),
         element("p", note, class_="dim"),
-        _published(report["paper"]),
+        _published(report.paper),
     )
 
 
-def _published(paper: Mapping[str, Any]) -> Html:
-    full, slim = paper["full"], paper["slim"]
+def _published(paper: Both) -> Html:
+    full, slim = paper.full, paper.slim
     words = ", ".join(
         f"{name} {write(full[key])} → {write(slim[key])}"
         for key, name, write in (
@@ -83,47 +84,47 @@ def _published(paper: Mapping[str, Any]) -> Html:
     return element("p", f"In the convention of the published tables: {words}.", class_="dim")
 
 
-def comparison(found: Mapping[str, Any]) -> Html:
+def comparison(found: Comparison) -> Html:
     """Return the methods side by side, as `ranp compare` found them."""
-    of = f", the largest of {found['sparsity_of']}" if found.get("sparsity_of") else ""
-    scored = f"scored by {found['method']} on {found['batches']} batches of {found['data']}"
-    words = f"{heading(found)}, batch {found['batch']} of {spell_all(found['input'])}, {scored}; all at sparsity "
+    of = f", the largest of {found.sparsity_of}" if found.sparsity_of else ""
+    scored = f"scored by {found.method} on {found.batches} batches of {found.data}"
+    words = f"{heading(found)}, batch {found.batch} of {spell_all(found.input or [])}, {scored}; all at sparsity "
     charts = [
-        element("div", element("h3", name), bars([_method(row, key, write) for row in found["rows"]]))
+        element("div", element("h3", name), bars([_method(row, key, write) for row in found.rows]))
         for key, name, write in COSTS
     ]
     return section(
         "Methods at the same sparsity",
-        element("p", f"{words}{found['sparsity']:.4f}{of}."),
+        element("p", f"{words}{found.sparsity:.4f}{of}."),
         element("div", charts, class_="grid-of"),
         element("h3", "Figures"),
-        _comparison_table(found["rows"]),
-        element("ul", (element("li", f"{row['name']}: {row['reason']}") for row in found["rows"] if row["reason"])),
+        _comparison_table(found.rows),
+        element("ul", (element("li", f"{row.name}: {row.reason}") for row in found.rows if row.reason)),
         element("p", "SNIP drops weight elements; a neuron goes when all of its elements do.", class_="dim"),
     )
 
 
-def _method(row: Mapping[str, Any], key: str, write: Any) -> Bar:
-    if row["status"] != "ok":
-        return Bar(row["name"], 0, row["status"])
-    value = row["costs"]["standard"][key]
-    return Bar(row["name"], value, write(value), "full" if row["name"] == "full" else _colour(row))
+def _method(row: Row, key: str, write: Any) -> Bar:
+    if row.status != "ok":
+        return Bar(row.name, 0, row.status)
+    value = row.costs["standard"][key]
+    return Bar(row.name, value, write(value), "full" if row.name == "full" else _colour(row))
 
 
-def _colour(row: Mapping[str, Any]) -> str:
-    return "slim" if row["maximum"] is not None else "other"
+def _colour(row: Row) -> str:
+    return "slim" if row.maximum is not None else "other"
 
 
-def _comparison_table(rows: Iterable[Mapping[str, Any]]) -> Html:
+def _comparison_table(rows: Iterable[Row]) -> Html:
     cells = []
     for row in rows:
-        largest = "-" if row["maximum"] is None else f"{row['maximum']:.4f}"
-        if row["status"] == "ok":
-            costs = row["costs"]["standard"]
-            found = [write(costs[key]) for key, _, write in COSTS] + [f"{row['achieved']:.4f}"]
+        largest = "-" if row.maximum is None else f"{row.maximum:.4f}"
+        if row.status == "ok":
+            costs = row.costs["standard"]
+            found = [write(costs[key]) for key, _, write in COSTS] + [f"{row.achieved:.4f}"]
         else:
-            found = [row["status"], "-", "-", "-"]
-        cells.append([row["name"], *found, largest])
+            found = [row.status, "-", "-", "-"]
+        cells.append([row.name, *found, largest])
     return table(("method", "parameters", "FLOPs", "activations", "achieved", "largest feasible"), cells)
 
 
@@ -226,21 +227,21 @@ def frozen(run: Run) -> Html:
         for reason, groups in reasons.items()
     ]
     listed = table(("reason", "units", "groups"), rows, text=(2,)) if rows else element("p", "Nothing.")
-    notes = element("ul", (element("li", note) for note in run.report.get("notes", [])))
+    notes = element("ul", (element("li", note) for note in run.report.notes))
     return section("What is frozen, and why", listed, notes)
 
 
 def verification(run: Run) -> Html:
     """Return the proof that slim and masked compute the same, and the hashes."""
-    found = run.report["verify"]
-    word = element("span", "verified", class_="good") if found["passed"] else element("span", "FAILED", class_="bad")
+    found = run.report.verify
+    word = element("span", "verified", class_="good") if found.passed else element("span", "FAILED", class_="bad")
     text = (
-        f": slim and masked network differ by at most {found['max_rel_diff']:.1e} of the largest output "
-        f"({found['max_abs_diff']:.1e} absolute) on {found['inputs']} random inputs in float64; tolerance "
-        f"{found['tolerance']:.0e}."
+        f": slim and masked network differ by at most {found.max_rel_diff:.1e} of the largest output "
+        f"({found.max_abs_diff:.1e} absolute) on {found.inputs} random inputs in float64; tolerance "
+        f"{found.tolerance:.0e}."
     )
-    left = [element("li", f"not compared: {name}") for name in found.get("uncompared", [])]
-    hashes = [(name, element("code", run.report["hashes"][name])) for name in HASHED]
+    left = [element("li", f"not compared: {name}") for name in found.uncompared]
+    hashes = [(name, element("code", run.report.hashes[name])) for name in HASHED]
     return section(
         "Verification", element("p", word, text), element("ul", left) if left else None,
         element("h3", "SHA-256 of the files"), definitions(hashes),
@@ -250,65 +251,70 @@ def verification(run: Run) -> Html:
 def parity(run: Run) -> Html | None:
     """Return how exported files agree with the network, where there are any."""
     parts = [
-        joined(_exported(title, run.report[key]), _replaced(run, run.report[key]))
-        for key, title in (("onnx", "ONNX, run by onnxruntime"), ("torch_export", "torch.export"))
-        if key in run.report
+        joined(_exported(title, exported), _replaced(run, exported))
+        for exported, title in (
+            (run.report.onnx, "ONNX, run by onnxruntime"),
+            (run.report.torch_export, "torch.export"),
+        )
+        if exported is not None
     ]
     return section("Exported files", parts) if parts else None
 
 
-def _replaced(run: Run, found: Mapping[str, Any]) -> Html | None:
+def _replaced(run: Run, found: Exported) -> Html | None:
     """Say so where the file in the run folder is no longer the one that was compared."""
-    path = run.path / Path(found["file"]).name
-    if not path.is_file() or sha256(path) == found["sha256"]:
+    path = run.path / Path(found.file).name
+    if not path.is_file() or sha256(path) == found.sha256:
         return None
     return element("p", f"{path.name} has changed since: export it again.", class_="bad")
 
 
-def _exported(title: str, found: Mapping[str, Any]) -> Html:
-    sizes = ", ".join(f"{axis} {rule}" for axis, rule in found["sizes"].items())
-    opset = f", opset {found['opset']}" if "opset" in found else ""
-    passed = element("span", "agrees" if found["passed"] else "DIFFERS", class_="good" if found["passed"] else "bad")
-    tolerance = found["tolerance"]
+def _exported(title: str, found: Exported) -> Html:
+    sizes = ", ".join(f"{axis} {rule}" for axis, rule in found.sizes.items())
+    opset = f", opset {found.opset}" if found.opset else ""
+    passed = element("span", "agrees" if found.passed else "DIFFERS", class_="good" if found.passed else "bad")
+    tolerance = found.tolerance
     rows = []
-    for case in found["parity"]:
-        agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"
+    for case in found.parity:
+        agreement = "-" if case.agreement is None else f"{case.agreement:.2%}"
         gap, relative = (
-            "not finite" if case[key] is None else f"{case[key]:.1e}" for key in ("max_abs_diff", "max_rel_diff")
+            "not finite" if value is None else f"{value:.1e}" for value in (case.max_abs_diff, case.max_rel_diff)
         )
-        rows.append([spell_all(case["shapes"]), gap, relative, agreement])
+        rows.append([spell_all(case.shapes), gap, relative, agreement])
     return joined(
         element("h3", title),
-        element("p", passed, f": {found['file']}, {size(found['bytes'])}{opset}; ", f"free sizes: {sizes or 'none'}."),
+        element("p", passed, f": {found.file}, {size(found.bytes)}{opset}; ", f"free sizes: {sizes or 'none'}."),
         table(("inputs", "difference", "relative", "same class"), rows),
         element(
             "p",
-            f"Limits: {tolerance['max_rel_diff']:.0e} of the largest output, {tolerance['agreement']:.2%} same class.",
+            f"Limits: {tolerance.max_rel_diff:.0e} of the largest output, {tolerance.agreement:.2%} same class.",
             class_="dim",
         ),
-        element("p", found["note"], class_="dim") if found.get("note") else None,
+        element("p", found.note, class_="dim") if found.note else None,
     )
 
 
-def times(report: Mapping[str, Any]) -> Html:
+def times(report: Report) -> Html:
     """Return the seconds each step took, and the time of a forward where it was measured."""
-    steps = report["seconds"]
+    steps = report.seconds
     rows = [Bar(name, value, f"{value:.2f} s") for name, value in steps.items()]
     return section(
         "Measured times",
-        _forward(report["latency"]) if "latency" in report else None,
+        _forward(report.latency) if report.latency else None,
         element("h3", f"Steps, together {sum(steps.values()):.1f} s"),
         bars(rows),
     )
 
 
-def _forward(found: Mapping[str, Any]) -> Html:
+def _forward(latency: Latency) -> Html:
     """Return how long a forward takes before and after."""
-    full, slim = found["full"], found["slim"]
-    medians = {name: found[name]["median_ms"] for name in ("full", "slim")}
-    rows = [Bar(name, value, duration(value), name) for name, value in medians.items()]
-    words = f"Forward on {full['device']}: {medians['full'] / medians['slim']:.2f} times as fast"
-    runs = f"Medians after a warm-up, for the batch above; runs: {full['runs']} full, {slim['runs']} slim."
+    full, slim = latency.full, latency.slim
+    rows = [
+        Bar(name, timing.median_ms, duration(timing.median_ms), name)
+        for name, timing in (("full", full), ("slim", slim))
+    ]
+    words = f"Forward on {full.device}: {full.median_ms / slim.median_ms:.2f} times as fast"
+    runs = f"Medians after a warm-up, for the batch above; runs: {full.runs} full, {slim.runs} slim."
     return joined(element("h3", words), bars(rows), element("p", runs, class_="dim"))
 
 
@@ -333,7 +339,5 @@ def reproduce(run: Run) -> Html:
     return section(
         "Make it again",
         command(run.config),
-        element(
-            "p", f"Every option is in config.yaml, which --config reads. Made by ranp {run.report.get('ranp', '?')}."
-        ),
+        element("p", f"Every option is in config.yaml, which --config reads. Made by ranp {run.report.ranp}."),
     )

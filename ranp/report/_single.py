@@ -1,15 +1,13 @@
 """The page of one run."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ranp.report import _sections as sections
 from ranp.report._markup import element
 from ranp.report._page import document
+from ranp.reports import Comparison
 from ranp.runs import Run
 
 
-def page(run: Run, comparison: Mapping[str, Any] | None = None) -> str:
+def page(run: Run, comparison: Comparison | None = None) -> str:
     """Return the page of a run.
 
     Args:

@@ -8,7 +8,7 @@ from torch import nn
 from ranp import runs
 from ranp.cost import measure_latency
 from ranp.inputs import check_device, draw, generator_of
-from ranp.models.resolve import resolve
+from ranp.models.spec import resolve
 from ranp.runs import Run
 
 

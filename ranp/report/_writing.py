@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from ranp import runs
-from ranp.errors import UsageError, words_of
+from ranp.errors import UsageError
 from ranp.files import check_file_place, check_writable, read_json, whole_file
-from ranp.pipeline._compare import FILE
+from ranp.pipeline import FILE
 from ranp.report import _pair as pair
 from ranp.report import _single as single
+from ranp.reports import Comparison
 
 NAME = "report.html"
-_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 def write_report(
@@ -47,41 +47,18 @@ def write_report(
     path = out or run / (NAME if other is None else f"compare-{other.resolve().name}.html")
     if out is None:
         check_writable(run, str(path))
-    if other is not None:
-        second = runs.read(other)
-        text = _page_of_two(first, second)
-        second.check_hashes()
+    both = [first] if other is None else [first, runs.read(other)]
+    for each in both:
+        _ = each.report  # that it is one is said first
+        each.check_hashes()
+    if other is None:
+        beside = run / FILE
+        table = comparison or (beside if beside.is_file() else None)
+        shown = None if table is None else Comparison.read(read_json(table, "--compare"), table, "comparison")
+        text = single.page(first, shown)
     else:
-        text = _page_of_one(first, comparison)
-    first.check_hashes()
+        text = pair.page(*both)
     if not dry_run:
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
-
-
-def _page_of_one(run: runs.Run, comparison: Path | None) -> str:
-    beside = run.path / FILE
-    path = comparison or (beside if beside.is_file() else None)
-    found = None if path is None else read_json(path, "--compare")
-    try:
-        single.page(run)
-    except _WRONG as error:
-        raise _not_ours(run.path / runs.REPORT, "report", error) from error
-    try:
-        return single.page(run, found)
-    except _WRONG as error:
-        assert path is not None
-        raise _not_ours(path, "comparison", error) from error
-
-
-def _page_of_two(first: runs.Run, second: runs.Run) -> str:
-    try:
-        return pair.page(first, second)
-    except _WRONG as error:
-        raise _not_ours(first.path / runs.REPORT, f"report, or that of {second.path} is none", error) from error
-
-
-def _not_ours(path: Path, what: str, error: Exception) -> UsageError:
-    reason = f"{error} is missing" if isinstance(error, KeyError) else words_of(error, 120)
-    return UsageError(f"{path}: not a {what} of ranp: {reason}")

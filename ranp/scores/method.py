@@ -21,16 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, UsageError, nearest
+from ranp.errors import UnsupportedError, UsageError, listed, nearest
 from ranp.graph.graph import Graph
+from ranp.inputs import check_device
 from ranp.modules import tensors_of
+from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._streaming import Batches, Loss, gradients, scoring_copy, seeded
 from ranp.scores._tally import Tally
 from ranp.scores.result import Scores
 
-Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
-Reduce = Literal["sum", "mean", "max"]
 Transposed = Literal["outputs", "inputs"]
 Track = Callable[[Batches], Batches]
 
@@ -82,11 +82,12 @@ def importance(
         >>> importance(net, trace(net, torch.zeros(1, 2)), method="l1").neurons
         {'0.weight': array([1., 1., 1.])}
     """
-    _check_word("method", method, get_args(Method))
-    _check_word("reduce", reduce, get_args(Reduce))
-    _check_word("transposed", transposed, get_args(Transposed))
+    Scoring.read({"method": method, "reduce": reduce})
+    if transposed not in get_args(Transposed):
+        known = get_args(Transposed)
+        raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
     tally = _tally(model, graph, method, reduce, transposed)
-    where = _device(device)
+    where = check_device(str(device))
     zeroed = [layer.bias for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"]
     with torch.inference_mode(False), torch.enable_grad(), seeded(seed, where):
         network, scored = scoring_copy(model, tally.names, zeroed, where)
@@ -167,21 +168,6 @@ def _add_gradients(
     if not count:
         raise UsageError("batches: there are none; expected at least one (inputs, target)")
     return count
-
-
-def _check_word(option: str, word: str, known: tuple[str, ...]) -> None:
-    if word not in known:
-        raise UsageError(f"{option} {word!r}: expected {', '.join(known)}{nearest(str(word), known)}")
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        text = str(error).splitlines()[0]
-        raise UsageError(f"--device {device}: {text}") from None
-    return found
 
 
 def _warn_of_cancelling(tally: Tally, graph: Graph, method: str) -> None:

@@ -1,5 +1,5 @@
 """Which units stay: select() goes from scores, costs and a goal to a plan."""
 
-from ranp.selection._select import RULES, WEIGHTINGS, check_options, largest_sparsity, select
+from ranp.selection._select import largest_sparsity, select
 
-__all__ = ["RULES", "WEIGHTINGS", "check_options", "largest_sparsity", "select"]
+__all__ = ["largest_sparsity", "select"]

@@ -16,7 +16,6 @@ from ranp.graph.labels import Ints
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-COUPLINGS = ("paper", "sum", "mean", "max")
 
 
 @dataclass(frozen=True)

@@ -7,60 +7,42 @@ over the scores; the paper's bisection is not needed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from ranp.errors import InfeasibleError, UsageError, nearest
+from ranp.errors import InfeasibleError, UsageError, named
 from ranp.figures import at_most
 from ranp.graph.constraints import grow
 from ranp.graph.graph import Graph, Layer, Mask
+from ranp.options import Selection
 from ranp.plan import Choice, Plan
 from ranp.scores import Scores
 from ranp.scores.result import summary
 from ranp.selection import _reweight as reweighting
-from ranp.selection._coupling import COUPLINGS, Share, keep_units, priorities, shares, unit_values
+from ranp.selection._coupling import Share, keep_units, priorities, shares, unit_values
 from ranp.selection._ranking import Global, Layerwise, Ranking, at_random, by_elements, by_scores
 
 Floats = NDArray[np.float64]
-RULES = ("global", "layerwise", "random", "snip")
-WEIGHTINGS = ("layer", "none")
 
 
-def select(
-    graph: Graph,
-    scores: Scores | None,
-    *,
-    sparsity: float | None = None,
-    max_sparsity: bool = False,
-    rule: str = "global",
-    weighting: str = "layer",
-    reweight: str | None = None,
-    strength: float | None = None,
-    coupling: str = "paper",
-    min_width: int = 1,
-    align: int = 1,
-    seed: int = 0,
-    published_transposed: bool = False,
-) -> Plan:
+def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any) -> Plan:
     """Choose which units stay.
 
     Args:
         graph: of the network.
         scores: of its neurons; may be None for the random rule.
-        sparsity: share of neurons to drop from the ranking, in [0, 1).
-        max_sparsity: take the largest feasible sparsity instead.
-        rule: "global", "layerwise", "random", or "snip" (sparsity over weight elements; needs scores of method "snip").
-        weighting: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
-        reweight: "flops" or "memory" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global rule.
-        strength: lambda; by default the number of ranked layers.
-        coupling: "paper" ranks neurons; "sum", "mean" and "max" rank units.
-        min_width: units each group must keep.
-        align: widths are rounded up to a multiple of it.
         seed: of the random rule.
-        published_transposed: rank transposed convolutions by input channel and keep their outputs, as published.
+        options: the fields of `ranp.options.Selection`, where their defaults stand. One of `sparsity` (the share of
+            neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
+            `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip").
+            `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
+            `reweight`: "flops" or "memory" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global
+            rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks neurons;
+            "sum", "mean" and "max" rank units. `min_width`: units each group must keep. `align`: widths are rounded up
+            to a multiple of it. `published_transposed`: rank transposed convolutions by input channel and keep their
+            outputs, as published.
 
     Returns:
         The plan, which holds the graph it was made for.
@@ -69,95 +51,37 @@ def select(
         UsageError: a value is out of range or unknown.
         InfeasibleError: the sparsity would leave a group with less than `min_width`; `closest` is the largest one.
     """
-    options = _choice(
-        rule=rule,
-        method=scores.method if scores else None,
-        reduce=scores.reduce if scores else None,
-        batches=scores.batches if scores else 0,
-        weighting=weighting,
-        reweight=reweight,
-        strength=strength,
-        coupling=coupling,
-        min_width=min_width,
-        align=align,
-        seed=seed,
-        published_transposed=published_transposed,
-    )
-    _check(options, sparsity, max_sparsity)
-    goal = _Goal.of(graph, scores, options)
+    asked = Selection.read(options)
+    method = scores.method if scores else None
+    asked.check(method, seed)
+    goal = _Goal.of(graph, scores, asked, seed)
     largest = goal.largest()
-    asked = largest if max_sparsity else float(sparsity or 0.0)
-    if asked > largest:
+    sparsity = largest if asked.max_sparsity else float(asked.sparsity or 0.0)
+    if sparsity > largest:
         raise InfeasibleError(
-            f"--sparsity {asked:g} would leave a group with fewer than {min_width} unit(s); "
+            f"{named('sparsity', sparsity)} would leave a group with fewer than {asked.min_width} unit(s); "
             f"the largest feasible value is {at_most(largest, 6)}",
             closest=largest,
         )
-    kept = grow(graph, goal.keep(asked), goal.priority, align)
-    chosen = options.model_copy(
-        update={
-            "strength": goal.strength,
-            "sparsity": asked,
-            "achieved": _achieved(graph, kept),
-            "maximum": largest,
-            "max_sparsity": max_sparsity,
-        }
-    )
+    kept = grow(graph, goal.keep(sparsity), goal.priority, asked.align)
+    choice = {
+        **asked.model_dump(),
+        "strength": goal.strength,
+        "method": method,
+        "reduce": scores.reduce if scores else None,
+        "batches": scores.batches if scores else 0,
+        "seed": seed,
+        "sparsity": sparsity,
+        "achieved": _achieved(graph, kept),
+        "maximum": largest,
+    }
     stages = {stage: summary(values) for stage, values in goal.stages.items()}
-    return Plan.of(graph, kept, chosen, scores.summary() if scores else {}, stages)
+    return Plan.of(graph, kept, Choice(**choice), scores.summary() if scores else {}, stages)
 
 
-def largest_sparsity(graph: Graph, scores: Scores | None, **options: object) -> float:
+def largest_sparsity(graph: Graph, scores: Scores | None, **options: Any) -> float:
     """Return the largest feasible sparsity; options as those of `select`."""
-    return select(graph, scores, max_sparsity=True, **options).choice.maximum  # type: ignore[arg-type]
-
-
-def check_options(*, sparsity: float | None = None, max_sparsity: bool = False, **options: object) -> None:
-    """Refuse options that `select` would refuse, before anything is scored.
-
-    Raises:
-        UsageError: the first that is out of range or unknown.
-    """
-    _check(_choice(**{"rule": "global", **options}), sparsity, max_sparsity)
-
-
-def _choice(**options: object) -> Choice:
-    try:
-        return Choice.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            known = ("sparsity", *Choice.model_fields)
-            raise UsageError(f"{name}: select() has no such option{nearest(name, known)}") from None
-        raise UsageError(f"--{name.replace('_', '-')} {first['input']}: {first['msg'].lower()}") from None
-
-
-def _check(options: Choice, sparsity: float | None, max_sparsity: bool) -> None:
-    for name, value, known in (
-        ("rule", options.rule, RULES),
-        ("weighting", options.weighting, WEIGHTINGS),
-        ("coupling", options.coupling, COUPLINGS),
-        ("reweight", options.reweight, (None, "flops", "memory")),
-    ):
-        if value not in known:
-            words = [word for word in known if word]
-            raise UsageError(f"--{name} {value!r}: expected one of {', '.join(words)}{nearest(str(value), words)}")
-    if (sparsity is None) == (not max_sparsity):
-        raise UsageError("give either --sparsity or --max-sparsity")
-    if sparsity is not None and not (isinstance(sparsity, Real) and 0 <= sparsity < 1):
-        raise UsageError(f"--sparsity {sparsity}: expected a share of neurons to remove, in [0, 1)")
-    for name, count in (("min-width", options.min_width), ("align", options.align)):
-        if count < 1:
-            raise UsageError(f"--{name} {count}: expected a whole number of at least 1")
-    if options.rule == "snip" and options.method not in (None, "snip"):
-        raise UsageError(f"--rule snip ranks weight elements: it needs --method snip, not {options.method}")
-    if options.rule == "random" and not 0 <= options.seed < 2**32:
-        raise UsageError(f"--seed {options.seed}: --rule random draws with a seed from 0 to {2**32 - 1}")
-    if options.strength is not None and options.strength < 0:
-        raise UsageError(f"--strength {options.strength}: expected a number of at least 0")
-    if options.reweight and options.rule != "global":
-        raise UsageError(f"--reweight {options.reweight} ranks all layers together; --rule {options.rule} does not")
+    return select(graph, scores, max_sparsity=True, **options).choice.maximum
 
 
 @dataclass
@@ -174,16 +98,16 @@ class _Goal:
     stages: dict[str, dict[str, Floats]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: Graph, scores: Scores | None, options: Choice) -> "_Goal":
+    def of(cls, graph: Graph, scores: Scores | None, options: Selection, seed: int) -> "_Goal":
         """Rank by an option's rule."""
         found = shares(graph, options.published_transposed)
         if options.rule == "random":
             sizes = {layer.name: _ranked(graph, layer, options.published_transposed) for layer in graph.layers}
-            ranking = at_random(sizes, options.seed)
+            ranking = at_random(sizes, seed)
             priority = priorities(graph, ranking.values)  # units whose members are dropped last come first
             return cls(graph, ranking, found, priority, options.min_width, None)
         if scores is None:
-            raise UsageError(f"--rule {options.rule} needs scores")
+            raise UsageError(f"{named('rule', options.rule)} needs scores")
         raw = {layer.name: scores.neurons[layer.name] for layer in graph.layers}
         _check_scores(graph, raw, options.published_transposed)
         priority = priorities(graph, raw)
@@ -256,7 +180,7 @@ def _ranked(graph: Graph, layer: Layer, published_transposed: bool) -> int:
 
 
 def _weighted(
-    graph: Graph, raw: Mapping[str, Floats], options: Choice
+    graph: Graph, raw: Mapping[str, Floats], options: Selection
 ) -> tuple[dict[str, dict[str, Floats]], float | None]:
     """Return what weighting and then reweighting make of the scores, each where it is asked for, and lambda."""
     stages: dict[str, dict[str, Floats]] = {}
@@ -272,7 +196,7 @@ def _weighted(
 
 def _snip(graph: Graph, scores: Scores) -> Global:
     if not scores.elements:
-        raise UsageError("--rule snip ranks weight elements, and the scores have none")
+        raise UsageError(f"{named('rule', 'snip')} ranks weight elements, and the scores have none")
     return by_elements(scores.elements, scores.largest_elements(graph))
 
 

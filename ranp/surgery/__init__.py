@@ -1,6 +1,6 @@
 """From a plan to a smaller module, slim(), and the proof that it was cut right, verify()."""
 
 from ranp.surgery._slim import slim
-from ranp.surgery._verify import Verification, verify
+from ranp.surgery._verify import verify
 
-__all__ = ["Verification", "slim", "verify"]
+__all__ = ["slim", "verify"]

@@ -1,6 +1,5 @@
 """verify(): proof that a slim network computes what the masked full network computes."""
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,54 +10,13 @@ from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs, as_arguments, draw, flatten
 from ranp.modules import Change, Module, copy_with, tensors_of
 from ranp.plan import Plan
+from ranp.reports import Verification
 from ranp.surgery._draws import Draws, drawn_alike
 from ranp.surgery._float64 import Doubles
 from ranp.surgery._masked import KeptStatistics, masked
 from ranp.surgery._slabs import Slabs
 
 TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class Verification:
-    """How far the slim network is from the masked one, in float64 and evaluation mode.
-
-    Args:
-        max_abs_diff: largest difference over all outputs and inputs tried.
-        max_rel_diff: that of each output divided by the output's largest magnitude.
-        inputs: how many random inputs were tried.
-        tolerance: largest relative difference that counts as equal.
-        frozen: how many units stayed for each reason.
-        uncompared: statistics that could not be taken over the kept channels, by name.
-    """
-
-    max_abs_diff: float
-    max_rel_diff: float
-    inputs: int
-    tolerance: float
-    frozen: dict[str, int]
-    uncompared: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether the two agree."""
-        return self.max_rel_diff <= self.tolerance
-
-    def require(self) -> None:
-        """Do nothing if the two agree.
-
-        Raises:
-            CheckFailed: they do not.
-        """
-        if not self.passed:
-            raise CheckFailed(
-                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of the largest output "
-                f"(tolerance {self.tolerance:.0e}): a defect in ranp, please report it"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, `passed` among them."""
-        return {**asdict(self), "uncompared": list(self.uncompared), "passed": self.passed}
 
 
 def verify(
@@ -103,7 +61,10 @@ def verify(
         uncompared = tuple(dict.fromkeys(statistics.uncompared))
         difference = _differences(*_both(graph, kept, full, small, drawn))
         worst_abs, worst_rel = max(worst_abs, difference[0]), max(worst_rel, difference[1])
-    return Verification(worst_abs, worst_rel, inputs, tolerance, plan.units()["frozen"], uncompared)
+    return Verification(
+        max_abs_diff=worst_abs, max_rel_diff=worst_rel, inputs=inputs, tolerance=tolerance,
+        frozen=plan.units().frozen, uncompared=uncompared,
+    )  # fmt: skip
 
 
 def _doubled(model: Module) -> Module:

@@ -38,7 +38,7 @@ def test_exports_into_the_run_and_prints_the_parity(run: Path) -> None:
     assert "slim.onnx: " in result.stdout
     assert "1x1x8x8" in result.stdout
     assert "100.00%" in result.stdout
-    assert runs.read(run).report["onnx"]["passed"]
+    assert runs.read(run).values["onnx"]["passed"]
     again = CliRunner().invoke(app, ["export", str(run)])
     assert again.exit_code == 2
     assert again.stderr.count("\n") == 1

@@ -23,7 +23,7 @@ from ranp.export import export_run
 from ranp.export._run import Target, target_of
 from ranp.graph.build import trace
 from ranp.models.init import initialise_
-from ranp.models.resolve import resolve
+from ranp.models.spec import resolve
 from ranp.selection import select
 from ranp.surgery import slim
 
@@ -273,7 +273,7 @@ def test_a_module_may_say_what_is_exported_in_its_place(tmp_path: Path) -> None:
     assert found["note"] == "ends at the logits"
     assert found["inputs"] == ["input"]
     run = runs.read(run.path)
-    assert run.report["onnx"]["note"] == found["note"]
+    assert run.values["onnx"]["note"] == found["note"]
     nodes = [node.op_type for node in onnx.load(str(run.path / "slim.onnx")).graph.node]
     assert nodes[-1] == "Conv"
 
@@ -304,7 +304,7 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(
         other = 1 - whole.index(path.read_bytes())
         _killed_while(lambda other=other: _export_turn(run, targets, programs, other), rng.uniform(0, 3 * took))
         seen.add(whole.index(path.read_bytes()))
-        assert runs.read(run.path).report["onnx"]["passed"]
+        assert runs.read(run.path).values["onnx"]["passed"]
     assert seen == {0, 1}
 
 

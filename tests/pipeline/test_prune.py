@@ -77,7 +77,7 @@ def test_a_failed_check_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from ranp.pipeline import _prune as pruning
 
     model, example = small("residual2d")
-    wrong = ranp.Verification(1.0, 1.0, 2, 1e-9, {})
+    wrong = ranp.Verification(max_abs_diff=1.0, max_rel_diff=1.0, inputs=2, tolerance=1e-9, frozen={})
     monkeypatch.setattr(pruning, "verify", lambda *_, **__: wrong)
     with pytest.raises(CheckFailed, match="differs"):
         ranp.prune(model, example, sparsity=0.4, method="l1")
@@ -98,12 +98,12 @@ def test_the_report_tells_the_difference_as_verify_does() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "either --sparsity or --max-sparsity"),
-        ({"sparsity": 1.0}, r"--sparsity 1\.0"),
-        ({"sparsity": "half"}, "--sparsity half"),
-        ({"sparsity": 0.3, "strength": float("nan"), "reweight": "flops"}, "--strength nan"),
-        ({"sparsity": 0.3, "rule": "random", "seed": -1}, "--seed -1"),
-        ({"sparsity": 0.3, "rule": "snip"}, "--method snip, not mpmg"),
+        ({}, "either sparsity= or max_sparsity="),
+        ({"sparsity": 1.0}, r"sparsity=1\.0"),
+        ({"sparsity": "half"}, "sparsity='half': expected a number"),
+        ({"sparsity": 0.3, "strength": float("nan"), "reweight": "flops"}, "strength=nan"),
+        ({"sparsity": 0.3, "rule": "random", "seed": -1}, "seed=-1"),
+        ({"sparsity": 0.3, "rule": "snip"}, "method='snip', not mpmg"),
         ({"sparsty": 0.3}, "did you mean 'sparsity'"),
     ],
 )

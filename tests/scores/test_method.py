@@ -293,8 +293,8 @@ BAD_INPUT = torch.full((2, 1, 8, 8), float("nan"))
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "mpgm"}, r"method 'mpgm': expected mpmg, .*did you mean 'mpmg'"),
-        ({"reduce": "average"}, "reduce 'average': expected sum, mean, max"),
+        ({"method": "mpgm"}, r"method='mpgm': expected mpmg, .*did you mean 'mpmg'"),
+        ({"reduce": "average"}, "reduce='average': expected sum, mean or max"),
         ({"transposed": "output"}, "did you mean 'outputs'"),
         ({"data": []}, "there are none"),
         ({"data": [*GOOD, (BAD_INPUT, GOOD[0][1])]}, "batch 3: the inputs hold NaN"),
@@ -308,7 +308,7 @@ BAD_INPUT = torch.full((2, 1, 8, 8), float("nan"))
         ({"loss": lambda outputs, _: outputs.flatten(1).mean(1)}, r"batch 1: the loss has shape \(2,\)"),
         ({"loss": lambda outputs, _: outputs.detach().sum()}, "batch 1: the loss does not depend"),
         ({"loss": lambda outputs, _: (outputs - outputs).abs().sum().sqrt()}, "batch 1: the gradient of .* not finite"),
-        ({"device": "gpu"}, "--device gpu"),
+        ({"device": "gpu"}, "device='gpu'"),
     ],
 )
 def test_mistakes_are_one_line(options: dict[str, Any], message: str) -> None:

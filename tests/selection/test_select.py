@@ -145,18 +145,18 @@ def test_reweighting_by_flops_keeps_more_of_cheap_layers() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sparsity": 1.0}, r"--sparsity 1\.0: expected a share"),
-        ({"sparsity": -0.1}, r"--sparsity -0\.1"),
-        ({}, "either --sparsity or --max-sparsity"),
-        ({"sparsity": 0.5, "max_sparsity": True}, "either --sparsity or --max-sparsity"),
+        ({"sparsity": 1.0}, r"sparsity=1\.0: expected a share"),
+        ({"sparsity": -0.1}, r"sparsity=-0\.1"),
+        ({}, "either sparsity= or max_sparsity="),
+        ({"sparsity": 0.5, "max_sparsity": True}, "either sparsity= or max_sparsity="),
         ({"sparsity": 0.5, "rule": "globl"}, "did you mean 'global'"),
         ({"sparsity": 0.5, "reweight": "flop"}, "did you mean 'flops'"),
-        ({"sparsity": 0.5, "coupling": "min"}, "--coupling 'min'"),
-        ({"sparsity": 0.5, "min_width": 0}, "--min-width 0"),
-        ({"sparsity": 0.5, "align": 0}, "--align 0"),
-        ({"sparsity": 0.5, "strength": -1.0}, "--strength -1.0"),
-        ({"sparsity": 0.5, "rule": "snip"}, "--method snip"),
-        ({"sparsity": 0.5, "rule": "layerwise", "reweight": "flops"}, "--rule layerwise"),
+        ({"sparsity": 0.5, "coupling": "min"}, "coupling='min': expected paper, sum, mean or max"),
+        ({"sparsity": 0.5, "min_width": 0}, "min_width=0: expected a whole number of at least 1"),
+        ({"sparsity": 0.5, "align": 0}, "align=0"),
+        ({"sparsity": 0.5, "strength": -1.0}, "strength=-1.0"),
+        ({"sparsity": 0.5, "rule": "snip"}, "it needs method='snip'"),
+        ({"sparsity": 0.5, "rule": "layerwise", "reweight": "flops"}, "rule='layerwise' does not"),
     ],
 )
 def test_mistakes_are_one_line(small: tuple[nn.Module, Graph], options: dict, words: str) -> None:

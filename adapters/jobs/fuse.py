@@ -16,118 +16,80 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from ranp import runs
-from ranp.adapters.fusion import FusedSegmenter, fuse
-from ranp.adapters.fusion._superpixels import GridSuperpixels, SlicSuperpixels
-from ranp.errors import CheckFailed, UsageError
+from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
+from ranp.adapters.jobs.folder import FUSED, WEIGHTS
+from ranp.adapters.jobs.options import Fuse, Fused
+from ranp.errors import CheckFailed, UsageError, named
 from ranp.files import read_yaml, whole_folder
-from ranp.inputs import check_device
-from ranp.models.folders import WEIGHTS, is_fused
+from ranp.inputs import check_device, specs
+from ranp.models.folders import kind_of
 from ranp.models.request import Request, read_request
-from ranp.models.resolve import resolve
+from ranp.models.spec import resolve
 from ranp.models.weights import load_weights_
+from ranp.options import read_pairs
 
 CONFIG, REPORT = "config.yaml", "report.json"
 TOLERANCE = 1e-5
 """Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
 
 
-class FusedOptions(BaseModel):
-    """The options of `ranp fuse`, under their names on the command line."""
+def segmenter_of(options: Fused) -> Request:
+    """Return what A asks for.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    a: str
-    """MODEL of the segmentation network, or the run folder of a pruned or a fused one."""
-    b: str | None = None
-    """MODEL of the superpixel network, or the run folder of a pruned one; None is SLIC."""
-    model_a: str | None = None
-    """Repeats the full network's MODEL of a run A, whose files may not name a factory of the user."""
-    model_b: str | None = None
-    preset_a: str | None = None
-    preset_b: str | None = None
-    set_a: tuple[str, ...] = ()
-    set_b: tuple[str, ...] = ()
-    weights_a: Path | None = None
-    weights_b: Path | None = None
-    in_channels: int | None = None
-    classes: int | None = None
-    input: str | None = None
-    interval: int | None = None
-    segments: int = 500
-    compactness: float = 0.1
-    activation: str | None = None
-    widths: str | None = None
-    """Hidden widths of the stack, between commas."""
-    count: int | None = None
-    ignore: int | None = None
-    seed: int = 0
-
-    def segmenter(self) -> Request:
-        """Return what A asks for.
-
-        Raises:
-            UsageError: as `read_request`.
-        """
-        run = _pruned_run(self.a, "a", self.model_a)
-        if run is not None:
-            return _request_of_run(run, "a", self.set_a or self.preset_a or self.weights_a)
-        return read_request(
-            self.a, preset=self.preset_a, settings=self.set_a,
-            in_channels=self.in_channels, classes=self.classes, size=self.input,
-        )  # fmt: skip
-
-    def superpixels(self) -> Request | None:
-        """Return what B asks for, on the input of A.
-
-        Raises:
-            UsageError: as `read_request`, or options of B without B.
-        """
-        if self.b is None:
-            given = [
-                ("--model-b", self.model_b), ("--set-b", self.set_b), ("--preset-b", self.preset_b),
-                ("--weights-b", self.weights_b),
-            ]  # fmt: skip
-            for option, value in given:
-                if value:
-                    raise UsageError(f"{option}: expected a second network B to go with it")
-            return None
-        run = _pruned_run(self.b, "b", self.model_b)
-        if run is not None:
-            return _request_of_run(run, "b", self.set_b or self.preset_b or self.weights_b)
-        size = self.segmenter().shapes[0][2:]
-        return read_request(self.b, preset=self.preset_b, settings=self.set_b, in_channels=self.in_channels, size=size)
-
-    def hidden_widths(self) -> tuple[int, ...] | None:
-        """Return the widths as numbers.
-
-        Raises:
-            UsageError: no whole numbers between commas.
-        """
-        if self.widths is None:
-            return None
-        parts = self.widths.split(",")
-        if not all(part.strip().isdigit() for part in parts):
-            raise UsageError(f"--widths {self.widths}: expected whole numbers between commas, such as 64,64")
-        return tuple(int(part) for part in parts)
+    Raises:
+        UsageError: as `read_request`.
+    """
+    run = _pruned_run(options.a, "a", options.model_a)
+    if run is not None:
+        return _request_of_run(run, "a", options.set_a or options.preset_a or options.weights_a)
+    return read_request(
+        options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "--set-a"),
+        in_channels=options.in_channels, classes=options.classes, size=options.input,
+    )  # fmt: skip
 
 
-def run(
-    options: FusedOptions, out: Path, *, device: str = "cpu", dry_run: bool = False, force: bool = False
-) -> dict[str, Any]:
+def superpixels_of(options: Fused) -> Request | None:
+    """Return what B asks for, on the input of A.
+
+    Raises:
+        UsageError: as `read_request`, or options of B without B.
+    """
+    if options.b is None:
+        for option in ("model_b", "set_b", "preset_b", "weights_b"):
+            if getattr(options, option):
+                raise UsageError(f"{named(option)}: expected a second network B to go with it")
+        return None
+    run = _pruned_run(options.b, "b", options.model_b)
+    if run is not None:
+        return _request_of_run(run, "b", options.set_b or options.preset_b or options.weights_b)
+    return read_request(
+        options.b, preset=options.preset_b, settings=read_pairs(options.set_b, "--set-b"),
+        in_channels=options.in_channels, size=segmenter_of(options).shapes[0][2:],
+    )  # fmt: skip
+
+
+def hidden_widths(options: Fused) -> tuple[int, ...] | None:
+    """Return the widths of the stack as numbers.
+
+    Raises:
+        UsageError: no whole numbers between commas.
+    """
+    if options.widths is None:
+        return None
+    parts = options.widths.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--widths {options.widths}: expected whole numbers between commas, such as 64,64")
+    return tuple(int(part) for part in parts)
+
+
+def run(options: Fuse) -> dict[str, Any]:
     """Do what `ranp fuse` does: build, check, save, and say what came of it.
-
-    Args:
-        options: what to fuse.
-        out: the run folder.
-        device: where to run the check.
-        dry_run: check everything, write nothing.
-        force: replace an existing run.
 
     Returns:
         the report: options, input shape, where superpixels come from, output shape, parameters by part, the stack's
@@ -137,23 +99,23 @@ def run(
         UsageError: as `build`, an unknown device, or an existing folder.
         CheckFailed: as `check`.
     """
-    runs.check_out(out, force=force, known_by=WEIGHTS)
-    place = check_device(device)
-    fused = build(options, device=place)
-    image = options.segmenter().inputs(options.seed, place)[0]
+    runs.check_out(options.out, force=options.force, known_by=WEIGHTS)
+    place, own = check_device(options.device), Fused(**options.only(Fused))
+    fused = build(own, device=place)
+    image = segmenter_of(own).inputs(own.seed, place)[0]
     report = {
-        "options": options.model_dump(mode="json"),
+        "options": own.model_dump(mode="json"),
         "inputs": [list(image.shape)],
         "superpixels": describe(fused.superpixels),
         **check(fused, image),
     }
-    if not dry_run:
-        save(out, fused, options, report, force)
-    return {**report, "out": None if dry_run else str(out)}
+    if not options.dry_run:
+        save(options.out, fused, own, report, options.force)
+    return {**report, "out": None if options.dry_run else str(options.out)}
 
 
 def build(
-    options: FusedOptions, *, trust_a: bool = True, trust_b: bool = True, device: torch.device | str = "cpu"
+    options: Fused, *, trust_a: bool = True, trust_b: bool = True, device: torch.device | str = "cpu"
 ) -> FusedSegmenter:
     """Build both networks, load their weights, and fuse them; in evaluation mode.
 
@@ -166,7 +128,7 @@ def build(
     Raises:
         UsageError: what the options, the networks, the weights or `fuse` refuse.
     """
-    request, second = options.segmenter(), options.superpixels()
+    request, second = segmenter_of(options), superpixels_of(options)
     if len(request.shapes) != 1:
         raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
     segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a)
@@ -177,7 +139,7 @@ def build(
     segmenter = segmenter.to(device).eval()
     return fuse(
         segmenter, superpixels, example=request.inputs(options.seed, device)[0], interval=options.interval,
-        segments=options.segments, compactness=options.compactness, widths=options.hidden_widths(),
+        segments=options.segments, compactness=options.compactness, widths=hidden_widths(options),
         activation=options.activation, count=options.count, ignore=options.ignore, seed=options.seed,
     ).eval()  # fmt: skip
 
@@ -214,7 +176,7 @@ def describe(superpixels: nn.Module) -> str:
     return "integer maps of a module"
 
 
-def save(run: Path, fused: FusedSegmenter, options: FusedOptions, report: dict[str, Any], force: bool = False) -> None:
+def save(run: Path, fused: FusedSegmenter, options: Fused, report: dict[str, Any], force: bool = False) -> None:
     """Write the run folder, whole or not at all.
 
     Raises:
@@ -231,7 +193,7 @@ def save(run: Path, fused: FusedSegmenter, options: FusedOptions, report: dict[s
                 shutil.copytree(source, folder / part, ignore=_not_needed)
 
 
-def load(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
+def load_fused(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
     """Build the fused network of a run folder with its weights; the factory later commands take as MODEL.
 
     Args:
@@ -258,7 +220,7 @@ def load(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter
     return fused
 
 
-def read_options(run: Path) -> FusedOptions:
+def read_options(run: Path) -> Fused:
     """Read the options of a run folder.
 
     Raises:
@@ -266,7 +228,7 @@ def read_options(run: Path) -> FusedOptions:
     """
     path = run / CONFIG
     try:
-        return FusedOptions.model_validate(read_yaml(path))
+        return Fused.model_validate(read_yaml(path))
     except UsageError as error:
         raise UsageError(f"{error}; expected a folder that `ranp fuse` wrote") from None
     except ValidationError as error:
@@ -297,7 +259,7 @@ def _pruned_run(word: str, part: str, model: str | None) -> str | None:
             f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
             f"--weights-{part}"
         )
-    if folder is not None and not is_fused(folder):
+    if folder is not None and kind_of(folder) is not FUSED:
         return str(folder)
     if model is not None:
         raise UsageError(f"--model-{part} {model}: only of use where {part.upper()} is the run of a pruned network")
@@ -308,9 +270,7 @@ def _request_of_run(run: str, part: str, given: object) -> Request:
     """Read a pruned network's run folder as MODEL: it brings its settings, weights and input."""
     if given:
         raise UsageError(f"--set-{part}, --preset-{part}, --weights-{part}: {run} is a run and brings its own")
-    inputs = runs.read(run).plan.example_inputs()
-    tensors = inputs.values() if isinstance(inputs, dict) else inputs
-    return Request(run, None, {}, tuple(tuple(tensor.shape) for tensor in tensors))
+    return Request(run, None, {}, tuple(spec.shape for spec in specs(runs.read(run).plan.inputs)))
 
 
 def _network(

@@ -25,7 +25,7 @@ from torch import nn
 
 from ranp.errors import UsageError, nearest
 from ranp.models._settings import check_settings
-from ranp.models.folders import FACTORY
+from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
 
 _MONAI = "monai.networks.nets"
@@ -60,13 +60,14 @@ def resolve(
         return _build(spec, preset, settings or {}, seed)
     if preset is not None:
         raise UsageError(f"--preset {preset}: only built-ins have presets (known: {', '.join(names())}), not {spec}")
-    if spec == FACTORY and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
-        where, name = spec.split(":")
-        return build_with(_find(where, name, spec), settings or {}, spec, seed)
+    factory = factory_of(spec)
+    if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
+        where, name = factory.split(":")
+        return build_with(_find(where, name, factory), settings or {}, factory, seed)
     if not trusted:
-        factory = _find_in_monai(spec)
-        return build_with(factory, _without_download(factory, settings or {}), spec, seed)
-    where, _, name = spec.rpartition(":")
+        network = _find_in_monai(spec)
+        return build_with(network, _without_download(network, settings or {}), spec, seed)
+    where, _, name = (factory or spec).rpartition(":")
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
         return build_with(_find(where, name, spec), settings or {}, spec, seed)
 
@@ -79,7 +80,7 @@ def check_trusted(spec: str) -> None:
     """
     if ":" not in spec:
         check_is_built_in(spec)
-    elif spec != FACTORY:
+    elif factory_of(spec) is None:
         _find_in_monai(spec)
 
 

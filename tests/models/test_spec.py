@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ranp.errors import UsageError
-from ranp.models.resolve import resolve
+from ranp.models.spec import resolve
 
 UNET = "monai.networks.nets:UNet"
 SETTINGS = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
