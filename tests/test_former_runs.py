@@ -1,4 +1,4 @@
-"""Runs of earlier versions load, verify, show, move on: those in tests/published/saved were written by 0.1.0 at d6b9280."""
+"""Runs of earlier versions load, verify, show and move on; 0.1.0 at d6b9280 wrote those in tests/published/saved."""
 
 import shutil
 from pathlib import Path
