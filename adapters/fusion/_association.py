@@ -171,7 +171,7 @@ def association_loss(
 
 
 def _precision(scores: Tensor, properties: Tensor) -> torch.dtype:
-    floating = [each.dtype for each in (scores, properties) if each.is_floating_point()]
+    floating = [tensor.dtype for tensor in (scores, properties) if tensor.is_floating_point()]
     return functools.reduce(torch.promote_types, floating, torch.float32)
 
 
