@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ranp.adapters.mrf.files import (
+from ranp.adapters.mrf._files import (
     NIFTI,
     OUTPUTS,
     Scores,

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.directions import steps
-from ranp.adapters.mrf.edges import canny_weights, contrast_weights
-from ranp.adapters.mrf.energies import energy
-from ranp.adapters.mrf.layer import METHODS as DIFFERENTIABLE
-from ranp.adapters.mrf.pairwise import Pairwise, cauchy, huber, linear, potts, truncated_linear, truncated_quadratic
-from ranp.adapters.mrf.sequential import Sequential, icm, trws
+from ranp.adapters.mrf._directions import steps
+from ranp.adapters.mrf._edges import canny_weights, contrast_weights
+from ranp.adapters.mrf._energies import energy
+from ranp.adapters.mrf._layer import METHODS as DIFFERENTIABLE
+from ranp.adapters.mrf._pairwise import Pairwise, cauchy, huber, linear, potts, truncated_linear, truncated_quadratic
+from ranp.adapters.mrf._sequential import Sequential, icm, trws
 from ranp.errors import UsageError, nearest
 from ranp.metrics import EdgeScores, SegmentationScores
 

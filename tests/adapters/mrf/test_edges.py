@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ranp.adapters import mrf
-from ranp.adapters.mrf.field import overlap
+from ranp.adapters.mrf._field import overlap
 from ranp.errors import UsageError
 
 STEP = torch.zeros(1, 1, 12, 12)

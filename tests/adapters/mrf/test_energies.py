@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ranp.adapters import mrf
-from ranp.adapters.mrf.field import margins, overlap
+from ranp.adapters.mrf._field import margins, overlap
 from ranp.errors import UsageError
 
 DATA = Path(__file__).parents[2] / "data" / "mrf"

@@ -2,7 +2,7 @@
 
 Xu, Ajanthan, Vineet and Hartley, "Fast and Differentiable Message Passing on Pairwise Markov Random Fields" (2020,
 https://arxiv.org/abs/1910.10892); Hirschmueller, "Stereo Processing by Semiglobal Matching and Mutual Information"
-(PAMI 2008). They minimise the energy of `energies.py`, approximately: only on chains are ISGMR, and TRWP with rho = 1,
+(PAMI 2008). They minimise the energy of `_energies.py`, approximately: only on chains are ISGMR, and TRWP with rho = 1,
 exact after one iteration. The gradients are those of the computation itself, with its minima held fixed; they correct
 several misprints of the published algorithms. Volumes, batches and weights per edge go beyond the paper.
 """
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.directions import Step, steps
-from ranp.adapters.mrf.pairwise import Pairwise, resolve
+from ranp.adapters.mrf._directions import Step, steps
+from ranp.adapters.mrf._pairwise import Pairwise, resolve
 from ranp.errors import UsageError, nearest
 from ranp.kernels.passing import LIMIT, run
 from ranp.kernels.reference import Spec

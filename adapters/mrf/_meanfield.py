@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.field import Field, PairwiseLike, build_field, overlap
-from ranp.adapters.mrf.passing import Weights, check_iterations, checked_unary
+from ranp.adapters.mrf._field import Field, PairwiseLike, build_field, overlap
+from ranp.adapters.mrf._passing import Weights, check_iterations, checked_unary
 
 
 class MeanField(NamedTuple):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ranp.adapters.mrf.directions import Step, steps
-from ranp.adapters.mrf.field import margins, overlap
+from ranp.adapters.mrf._directions import Step, steps
+from ranp.adapters.mrf._field import margins, overlap
 from ranp.errors import UsageError, need
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.directions import Step, steps
-from ranp.adapters.mrf.pairwise import Pairwise, resolve
-from ranp.adapters.mrf.passing import Weights, spread_weights
+from ranp.adapters.mrf._directions import Step, steps
+from ranp.adapters.mrf._pairwise import Pairwise, resolve
+from ranp.adapters.mrf._passing import Weights, spread_weights
 
 PairwiseLike = str | Pairwise | Tensor
 

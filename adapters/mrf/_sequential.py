@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.energies import field_energy
-from ranp.adapters.mrf.field import Field, PairwiseLike, build_field
-from ranp.adapters.mrf.passing import Weights, check_iterations, checked_unary
+from ranp.adapters.mrf._energies import field_energy
+from ranp.adapters.mrf._field import Field, PairwiseLike, build_field
+from ranp.adapters.mrf._passing import Weights, check_iterations, checked_unary
 from ranp.kernels.sequential import Grid, beliefs, conditional_costs, icm_sweep, trws_sweep
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ranp.adapters.mrf.field import Field, PairwiseLike, build_field, overlap
-from ranp.adapters.mrf.passing import Weights, checked_unary
+from ranp.adapters.mrf._field import Field, PairwiseLike, build_field, overlap
+from ranp.adapters.mrf._passing import Weights, checked_unary
 from ranp.errors import UsageError
 
 
