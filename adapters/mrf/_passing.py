@@ -12,13 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf._directions import Step, steps
-from ranp.adapters.mrf._pairwise import Pairwise, resolve
+from ranp.adapters.mrf._field import Field, Weights, check_iterations, is_readable
+from ranp.adapters.mrf._pairwise import Pairwise
 from ranp.errors import UsageError, nearest
-from ranp.kernels.passing import LIMIT, run
+from ranp.kernels.passing import run
 from ranp.kernels.reference import Spec
 
-Weights = float | Tensor | None
 TIES = ("first", "last")
 
 
@@ -73,8 +72,8 @@ def isgmr(
     Raises:
         UsageError: one line that names the argument.
     """
-    grid = _Grid.of(unary, pairwise, weights, directions, iterations, ties)
-    return grid.passed("isgmr", 1.0, normalise, return_state)
+    field = Field.of(unary, pairwise, weights, directions)
+    return _passed("isgmr", field, iterations, ties, normalise, return_state)
 
 
 def trwp(
@@ -101,8 +100,8 @@ def trwp(
     """
     if not 0 < rho <= 1:
         raise UsageError(f"rho={rho!r}: expected a number above 0 and up to 1")
-    grid = _Grid.of(unary, pairwise, weights, directions, iterations, ties)
-    return grid.passed("trwp", float(rho), normalise, return_state)
+    field = Field.of(unary, pairwise, weights, directions)
+    return _passed("trwp", field, iterations, ties, normalise, return_state, float(rho))
 
 
 def sgm(
@@ -128,148 +127,36 @@ def sgm(
     Raises:
         UsageError: one line that names the argument.
     """
-    grid = _Grid.of(unary, pairwise, weights, directions, iterations, ties)
-    if _readable(grid.weights) and bool((grid.weights < 0).any()):
-        raise UsageError(f"weights: expected none below 0 for SGM, got {float(grid.weights.min())}")
-    return grid.widened().passed("sgm", 1.0, normalise, return_state)
+    check_iterations(iterations)
+    field = Field.of(unary, pairwise, weights, directions)
+    if is_readable(field.weights) and bool((field.weights < 0).any()):
+        raise UsageError(f"weights: expected none below 0 for SGM, got {float(field.weights.min())}")
+    growth = len(field.steps) ** iterations
+    if growth > 10**280:
+        raise UsageError(f"iterations={iterations}: SGM's costs leave float64 with {len(field.steps)} directions")
+    wide = field.to(torch.float64) if growth > 10**28 else field
+    return _passed("sgm", wide, iterations, ties, normalise, return_state)
 
 
-class _Grid(NamedTuple):
-    """The checked arguments that the methods share, in the layout of the kernels."""
+def _passed(
+    method: str, field: Field, iterations: int, ties: str, normalise: bool, return_state: bool, rho: float = 1.0
+) -> Passed:
+    """Run a method on a field in the layout of the kernels, where the nodes are numbered and the labels come last."""
+    check_iterations(iterations)
+    if ties not in TIES:
+        raise UsageError(f"ties={ties!r}: expected 'first' or 'last'{nearest(str(ties), TIES)}")
+    spatial, last = field.spatial, ties == "last"
+    inputs = (field.unary.flatten(2).transpose(1, 2), field.weights, field.matrix)
+    record = return_state or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs))
+    spec = Spec(method, spatial, field.steps, iterations, rho, last, normalise, field.window, record)
+    result = run(*inputs, spec, keep=return_state)
 
-    unary: Tensor  # (B, N, L)
-    weights: Tensor  # (B or 1, R, N or 1)
-    pairwise: Tensor  # (L, L)
-    window: int
-    spatial: tuple[int, ...]
-    steps: tuple[Step, ...]
-    iterations: int
-    ties: str
-
-    @classmethod
-    def of(
-        cls,
-        unary: Tensor,
-        pairwise: str | Pairwise | Tensor,
-        weights: Weights,
-        directions: int,
-        iterations: int,
-        ties: str,
-    ) -> "_Grid":
-        unary = checked_unary(unary)
-        spatial = tuple(unary.shape[2:])
-        table = steps(directions, len(spatial))
-        if ties not in TIES:
-            raise UsageError(f"ties={ties!r}: expected 'first' or 'last'{nearest(str(ties), TIES)}")
-        check_iterations(iterations)
-        matrix, window = resolve(pairwise, unary.shape[1], unary)
-        if isinstance(pairwise, Tensor):
-            _refuse_infinite(matrix, "pairwise")
-        edges = spread_weights(weights, len(table), unary)
-        return cls(unary.flatten(2).transpose(1, 2), edges, matrix, window, spatial, table, iterations, ties)
-
-    def widened(self) -> "_Grid":
-        """Go to float64 where the costs of an iterated SGM, which grow R-fold each time, would leave float32."""
-        growth = len(self.steps) ** self.iterations
-        if growth > 10**280:
-            raise UsageError(
-                f"iterations={self.iterations}: SGM's costs leave float64 with {len(self.steps)} directions"
-            )
-        if growth <= 10**28:
-            return self
-        return self._replace(unary=self.unary.double(), weights=self.weights.double(), pairwise=self.pairwise.double())
-
-    def passed(self, method: str, rho: float, normalise: bool, return_state: bool) -> Passed:
-        inputs = (self.unary, self.weights, self.pairwise)
-        record = return_state or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs))
-        spec = Spec(
-            method, self.spatial, self.steps, self.iterations, rho, self.ties == "last", normalise, self.window, record
-        )
-        found = run(*inputs, spec, keep=return_state)
-        state = self._state(found.messages, found.p, found.q) if return_state else (None, None)
-        labels = found.labels.reshape(-1, *self.spatial)
-        return Passed(self._label_first(found.cost), labels, *state)
-
-    def _label_first(self, tensor: Tensor) -> Tensor:
+    def label_first(tensor: Tensor) -> Tensor:
         """Turn (..., N, L) into a view (..., L, *spatial)."""
-        return tensor.transpose(-1, -2).reshape(*tensor.shape[:-2], tensor.shape[-1], *self.spatial)
+        return tensor.transpose(-1, -2).reshape(*tensor.shape[:-2], tensor.shape[-1], *spatial)
 
-    def _state(self, messages: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Indices]:
-        kept = q.reshape(*q.shape[:-1], *self.spatial) if q.numel() else q
-        return self._label_first(messages), Indices(self._label_first(p), kept)
-
-
-def check_iterations(iterations: int) -> None:
-    """Refuse anything but a whole number of at least 1.
-
-    Raises:
-        UsageError: naming the value.
-    """
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise UsageError(f"iterations={iterations!r}: expected a whole number, at least 1")
-
-
-def checked_unary(unary: Tensor) -> Tensor:
-    """Return the costs in float32 or float64, or say what is wrong with them.
-
-    Raises:
-        UsageError: not (B, L, H, W) or (B, L, D, H, W), not floating point, no or too many labels, NaN or infinite.
-    """
-    if not isinstance(unary, Tensor):
-        raise UsageError(f"unary: expected a tensor, got {type(unary).__name__}")
-    if unary.dim() not in (4, 5):
-        raise UsageError(f"unary: expected (B, L, H, W) or (B, L, D, H, W), got shape {tuple(unary.shape)}")
-    if not unary.is_floating_point():
-        raise UsageError(f"unary: expected floating-point costs, got {unary.dtype}")
-    labels = unary.shape[1]
-    if not 1 <= labels <= LIMIT:
-        raise UsageError(f"unary: expected 1 to {LIMIT} labels (dimension 1), got {labels}")
-    if 0 in unary.shape[2:]:
-        raise UsageError(f"unary: expected at least one node, got shape {tuple(unary.shape)}")
-    _refuse_infinite(unary, "unary")
-    return unary if unary.dtype in (torch.float32, torch.float64) else unary.float()
-
-
-def spread_weights(weights: Weights, directions: int, like: Tensor) -> Tensor:
-    """Return the weights as (B or 1, R, N or 1), of the dtype and device of the costs `like` (B, L, *spatial).
-
-    Raises:
-        UsageError: another shape, another device, NaN or infinite.
-    """
-    if not isinstance(weights, Tensor):
-        weights = torch.full((), _number(weights), dtype=like.dtype, device=like.device)
-    if weights.device != like.device:
-        raise UsageError(f"weights are on {weights.device}, but unary is on {like.device}: expected one device")
-    _refuse_infinite(weights, "weights")
-    weights, spatial, batch = weights.to(like.dtype), like.shape[2:], like.shape[0]
-    if weights.dim() == 0:
-        return weights.expand(1, directions, 1)
-    if weights.shape == (directions,):
-        return weights.view(1, directions, 1)
-    if weights.shape == (directions, *spatial):
-        return weights.flatten(1).unsqueeze(0)
-    if weights.shape == (batch, directions, *spatial):
-        return weights.flatten(2)
-    sizes = ", ".join(map(str, (directions, *spatial)))
-    expected = f"a number, ({directions},), ({sizes}) or ({batch}, {sizes})"
-    raise UsageError(f"weights: expected {expected}, got shape {tuple(weights.shape)}")
-
-
-def _number(weight: float | None) -> float:
-    try:
-        return 1.0 if weight is None else float(weight)
-    except (TypeError, ValueError):
-        raise UsageError(f"weights: expected a number, a tensor or None, got {type(weight).__name__}") from None
-
-
-def _readable(tensor: Tensor) -> bool:
-    """Return whether values may be looked at: not while a graph is captured, and not without storage."""
-    return not torch.compiler.is_compiling() and tensor.device.type != "meta" and tensor.numel() > 0
-
-
-def _refuse_infinite(tensor: Tensor, name: str) -> None:
-    if not _readable(tensor):
-        return
-    low, high = tensor.detach().aminmax()
-    if not (low.isfinite() and high.isfinite()):
-        raise UsageError(f"{name}: expected finite values, got {'NaN' if low.isnan() else 'an infinity'}")
+    labels = result.labels.unflatten(1, spatial)
+    if not return_state:
+        return Passed(label_first(result.cost), labels)
+    q = result.q.unflatten(-1, spatial) if result.q.numel() else result.q
+    return Passed(label_first(result.cost), labels, label_first(result.messages), Indices(label_first(result.p), q))

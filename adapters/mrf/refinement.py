@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ranp.adapters.mrf._directions import steps
 from ranp.adapters.mrf._edges import canny_weights, contrast_weights
-from ranp.adapters.mrf._energies import energy
+from ranp.adapters.mrf._energies import field_energy
+from ranp.adapters.mrf._field import Field
 from ranp.adapters.mrf._layer import METHODS as DIFFERENTIABLE
 from ranp.adapters.mrf._pairwise import Pairwise, cauchy, huber, linear, potts, truncated_linear, truncated_quadratic
 from ranp.adapters.mrf._sequential import Sequential, icm, trws
@@ -140,9 +141,10 @@ def refine(
     directions = default_directions(how, scores.ndim - 1)
     weights = how.strength * edge_weights(image, how.edges, directions) if image is not None else how.strength
     model = (how.function(), weights, directions)
+    field = Field.of(unary, *model, dtype=torch.float64)
     before = unary.argmin(1)
-    start = float(energy(before, unary, model[0], model[1], directions=directions))
-    labels, energies = _run(unary, how, model, track)
+    start = float(field_energy(before, field))
+    labels, energies = _run(unary, how, model, field, track)
     return Refined(before[0].cpu(), labels[0].cpu(), [start, *energies])
 
 
@@ -155,7 +157,7 @@ def edge_weights(image: Tensor, edges: str, directions: int) -> Tensor | float:
 
 
 def _run(
-    unary: Tensor, how: Refining, model: tuple[Pairwise, Tensor | float, int], track: Track
+    unary: Tensor, how: Refining, model: tuple[Pairwise, Tensor | float, int], field: Field, track: Track
 ) -> tuple[Tensor, list[float]]:
     """Return the labels of the last iteration, and the energy after each.
 
@@ -169,7 +171,7 @@ def _run(
     energies = []
     for count in track(range(1, how.iterations + 1)):
         labels = run(unary, *model, count, **extra).labels
-        energies.append(float(energy(labels, unary, model[0], model[1], directions=model[2])))
+        energies.append(float(field_energy(labels, field)))
     return labels, energies
 
 

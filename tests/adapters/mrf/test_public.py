@@ -45,6 +45,8 @@ def test_degenerate_shapes(method: Callable[..., Any], shape: tuple[int, ...]) -
         ({"weights": torch.ones(4, device="meta")}, "expected one device"),
         ({"weights": torch.ones(3)}, "weights: expected"),
         ({"pairwise": torch.zeros(3, 3)}, "pairwise: expected a matrix"),
+        ({"pairwise": torch.full((2, 2), torch.inf)}, "pairwise: expected finite values, got an infinity"),
+        ({"weights": torch.full((4,), torch.nan)}, "weights: expected finite values, got NaN"),
         ({"pairwise": "pots"}, "did you mean 'potts'"),
         ({"directions": 6}, "directions=6"),
         ({"directions": 4.0}, "directions=4.0"),
