@@ -149,13 +149,10 @@ def compile(graph: Graph, convention: str = "standard", *, published_transposed:
     if convention == "paper":
         entries, width = paper.entries(sizes, published_transposed=published_transposed), 4
     else:
-        entries, width = standard.entries(sizes), _bytes_per_element(graph)
+        dtypes: list[torch.dtype] = [getattr(torch, spec.dtype) for spec in specs(graph.inputs)]
+        floating = [dtype.itemsize for dtype in dtypes if dtype.is_floating_point]
+        entries, width = standard.entries(sizes), next(iter(floating), torch.float32.itemsize)
     return CostFunction(graph, _rows(graph, sizes, entries, width), sizes)
-
-
-def _bytes_per_element(graph: Graph) -> int:
-    dtypes: list[torch.dtype] = [getattr(torch, spec.dtype) for spec in specs(graph.inputs)]
-    return next((dtype.itemsize for dtype in dtypes if dtype.is_floating_point), torch.float32.itemsize)
 
 
 def _rows(graph: Graph, sizes: Sizes, entries: Iterator[Entry], width: int) -> dict[str, _Row]:

@@ -247,7 +247,8 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
-    balance = _unique([each for each in rows if (each >= 0).any()])
+    distinct = {(row.shape, row.tobytes()): row for row in rows if (row >= 0).any()}
+    balance = tuple(distinct.values())
     reasons = _held(reasons, balance)
     least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
     return Graph(
@@ -421,8 +422,3 @@ def _names(makers: list[list[Layer]], parameters: dict[str, Members], group_of: 
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return names
-
-
-def _unique(constraints: list[Ints]) -> tuple[Ints, ...]:
-    distinct = {(row.shape, row.tobytes()): row for row in constraints}
-    return tuple(distinct.values())

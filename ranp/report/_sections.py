@@ -108,11 +108,8 @@ def _method(row: Row, key: str, write: Any) -> Bar:
     if row.status != "ok":
         return Bar(row.name, 0, row.status)
     value = row.costs["standard"][key]
-    return Bar(row.name, value, write(value), "full" if row.name == "full" else _colour(row))
-
-
-def _colour(row: Row) -> str:
-    return "slim" if row.maximum is not None else "other"
+    colour = "full" if row.name == "full" else "other" if row.maximum is None else "slim"  # a peer has no maximum
+    return Bar(row.name, value, write(value), colour)
 
 
 def _comparison_table(rows: Iterable[Row]) -> Html:
@@ -167,12 +164,15 @@ def scores(plan: Plan) -> Html | None:
     stages = {"scores": plan.scores, **plan.stages}
     # One axis for both stages shows what reweighting does.
     shared = Axis.of(summary for stage in plan.stages.values() for summary in stage.values())
+    # In the order of the network's groups; the file has them by name.
+    ordered = [name for group in plan.groups for name in group.layers if name in plan.scores]
+    layers = list(dict.fromkeys([*ordered, *plan.scores]))
     panels = []
     for key, title, unit in STAGES:
         if key not in stages:
             continue
         axis = Axis.of(stages[key].values()) if key == "scores" else shared
-        rows = [(_layer(name), stages[key][name], _behind(plan, key, name)) for name in _layers(plan)]
+        rows = [(name.removesuffix(".weight"), stages[key][name], _behind(plan, key, name)) for name in layers]
         panels.append(element("div", element("h3", title), ranges(rows, axis, unit)))
     choice = plan.choice
     how = f"{choice.method}, {choice.reduce} over a neuron's elements, mean over {choice.batches} batches"
@@ -180,16 +180,6 @@ def scores(plan: Plan) -> Html | None:
     if "reweighted" in stages:
         words += " After reweighting the number is the factor, larger for layers that use little."
     return section("Importance by layer", element("p", words), element("div", panels, class_="grid-of"))
-
-
-def _layers(plan: Plan) -> list[str]:
-    """Return the scored layers in the order of the network's groups; the file has them by name."""
-    ordered = [name for group in plan.groups for name in group.layers if name in plan.scores]
-    return list(dict.fromkeys([*ordered, *plan.scores]))
-
-
-def _layer(name: str) -> str:
-    return name.removesuffix(".weight")
 
 
 def _behind(plan: Plan, stage: str, name: str) -> str:
