@@ -36,10 +36,11 @@ def choose_source(
     Args:
         kind: --data: "phantom" generates, "nifti" reads files.
         input_shapes: of every input without the batch, (C, *patch).
-        output_shape: of the output without the batch, (classes, *patch) or (classes,).
+        output_shape: of the output without the batch, (classes, *patch) or (classes,); one channel tells a foreground
+            from the background, two classes.
         images: --images.
         labels: --labels.
-        classes: --classes, compared with what the network gives.
+        classes: --classes, compared with what the network gives; 1 or 2 where that is one channel.
         batches: how many.
         batch_size: samples in each.
         seed: of everything drawn.
@@ -52,7 +53,7 @@ def choose_source(
         raise UsageError(f"--data {kind}: expected {' or '.join(KINDS)}{nearest(kind, KINDS)}")
     if kind == "phantom" and (images or labels):
         raise UsageError("--images and --labels: need --data nifti")
-    if classes is not None and output_shape and output_shape[0] != classes:
+    if classes is not None and output_shape and classes not in _classes_of(output_shape):
         raise UsageError(f"--classes {classes}: the network gives {output_shape[0]}")
     if kind == "phantom":
         return generated(input_shapes, output_shape, batches, batch_size, seed, maxdisp=maxdisp)
@@ -61,8 +62,21 @@ def choose_source(
         gives = f"{len(input_shapes)} input(s) to output {spell(output_shape)}"
         raise UsageError(f"--data nifti: needs a network of one image to a score per voxel; this is {gives}")
     return nifti(
-        images, labels, patch, output_shape[0], batches, batch_size, seed, channels=channels, spatial_dims=len(patch)
+        images,
+        labels,
+        patch,
+        max(_classes_of(output_shape)),
+        batches,
+        batch_size,
+        seed,
+        channels=channels,
+        spatial_dims=len(patch),
     )
+
+
+def _classes_of(output_shape: Shape) -> tuple[int, ...]:
+    """Return how many classes an output may be said to tell apart."""
+    return (1, 2) if output_shape[0] == 1 else (output_shape[0],)
 
 
 def output_shape(network: nn.Module, shapes: Sequence[Shape]) -> Shape:
