@@ -2,6 +2,7 @@
 
     RanpError
     ├── UsageError        2  the user's mistake: one line that names the option, its value, what was expected
+    │   └── WrongType     2  an argument of the wrong type; a `TypeError` as well
     ├── InfeasibleError   3  the limit can't be met; carries the closest feasible value
     ├── UnsupportedError  3  the network can't be handled; names the op and the module
     ├── CheckFailed       1  the work was done but a check (verification, parity) failed
@@ -16,6 +17,7 @@ import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import PurePath
 from types import ModuleType
 
 
@@ -29,6 +31,10 @@ class UsageError(RanpError, ValueError):
     """A mistake in what the user gave: an option, a file, an array, a module."""
 
     exit_code = 2
+
+
+class WrongType(UsageError, TypeError):
+    """An argument of the wrong type, where Python would fail later and elsewhere."""
 
 
 class InfeasibleError(RanpError):
@@ -120,7 +126,7 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
 
     Args:
         option: its name in Python.
-        value: that it was given.
+        value: that it was given; on the command line True is the option alone, a switch.
         flag: its name on the command line, where that is not `--` and its name.
 
     >>> named("min_width", 0)
@@ -131,8 +137,53 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
     """
     if _ON_COMMAND_LINE.get():
         words = flag or f"--{option.replace('_', '-')}"
-        return words if value is _NOT_GIVEN else f"{words} {value}"
-    return f"{option}=" if value is _NOT_GIVEN else f"{option}={value!r}"
+        return words if value is _NOT_GIVEN or value is True else f"{words} {value}"
+    if value is _NOT_GIVEN:
+        return f"{option}="
+    plain = str(value) if isinstance(value, PurePath) else value
+    return f"{option}={plain!r}"
+
+
+def setting(name: str, value: object = _NOT_GIVEN) -> str:
+    """Return a setting of a factory, and its value, as the reader of a message writes them.
+
+    >>> setting("depth", 3)
+    'depth=3'
+    >>> with on_command_line():
+    ...     setting("depth", 3), setting("depth")
+    ('--set depth=3', '--set depth')
+    """
+    typed = _ON_COMMAND_LINE.get()
+    if value is _NOT_GIVEN:
+        return f"--set {name}" if typed else named(name)
+    shown = "..." if value is ... else repr(value)
+    return f"{'--set ' if typed else ''}{name}={shown}"
+
+
+def check_type(option: str, value: object, fits: bool, expected: str) -> None:
+    """Refuse an argument of the wrong type.
+
+    Args:
+        option: its name in Python.
+        value: that it was given.
+        fits: whether it will do.
+        expected: what would.
+
+    Raises:
+        WrongType: it does not fit.
+
+    >>> check_type("loss", "ce", callable("ce"), "a function")
+    Traceback (most recent call last):
+    ranp.errors.WrongType: loss= is a str; expected a function
+    """
+    if not fits:
+        raise WrongType(
+            f"{named(option)} is {'None' if value is None else _a(type(value).__name__)}; expected {expected}"
+        )
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError, named
+from ranp.errors import UsageError, WrongType, named
 from ranp.figures import spell
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -59,7 +59,7 @@ def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return tuple(inputs), {}
     if isinstance(inputs, Tensor):
         return (inputs,), {}
-    raise UsageError(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
+    raise WrongType(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
 
 
 def describe(inputs: Inputs) -> Description:

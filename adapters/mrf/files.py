@@ -94,7 +94,7 @@ def check_output(path: Path, option: str, suffixes: tuple[str, ...], force: bool
         raise UsageError(f"{option} {path}: expected a name ending in {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
-    check_absent(path, force=force, option=option)
+    check_absent(path, force=force, option=option.removeprefix("--"))
 
 
 def write_labels(path: Path, labels: Array, affine: Array | None) -> None:

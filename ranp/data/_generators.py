@@ -10,7 +10,7 @@ from ranp.data._batches import Sample, Source, generator
 from ranp.data._noise import pink
 from ranp.data._pairs import stereo
 from ranp.data._phantoms import phantom
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 Shape = Sequence[int]
 
@@ -26,7 +26,8 @@ def generated(
 ) -> Source:
     """Samples that a network of these shapes can be scored on.
 
-    One image in and class scores of its size out: `phantom`; one score is that of a foreground, labels are 0 and 1. Two images in and one map of their size out: `stereo`.
+    One image in and class scores of its size out: `phantom`; one score is that of a foreground, labels are 0 and 1.
+    Two images in and one map of their size out: `stereo`.
     Everything else: `random_like`.
 
     Args:
@@ -71,7 +72,7 @@ def random_like(
     """
     out = tuple(output_shape)
     if not out or min(out) < 1:
-        raise UsageError(f"--data phantom: an output of shape {out} has no classes to draw")
+        raise UsageError(f"{named('data', 'phantom')}: an output of shape {out} has no classes to draw")
 
     def sample(index: int) -> Sample:
         rng = generator(seed, index)

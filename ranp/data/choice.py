@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from ranp.data._batches import Source
 from ranp.data._generators import generated
 from ranp.data.volumes import nifti
-from ranp.errors import UsageError, nearest, words_of
+from ranp.errors import UsageError, named, nearest, words_of
 from ranp.figures import spell
 from ranp.modules import copy_with, on_meta
 
@@ -50,17 +50,19 @@ def choose_source(
         UsageError: an unknown kind, files without `nifti`, or what the source itself refuses.
     """
     if kind not in KINDS:
-        raise UsageError(f"--data {kind}: expected {' or '.join(KINDS)}{nearest(kind, KINDS)}")
+        raise UsageError(f"{named('data', kind)}: expected {' or '.join(KINDS)}{nearest(kind, KINDS)}")
     if kind == "phantom" and (images or labels):
-        raise UsageError("--images and --labels: need --data nifti")
+        raise UsageError(f"{named('images')} and {named('labels')}: need {named('data', 'nifti')}")
     if classes is not None and output_shape and classes not in _classes_of(output_shape):
-        raise UsageError(f"--classes {classes}: the network gives {output_shape[0]}")
+        raise UsageError(f"{named('classes', classes)}: the network gives {output_shape[0]}")
     if kind == "phantom":
         return generated(input_shapes, output_shape, batches, batch_size, seed, maxdisp=maxdisp)
     channels, *patch = input_shapes[0]
     if len(input_shapes) != 1 or len(output_shape) != len(patch) + 1:
         gives = f"{len(input_shapes)} input(s) to output {spell(output_shape)}"
-        raise UsageError(f"--data nifti: needs a network of one image to a score per voxel; this is {gives}")
+        raise UsageError(
+            f"{named('data', 'nifti')}: needs a network of one image to a score per voxel; this is {gives}"
+        )
     return nifti(
         images,
         labels,

@@ -17,7 +17,7 @@ def look(options: Inspect) -> dict[str, Any]:
         UsageError: a mistake in the options, or an output that exists.
         UnsupportedError: the network can't be traced.
     """
-    for option, path in (("--dot", options.dot), ("--svg", options.svg)):
+    for option, path in (("dot", options.dot), ("svg", options.svg)):
         if path is not None:
             check_absent(path, force=options.force, option=option)
     subject = read_subject(options.only(Network), full=options.full, size=options.input)

@@ -147,10 +147,10 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     assert isinstance(options, Prune)
     assert options.method is not None
     result = prune(
-        prepared.network, prepared.inputs, batches=track(batches) if track and batches is not None else batches,
+        prepared.network, prepared.inputs, batches=batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        watch=watch, **options.only(Selection),
+        watch=watch, progress=track or False, **options.only(Selection),
     )  # fmt: skip
     head = {**prepared.head(), "out": str(options.out)}
     return replace(result, report=Report(**head, **result.report.to_dict()))

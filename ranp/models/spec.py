@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest
 from ranp.models._settings import check_settings
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
@@ -59,7 +59,9 @@ def resolve(
     if ":" not in spec:
         return _build(spec, preset, settings or {}, seed)
     if preset is not None:
-        raise UsageError(f"--preset {preset}: only built-ins have presets (known: {', '.join(names())}), not {spec}")
+        raise UsageError(
+            f"{named('preset', preset)}: only built-ins have presets (known: {', '.join(names())}), not {spec}"
+        )
     factory = factory_of(spec)
     if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
         where, name = factory.split(":")
@@ -148,7 +150,7 @@ def _find(where: str, name: str, spec: str) -> Any:
 def _find_in_monai(spec: str) -> Any:
     where, _, name = spec.rpartition(":")
     refused = UsageError(
-        f"{spec}: a run's files never make ranp build this network by themselves; repeat it with --model {spec}"
+        f"{spec}: a run's files never make ranp build this network by themselves; repeat it with {named('model', spec)}"
     )
     if where != _MONAI or name in _FETCHING:
         raise refused

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.errors import InfeasibleError, UsageError, named
+from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most
 from ranp.graph.constraints import grow
 from ranp.graph.graph import Graph, Layer, Mask
@@ -52,6 +52,8 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
         InfeasibleError: the sparsity would leave a group with less than `min_width`; `closest` is the largest one.
     """
     asked = Selection.read(options)
+    check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
+    check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None
     asked.check(method, seed)
     goal = _Goal.of(graph, scores, asked, seed)

@@ -13,7 +13,8 @@ CLASSIFIER = """
 from torch import nn
 
 def factory(classes=1):
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1))
+    body = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1))
 """
 
 
@@ -39,7 +40,8 @@ def test_a_loss_without_a_gradient_is_refused_before_anything_is_run(
     monkeypatch.setattr("ranp.jobs.prune.prune", None)
     said = refused("prune", *UNET, "--loss", loss, "--out", tmp_path / "run")
     fits = loss.replace("ce", "bce", 1)
-    assert said.startswith(f"--loss {loss}: the network gives one channel") and said.endswith(f"expected {fits}")
+    assert said.startswith(f"--loss {loss}: the network gives one channel")
+    assert said.endswith(f"expected {fits}")
     assert not (tmp_path / "run").exists()
 
 

@@ -97,7 +97,8 @@ def test_labels_of_monai() -> None:
 
     out, target = logits(2, 3, 4, 4), labels(2, 4, 4)
     found = losses.get("ce-dice")(out, MetaTensor(target.unsqueeze(1).float()))
-    assert type(found) is Tensor and torch.equal(found, losses.get("ce-dice")(out, target))
+    assert type(found) is Tensor
+    assert torch.equal(found, losses.get("ce-dice")(out, target))
 
 
 class TestBinary:
@@ -148,7 +149,7 @@ class TestBinary:
 def test_one_channel_is_no_softmax() -> None:
     assert [losses.for_channels(name, 1) for name in losses.names()] == ["bce", "bce-dice", "bce", "bce-dice", "stereo"]
     assert [losses.for_channels(name, 2) for name in losses.names()] == losses.names()
-    with pytest.raises(UsageError, match="loss='ce-dice': the network gives one channel.*expected bce-dice$"):
+    with pytest.raises(UsageError, match=r"loss='ce-dice': the network gives one channel.*expected bce-dice$"):
         losses.check_channels("ce-dice", 1)
     losses.check_channels("bce", 1)
 
