@@ -14,11 +14,15 @@ notebook code may catch what it expects.
 
 import difflib
 import importlib
+import os
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import PurePath
-from types import ModuleType
+from pathlib import Path, PurePath
+from types import CodeType, FrameType, ModuleType
+
+_LIBRARIES = ("torch", "importlib", "contextlib", "functools", "runpy", "typer")  # whose frames say little to a user
 
 
 class RanpError(Exception):
@@ -78,6 +82,35 @@ def words_of(error: BaseException, limit: int = 300) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+def told(error: BaseException, limit: int = 300) -> str:
+    """Return what an error of the user's code was and where it arose, on one line.
+
+    The frames are the first and the last of the user's own code: not ours, and not those of torch or Python unless
+    there are no others.
+
+    Args:
+        error: with its traceback.
+        limit: characters of its own words.
+    """
+    words = words_of(error, limit)
+    frames = [(_home(frame), frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    frames = [each for each in frames if each[0] != "ranp" and not each[1].co_filename.startswith("<")]
+    own = [each for each in frames if each[0] not in _LIBRARIES] or frames[-1:]
+    ends = dict.fromkeys(_place(code, line) for _, code, line in own[:1] + own[-1:])
+    where = f" ({', ... '.join(ends)})" if ends else ""
+    return f"{type(error).__name__}{f': {words}' if words else ''}{where}"
+
+
+def _home(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _place(code: CodeType, line: int) -> str:
+    file = Path(code.co_filename)
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"{str(shown).rpartition('site-packages' + os.sep)[2]}:{line} in {code.co_name}"
+
+
 def is_ours(error: BaseException) -> bool:
     """Whether an error says all a person needs: one of this tree, or one of the kernels, which know no tree."""
     return isinstance(error, RanpError) or hasattr(error, "exit_code")
@@ -104,7 +137,7 @@ def saying(kind: type[RanpError], what: str) -> Iterator[None]:
     except Exception as error:
         if is_ours(error) or is_out_of_memory(error):
             raise
-        raise kind(f"{what}: {type(error).__name__}: {words_of(error)}") from error
+        raise kind(f"{what}: {told(error)}") from error
 
 
 _ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=False)

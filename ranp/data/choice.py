@@ -9,8 +9,9 @@ from torch.utils._pytree import tree_leaves
 
 from ranp.data._batches import Source
 from ranp.data._generators import generated
+from ranp.data import volumes
 from ranp.data.volumes import nifti
-from ranp.errors import UsageError, named, nearest, words_of
+from ranp.errors import UsageError, named, nearest, told
 from ranp.figures import spell
 from ranp.modules import copy_with, on_meta
 
@@ -49,10 +50,8 @@ def choose_source(
     Raises:
         UsageError: an unknown kind, files without `nifti`, or what the source itself refuses.
     """
-    if kind not in KINDS:
-        raise UsageError(f"{named('data', kind)}: expected {' or '.join(KINDS)}{nearest(kind, KINDS)}")
-    if kind == "phantom" and (images or labels):
-        raise UsageError(f"{named('images')} and {named('labels')}: need {named('data', 'nifti')}")
+    if kind not in KINDS or kind == "phantom":
+        check_files(kind, images, labels)
     if classes is not None and output_shape and classes not in _classes_of(output_shape):
         raise UsageError(f"{named('classes', classes)}: the network gives {output_shape[0]}")
     if kind == "phantom":
@@ -74,6 +73,25 @@ def choose_source(
         channels=channels,
         spatial_dims=len(patch),
     )
+
+
+def check_files(kind: str, images: Sequence[Path], labels: Sequence[Path]) -> None:
+    """Refuse files that are missing, don't fit each other or show nothing, before any network is built.
+
+    Args:
+        kind: --data.
+        images: --images.
+        labels: --labels.
+
+    Raises:
+        UsageError: an unknown kind, files without `nifti`, or what `volumes.check` refuses.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"{named('data', kind)}: expected {' or '.join(KINDS)}{nearest(kind, KINDS)}")
+    if kind == "phantom" and (images or labels):
+        raise UsageError(f"{named('images')} and {named('labels')}: need {named('data', 'nifti')}")
+    if kind == "nifti":
+        volumes.check(images, labels)
 
 
 def _classes_of(output_shape: Shape) -> tuple[int, ...]:
@@ -107,7 +125,7 @@ def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
             return _run(copy_with(network), shapes, "cpu")
     except Exception as error:  # the user's forward may raise anything
         sizes = " and ".join(spell(shape) for shape in shapes)
-        reason = words_of(error, 200)
+        reason = told(error, 200)
         raise UsageError(
             f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
         ) from error

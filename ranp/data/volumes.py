@@ -85,6 +85,24 @@ def nifti(
     return source
 
 
+def check(images: Sequence[str | Path], labels: Sequence[str | Path]) -> None:
+    """Refuse files that are missing, damaged or don't fit each other, and labels that are background alone.
+
+    Args:
+        images: one file per case.
+        labels: one file of labels per image, in the same order; read until one holds more than 0.
+
+    Raises:
+        UsageError: the first that won't do.
+        MissingExtra: nibabel is not installed.
+    """
+    cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], (), None)
+    if not any(_read_labels(path, np.iinfo(np.int32).max).any() for _, path in cases):
+        more = f" (nor do the {len(cases) - 1} others)" if len(cases) > 1 else ""
+        first = named("labels", cases[0][1])
+        raise UsageError(f"{first}: holds no label but 0, the background{more}; expected something to tell from it")
+
+
 def channels_and_classes(images: Sequence[str | Path], labels: Sequence[str | Path]) -> tuple[int, int]:
     """Return how many channels a data set's images have, and how many classes its labels: the largest and one more.
 

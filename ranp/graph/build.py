@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UsageError, WrongType, check_type, named, nearest, words_of
+from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._decisions import Decisions
 from ranp.graph._probe import settle
 from ranp.graph.graph import Graph
@@ -86,7 +86,7 @@ def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_va
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
         grown.runs.pop("train")
-        said = words_of(failure.error, 200)
+        said = told(failure.error, 200)
         notes.append(f"not traced in training mode: {failure.where}: {said}")
     if reads_values:
         notes += _other_paths(grown, model, inputs, first.read)

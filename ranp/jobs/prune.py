@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ranp import models, runs
 from ranp.data import losses
-from ranp.data.choice import choose_source, output_shape
+from ranp.data.choice import check_files, choose_source, output_shape
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.graph.build import trace
@@ -93,6 +93,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
         MissingExtra: as `prepare`.
     """
     check_device(options.device)
+    check_files(options.data, options.images, options.labels)
     request, scored = _requests(options)
     options = _resolved(options, selection, request, scored)
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
