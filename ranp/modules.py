@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, UsageError, words_of
+from ranp.errors import UnsupportedError, WrongType, words_of
 from ranp.inputs import EXACTLY_PLAIN, PLAIN
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -25,7 +25,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
         UsageError: the model is no module.
     """
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+        raise WrongType(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in all_names(model):
         found.setdefault(id(tensor), (name, tensor))

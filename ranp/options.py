@@ -27,7 +27,7 @@ Weighting = Literal["layer", "none"]
 Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
 Init = Literal["glorot", "orthogonal", "keep"]
-Loss = Literal["ce", "ce-dice", "stereo"]
+Loss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo"]
 Data = Literal["phantom", "nifti"]
 Convention = Literal["standard", "paper"]
 

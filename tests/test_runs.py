@@ -18,6 +18,8 @@ from ranp.jobs import transfer as transfer_job
 from ranp.jobs.options import Transfer
 from ranp.report import write_report
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 CONFIG = {"model": "unet3d", "settings": {"base_width": 8, "depth": 2, "classes": 2}}
 
 

@@ -98,7 +98,7 @@ def export_run(
         wanted["onnx"] = run.path / NAME
     for key, path in wanted.items():
         if path is not None:
-            check_file_place(path, force=force, option=f"--{key.replace('_', '-')}")
+            check_file_place(path, force=force, option=key)
     if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
         raise UsageError(f"--torch-export {torch_export}: --onnx writes there")
     check_writable(run.path, "the comparison is kept in the run's report")

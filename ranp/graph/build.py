@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UsageError, nearest, words_of
+from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._decisions import Decisions
 from ranp.graph._probe import settle
 from ranp.graph.graph import Graph
@@ -47,9 +47,10 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
         [('0', 2, None), ('2', 4, 'network output')]
     """
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+        raise WrongType(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     described = describe(example_inputs)
     check_initialised(model)
+    check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
     patterns = tuple(freeze)
     with collector_paused():
         try:
@@ -85,7 +86,7 @@ def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_va
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
         grown.runs.pop("train")
-        said = words_of(failure.error, 200)
+        said = told(failure.error, 200)
         notes.append(f"not traced in training mode: {failure.where}: {said}")
     if reads_values:
         notes += _other_paths(grown, model, inputs, first.read)
@@ -126,6 +127,8 @@ def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
         found = [layer for layer in grown.layers.values() if lies_in(layer.name, pattern)]
         if not found:
             known = sorted({layer.name.rpartition(".")[0] for layer in grown.layers.values()})
-            raise UsageError(f"--freeze {pattern!r} matches no convolution or linear layer{nearest(pattern, known)}")
+            raise UsageError(
+                f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
+            )
         frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
     return [(labels, why) for labels, why in frozen if labels.size]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest
 from ranp.graph.graph import Graph, Members
 from ranp.modules import lies_in
 
@@ -80,7 +80,7 @@ def about(groups: list[Coupling], pattern: str) -> list[Coupling]:
     chosen = [group for group in groups if any(lies_in(module, pattern) for module in group.modules)]
     if not chosen:
         known = sorted({module for group in groups for module in group.modules})
-        raise UsageError(f"--module {pattern}: no such module with channels{nearest(pattern, known)}")
+        raise UsageError(f"{named('module', pattern)}: no such module with channels{nearest(pattern, known)}")
     return chosen
 
 

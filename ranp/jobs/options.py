@@ -173,7 +173,7 @@ class Start(Options):
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
-    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce")
+    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
 
 
 class Scored(Network, CostSize, Source, Files, Batches, Scoring, Start, Seed, Device):

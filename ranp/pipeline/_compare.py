@@ -22,6 +22,7 @@ from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
 from ranp.reports import Comparison, Figures, Row
 from ranp.scores import Scores, importance
+from ranp.scores.method import check_given
 from ranp.selection import select
 
 FILE = "compare.json"
@@ -85,6 +86,7 @@ def compare(
     """
     Scoring.read({"method": method, "reduce": reduce})
     check_goal(sparsity, max_sparsity_of, **selection)
+    check_given(batches, loss, method)
     if isinstance(batches, Iterator):
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
     steps = Steps(watch)

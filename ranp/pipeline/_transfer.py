@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, check_type
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Group
 from ranp.inputs import Inputs, generator_of
@@ -68,6 +68,9 @@ def transfer(
         >>> other.slim[2].in_channels == found.slim[2].in_channels
         True
     """
+    check_type("plan", plan, isinstance(plan, Plan), "a ranp.Plan")
+    fits = weights is None or isinstance(weights, nn.Module | Mapping)
+    check_type("weights", weights, fits, "a slim network, or its tensors by name")
     steps = Steps()
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=plan.freeze)

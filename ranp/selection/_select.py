@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.errors import InfeasibleError, UsageError, named
+from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most
 from ranp.graph.constraints import grow
 from ranp.graph.graph import Graph, Layer, Mask
@@ -52,6 +52,8 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
         InfeasibleError: the sparsity would leave a group with less than `min_width`; `closest` is the largest one.
     """
     asked = Selection.read(options)
+    check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
+    check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None
     asked.check(method, seed)
     goal = _Goal.of(graph, scores, asked, seed)
@@ -59,7 +61,7 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
     sparsity = largest if asked.max_sparsity else float(asked.sparsity or 0.0)
     if sparsity > largest:
         raise InfeasibleError(
-            f"{named('sparsity', sparsity)} would leave a group with fewer than {asked.min_width} unit(s); "
+            f"{named('sparsity', sparsity)} would leave {goal.hindrance(sparsity)} with fewer than {asked.min_width} unit(s); "
             f"the largest feasible value is {at_most(largest, 6)}",
             closest=largest,
         )
@@ -135,6 +137,14 @@ class _Goal:
     def largest(self) -> float:
         """Return the largest feasible sparsity."""
         return self.ranking.largest(self._unit_needs() if self.units is not None else self._needs())
+
+    def hindrance(self, sparsity: float) -> str:
+        """Name the first group that a sparsity beyond the largest leaves with too little."""
+        kept = self.keep(sparsity)
+        floors = zip(self._floors(), self.graph.groups, strict=True)
+        short = (group.name for (floor, _), group in floors if kept[group.units].sum() < floor)
+        name = next(short, None)
+        return "a group" if name is None else f"group {name!r}"
 
     def _floors(self) -> list[tuple[int, int]]:
         """Return how many units each group must keep, and how many of it stay whatever the ranking."""

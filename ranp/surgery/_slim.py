@@ -1,5 +1,6 @@
 """slim(): plan + module -> a smaller module of the same class."""
 
+from ranp.errors import check_type
 from ranp.graph.resize import resized
 from ranp.modules import Module
 from ranp.plan import Plan
@@ -15,5 +16,6 @@ def slim(model: Module, plan: Plan) -> Module:
     Raises:
         UsageError: the plan does not fit; the group that differs is named.
     """
+    check_type("plan", plan, isinstance(plan, Plan), "a ranp.Plan")
     graph = plan.graph_of(model)
     return resized(graph, model, plan.mask(graph))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import CheckFailed, UnsupportedError, UsageError, saying
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs, as_arguments, draw, flatten
 from ranp.modules import Change, Module, copy_with, tensors_of
@@ -48,6 +48,8 @@ def verify(
         UnsupportedError: the full network does not run in float64.
         CheckFailed: the slim network does not run.
     """
+    check_type("plan", plan, isinstance(plan, Plan), "a ranp.Plan")
+    check_type("slim", slim, isinstance(slim, nn.Module), "a torch.nn.Module")
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
     generator = torch.Generator().manual_seed(seed)

@@ -21,6 +21,8 @@ from ranp.models.spec import resolve
 from ranp.selection import select
 from ranp.surgery import slim
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 

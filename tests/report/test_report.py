@@ -20,6 +20,8 @@ from ranp.report._charts import Axis, Bar, bars, short
 from ranp.report._markup import element
 from ranp.report._reproduce import command_line
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 EVIL = "<script>alert('x')</script> & \"quoted\""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ONNX = {
