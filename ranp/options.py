@@ -263,6 +263,7 @@ class Selection(Ranking, Sparsity, Shared):
     """How units are chosen: what `select` takes."""
 
     max_sparsity: bool = option(False, "Remove as many as can be.")
+    allow_less: bool = option(False, "Take what can go where it is much less than was asked for.")
     published_transposed: bool = option(
         False, "Rank transposed convolutions by their inputs, keep their outputs, and count them as published."
     )
