@@ -26,6 +26,7 @@ Rule = Literal["global", "layerwise", "random", "snip"]
 Weighting = Literal["layer", "none"]
 Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
+DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
 Loss = Literal["ce", "ce-dice", "stereo"]
 Data = Literal["phantom", "nifti"]
@@ -231,6 +232,7 @@ class Scoring(Options):
     group: ClassVar[str] = "choice"
     method: Method | None = option(None, "{choices}.", shown="mpmg; snip with --rule snip")
     reduce: Reduce = option("sum", "From elements to a neuron: {choices}.")
+    dead_norms: DeadNorms = option("one", "Norms whose weight is zero: score with it at one, or keep it.")
 
 
 class Ranking(Options):

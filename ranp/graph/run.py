@@ -141,6 +141,7 @@ class Recorder(Follower):
         """Read the flows of an op's arguments."""
         self._tensors = flatten(args) + flatten(kwargs)
         self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
+        self.trace.read.update(self.trace.names[id(each)] for each in self._tensors if self.trace.is_parameter(each))
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""

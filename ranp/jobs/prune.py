@@ -145,6 +145,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     result = prune(
         prepared.network, prepared.inputs, batches=track(batches) if track and batches is not None else batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
+        dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
         watch=watch, **options.only(Selection),
     )  # fmt: skip

@@ -1,8 +1,9 @@
 """From neurons each layer would keep to units the network keeps.
 
-`paper`: a group keeps as many units as the largest count among its layers; depthwise layers do not decide, nor do layers
-whose scores are all zero, as they say nothing; where a group has no other layer, they do. Which ones is decided by the sum of the members' scores, each divided by its layer's mean. `sum`, `mean` and `max` rank units
-instead, by that combination of their members' values.
+`paper`: a group keeps as many units as the largest count among its layers; depthwise layers do not decide, nor do
+layers whose scores are all zero, as they say nothing; where a group has no other layer, they do. Which ones is decided
+by the sum of the members' scores, each divided by its layer's mean. `sum`, `mean` and `max` rank units instead, by that
+combination of their members' values.
 """
 
 from collections.abc import Collection, Mapping

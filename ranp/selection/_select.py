@@ -118,7 +118,8 @@ class _Goal:
             raise UsageError(f"{named('rule', options.rule)} needs scores")
         raw = {layer.name: scores.neurons[layer.name] for layer in graph.layers}
         _check_scores(graph, raw, options.published_transposed)
-        members = shares(graph, options.published_transposed, {name for name, each in raw.items() if not each.any()})
+        silent = {name for name, each in raw.items() if not each.any()}
+        members = shares(graph, options.published_transposed, silent)
         priority = priorities(graph, raw)
         draw = np.random.default_rng(seed).permutation(graph.count)
         draws = {layer.name: _draws(layer, len(raw[layer.name]), draw) for layer in graph.layers}
@@ -135,7 +136,8 @@ class _Goal:
             units, combined = unit_values(graph, values, options.coupling)
             ranking = Global({"units": in_order(combined, draw[units])}, len(units))
             return cls(graph, options, ranking, members, priority, strength, units, stages)
-        return cls(graph, options, by_scores(values, draws), members, priority, strength, None, stages)
+        ranking = by_scores(_lent(graph, values, silent, members), draws)
+        return cls(graph, options, ranking, members, priority, strength, None, stages)
 
     def dropped(self, sparsity: float) -> int:
         """Return how many neurons the ranking drops that may well go."""
@@ -295,6 +297,27 @@ class _Goal:
             # Units that stay anyway are not the ranking's to keep.
             needs.append([("units", position[units[~self.graph.frozen[units]]], floor - stays)])
         return needs
+
+
+def _lent(
+    graph: Graph, values: Mapping[str, Floats], silent: set[str], members: list[list[Share]]
+) -> Mapping[str, Floats]:
+    """Return values in which silent layers have the mean of those that decide for them, so that they go along."""
+    if not silent:
+        return values
+    total, count = np.zeros(graph.count), np.zeros(graph.count)
+    for part in (each for group in members for each in group if each.layer.name not in silent):
+        if len(values[part.layer.name]) == len(part.layer.units):
+            units = part.layer.units[part.neurons]
+            np.add.at(total, units, values[part.layer.name][part.neurons])
+            np.add.at(count, units, 1)
+    lent = dict(values)
+    for layer in graph.layers:
+        if layer.name in silent and len(values[layer.name]) == len(layer.units):
+            known = (layer.units >= 0) & (count[layer.units] > 0)
+            mean = total[layer.units] / np.maximum(count[layer.units], 1)
+            lent[layer.name] = np.where(known, mean, values[layer.name])
+    return lent
 
 
 def _draws(layer: Layer, count: int, draw: NDArray[np.int64]) -> NDArray[np.int64]:
