@@ -40,7 +40,7 @@ def print_prune(console: Console, report: Report) -> None:
     print_verification(console, report.verify)
     console.print(seconds(report.seconds))
     for note in report.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(f"wrote {report.out}", soft_wrap=True)
 
 

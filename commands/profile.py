@@ -41,6 +41,8 @@ def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
         f"{size(found['memory_bytes'])} of activations",
         soft_wrap=True,
     )
+    for note in found["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if "training" in found:
         _print_training(console, found["training"])
     if "latency" in found:

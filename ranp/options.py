@@ -26,6 +26,7 @@ Rule = Literal["global", "layerwise", "random", "snip"]
 Weighting = Literal["layer", "none"]
 Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
+DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
 Loss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo"]
 Data = Literal["phantom", "nifti"]
@@ -233,6 +234,7 @@ class Scoring(Options):
     group: ClassVar[str] = "choice"
     method: Method | None = option(None, "{choices}.", shown="mpmg; snip with --rule snip")
     reduce: Reduce = option("sum", "From elements to a neuron: {choices}.")
+    dead_norms: DeadNorms = option("one", "Norms whose weight is zero: score with it at one, or keep it.")
 
 
 class Ranking(Options):
@@ -265,6 +267,7 @@ class Selection(Ranking, Sparsity, Shared):
     """How units are chosen: what `select` takes."""
 
     max_sparsity: bool = option(False, "Remove as many as can be.")
+    allow_less: bool = option(False, "Take what can go where it is much less than was asked for.")
     published_transposed: bool = option(
         False, "Rank transposed convolutions by their inputs, keep their outputs, and count them as published."
     )

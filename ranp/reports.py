@@ -206,7 +206,7 @@ class Report(Head):
         groups: their widths.
         verify: the verification.
         seconds: of each step.
-        notes: of the trace.
+        notes: of the trace, the scores and the costs.
         transfer: where a transferred plan comes from.
         latency: measured times, where they were.
         onnx: the exported file, where there is one.

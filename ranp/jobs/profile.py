@@ -17,7 +17,8 @@ def profile_network(options: Profile) -> dict[str, Any]:
 
     Returns:
         model, preset, convention, input, batch, params, flops, memory_bytes, layers (one row per convolution and linear
-        layer), kinds (one row per kind of module, which add up to the whole), and training, latency, cross_check where
+        layer), kinds (one row per kind of module, which add up to the whole), notes (what was counted by default, what
+        never ran), and training, latency, cross_check where
         asked.
 
     Raises:
@@ -41,6 +42,7 @@ def profile_network(options: Profile) -> dict[str, Any]:
         **counted(everything).to_dict(),
         "layers": [row.to_dict() for row in counted.layers(everything)],
         "kinds": _by_kind(counted.modules(everything)),
+        "notes": [*graph.notes, *(cost.counted_by_default(graph) if convention == "standard" else [])],
     }
     if options.training:
         predicted = cost.peak_training_memory(subject.network, subject.inputs)

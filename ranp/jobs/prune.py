@@ -150,6 +150,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     result = prune(
         prepared.network, prepared.inputs, batches=batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
+        dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
         watch=watch, progress=track or False, **options.only(Selection),
     )  # fmt: skip
