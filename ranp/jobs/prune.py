@@ -146,7 +146,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         prepared.network, prepared.inputs, batches=track(batches) if track and batches is not None else batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        watch=watch, **options.only(Selection),
+        verify_input=options.verify_input, watch=watch, **options.only(Selection),
     )  # fmt: skip
     head = {**prepared.head(), "out": str(options.out)}
     return replace(result, report=Report(**head, **result.report.to_dict()))
