@@ -17,7 +17,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Group
 from ranp.inputs import Inputs, generator_of
 from ranp.models.init import initialise_
-from ranp.modules import copy_with, tensors_of
+from ranp.modules import copy_with, tensors_of, unwrapped
 from ranp.pipeline._prune import Result, Steps, report_of
 from ranp.plan import Plan, PlanGroup
 from ranp.surgery import Size, slim, verify
@@ -120,7 +120,7 @@ def _initialised(
     model: nn.Module, weights: nn.Module | Mapping[str, Tensor] | None, seed: int
 ) -> tuple[nn.Module, tuple[str, ...]]:
     initialise_(model, "glorot", generator_of(seed))
-    trained = tensors_of(weights) if isinstance(weights, nn.Module) else weights or {}
+    trained = tensors_of(unwrapped(weights)) if isinstance(weights, nn.Module) else weights or {}
     inherited: list[str] = []
 
     def chosen(name: str, own: Tensor) -> Tensor:

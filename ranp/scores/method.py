@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ranp.errors import UnsupportedError, UsageError, listed, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
-from ranp.modules import tensors_of
+from ranp.modules import tensors_of, undisturbed, unwrapped
 from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._streaming import Batches, Loss, gradients, scoring_copy, seeded
@@ -86,10 +86,11 @@ def importance(
     if transposed not in get_args(Transposed):
         known = get_args(Transposed)
         raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
+    model = unwrapped(model)
     tally = _tally(model, graph, method, reduce, transposed)
     where = check_device(str(device))
     zeroed = [layer.bias for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"]
-    with torch.inference_mode(False), torch.enable_grad(), seeded(seed, where):
+    with undisturbed(), torch.enable_grad(), seeded(seed, where):
         network, scored = scoring_copy(model, tally.names, zeroed, where)
         if method == "l1":
             count = _add_magnitudes(tally, scored)

@@ -12,6 +12,7 @@ from ranp.figures import spell_all
 from ranp.graph.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
 from ranp.inputs import Inputs, Shape, as_arguments, flatten, map_tensors
 from ranp.models.request import read_size
+from ranp.modules import undisturbed, unwrapped
 
 Size = str | int | Sequence[int]
 SIDE = 4  # of an image on which the taps of a kernel are told apart
@@ -19,6 +20,7 @@ SMALL = 256  # elements of an image that is small enough as it is
 SAMPLES = 2
 
 
+@undisturbed()
 def compared_at(model: nn.Module, example_inputs: Inputs, size: Size | None = None) -> Any:
     """Return example inputs cut to the smallest size on which a network does what it does on the whole ones.
 
@@ -37,7 +39,7 @@ def compared_at(model: nn.Module, example_inputs: Inputs, size: Size | None = No
     if size is None and all(math.prod(shape[2:]) <= SMALL and shape[:1] <= (SAMPLES,) for shape in shapes.values()):
         return example_inputs
     try:
-        paths = Paths(model, as_arguments(example_inputs), tuple(shapes))
+        paths = Paths(unwrapped(model), as_arguments(example_inputs), tuple(shapes))
     except Exception:  # it does not run by itself on zeros; the trace knows more ways
         paths = None
     if size is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, saying
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs, as_arguments, draw, flatten
-from ranp.modules import Change, Module, copy_with, tensors_of
+from ranp.modules import Change, Module, copy_with, tensors_of, undisturbed, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Verification
 from ranp.surgery._draws import Draws, drawn_alike
@@ -24,6 +24,7 @@ MOVES = 1e-5  # of its size that an output must vary by, so that rounding stays 
 Outputs = tuple[list[Tensor], list[Tensor]]  # of the masked network and of the slim one
 
 
+@undisturbed()
 def verify(
     model: nn.Module,
     slim: nn.Module,
@@ -57,6 +58,7 @@ def verify(
         UnsupportedError: the full network does not run in float64.
         CheckFailed: the slim network does not run.
     """
+    model, slim = unwrapped(model), unwrapped(slim)
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
     generator = torch.Generator().manual_seed(seed)
