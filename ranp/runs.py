@@ -27,7 +27,7 @@ from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
-from ranp.modules import Module, copy_with, tensors_of
+from ranp.modules import Module, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
@@ -87,7 +87,7 @@ class Run:
             UsageError: no such network, or the config names a factory that is never called from a file.
         """
         if isinstance(model, nn.Module):
-            return model
+            return unwrapped(model)
         settings = settings_of(self.config) if settings is None else settings
         if model is not None and not isinstance(model, str):
             return build_with(model, settings, getattr(model, "__name__", type(model).__name__))

@@ -16,12 +16,23 @@ from ranp.graph.labels import Ints
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, describe, draw, generator_of, map_tensors
-from ranp.modules import check_initialised, collector_paused, copy_with, lies_in, on_meta, tensors_of
+from ranp.modules import (
+    check_initialised,
+    collector_paused,
+    copy_with,
+    lies_in,
+    on_meta,
+    tensors_of,
+    undisturbed,
+    unwrapped,
+    wrapping,
+)
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
+@undisturbed()
 def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = ()) -> Graph:
     """Find which channels of which parameters live and die together.
 
@@ -30,7 +41,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     what they stop is frozen, with the reason.
 
     Args:
-        model: any module of convolutions; it is untouched.
+        model: any module of convolutions; it is untouched. Of a wrapper (DataParallel, a compiled module, an average of
+            weights, a training module) the network inside is traced, and a note says so.
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword ones; shapes and dtypes matter.
         freeze: globs of module or parameter paths whose channels must stay.
 
@@ -48,6 +60,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     """
     if not isinstance(model, nn.Module):
         raise WrongType(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    told, model = wrapping(model), unwrapped(model)
     described = describe(example_inputs)
     check_initialised(model)
     check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
@@ -62,7 +75,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes)
+    notes = (told, *graph.notes) if told else graph.notes
+    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes, notes=notes)
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:

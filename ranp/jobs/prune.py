@@ -152,7 +152,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        watch=watch, progress=track or False, **options.only(Selection),
+        verify_input=options.verify_input, watch=watch, progress=track or False, **options.only(Selection),
     )  # fmt: skip
     head = {**prepared.head(), "out": str(options.out)}
     return replace(result, report=Report(**head, **result.report.to_dict()))

@@ -20,7 +20,7 @@ from ranp.plan import Choice, Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, check_given, importance
 from ranp.selection import select
-from ranp.surgery import slim, verify
+from ranp.surgery import Size, compared_at, slim, verify
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def prune(
     dead_norms: str = "one",
     device: str = "cpu",
     seed: int = 0,
+    verify_input: Size | None = None,
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -88,6 +89,7 @@ def prune(
         dead_norms: see `importance`.
         device: where to score.
         seed: of the random rule and of dropout while scoring.
+        verify_input: the spatial size the proof is made at: see `verify`.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, rule, reweight, strength, ...
@@ -117,6 +119,8 @@ def prune(
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)
+        if verify_input is not None:  # a mistake in it is said before anything takes long
+            compared_at(model, example_inputs, verify_input)
     with steps("score"):
         scores = None
         if selection.get("rule") != "random":
@@ -130,7 +134,7 @@ def prune(
     with steps("slim"):
         small = slim(model, plan)
     with steps("verify"):
-        checked = verify(model, small, plan, example_inputs, seed=seed)
+        checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
     report = report_of(graph, plan, checked, steps.seconds, scores)
     checked.require()
     return Result(small, plan, report, graph, scores)

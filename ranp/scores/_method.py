@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ranp.errors import UnsupportedError, UsageError, check_type, listed, named, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
-from ranp.modules import tensors_of
+from ranp.modules import tensors_of, undisturbed, unwrapped
 from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._progress import Track, tracked
@@ -92,13 +92,14 @@ def importance(
         raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
     check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
     check_given(batches, loss, method)
+    model = unwrapped(model)
     tally = _tally(model, graph, method, reduce, transposed)
     where = check_device(str(device))
     filled = {layer.bias: 0.0 for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"}
     dead = [] if method == "l1" else _dead_norms(model)
     if dead_norms == "one":
         filled |= {_weight_of(path): 1.0 for path in dead}
-    with torch.inference_mode(False), torch.enable_grad(), seeded(seed, where):
+    with undisturbed(), torch.enable_grad(), seeded(seed, where):
         network, scored = scoring_copy(model, tally.names, filled, where)
         if method == "l1":
             count = _add_magnitudes(tally, scored)
