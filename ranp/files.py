@@ -7,9 +7,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +189,23 @@ def _errno_in(text: str) -> int | None:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name}.{os.getpid()}."
+    """Return how temporaries beside a place begin: no name that a person gives, and whose they are."""
+    return f".{path.name}.ranp-{_host()}-{os.getpid()}."
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", socket.gethostname())[:48]
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes left beside a place."""
-    for each in path.parent.glob(f".{path.name}.*.*"):
-        process = each.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)
+    """Remove what processes of this machine that were killed left beside a place; all else is somebody's."""
+    ours = re.compile(rf"{re.escape(f'.{path.name}.ranp-{_host()}-')}(\d+)\.\w+", re.ASCII)
+    for entry in path.parent.iterdir():
+        match = ours.fullmatch(entry.name)
+        if match is None or _alive(int(match[1])):
+            continue
+        with suppress(OSError):  # another user's, or swept by another process meanwhile
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -204,7 +213,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
 
