@@ -22,11 +22,14 @@ def print_head(console: Console, head: Head, more: str = "") -> None:
     preset = f" ({head.preset})" if head.preset else ""
     shapes = spell_all(head.input or [])
     console.print(f"{head.model}{preset}, batch {head.batch} of {shapes}{more}", soft_wrap=True, markup=False)
+    if head.weights:
+        console.print(f"weights: {head.weights}", soft_wrap=True, markup=False)
 
 
 def print_prune(console: Console, report: Report) -> None:
     """Print what a prune saved, the widths, the proof and where the run is."""
-    print_head(console, report, "\n")
+    print_head(console, report)
+    _print_scored(console, report.scored_on)
     console.print(_costs(report))
     sparsity = report.sparsity
     console.print(
@@ -46,13 +49,20 @@ def print_prune(console: Console, report: Report) -> None:
 
 def print_trial(console: Console, trial: Trial) -> None:
     """Print what a dry run found."""
-    print_head(console, trial, "\n")
+    print_head(console, trial)
+    _print_scored(console, trial.scored_on)
     full = trial.full
     console.print(
         f"{full.params:,} parameters, {operations(full.flops)}FLOPs, {size(full.memory_bytes)} of activations"
     )
     _print_units(console, trial.units)
     console.print(f"dry run: would write {trial.out}", soft_wrap=True)
+
+
+def _print_scored(console: Console, scored_on: str) -> None:
+    if scored_on:
+        console.print(f"scored on {scored_on}", soft_wrap=True, markup=False)
+    console.print()
 
 
 def print_proof(console: Console, proof: Proof) -> None:

@@ -121,8 +121,8 @@ def test_hidden_files_of_the_user_are_not_swept(tmp_path: Path) -> None:
     own = files._prefix(tmp_path / "model").removesuffix(f"-{os.getpid()}.")
     kept = [
         ".model.2023.backup", ".model.20240501.tar", f".model.{dead}.xyz", f"{own}-{os.getpid()}.abcdefgh",
-        f"{own}x-{dead}.abcdefgh", f".model.ranp-elsewhere-{dead}.abcdefgh", f"{own}-{dead}.notes.txt", f"{own}-{dead}.",
-        f".model2{own.removeprefix('.model')}-{dead}.abcdefgh", f".ranp-{dead}.abcdefgh",
+        f"{own}x-{dead}.abcdefgh", f".model.ranp-elsewhere-{dead}.abcdefgh", f"{own}-{dead}.notes.txt",
+        f"{own}-{dead}.", f".model2{own.removeprefix('.model')}-{dead}.abcdefgh", f".ranp-{dead}.abcdefgh",
     ]  # fmt: skip
     for name in kept:
         (tmp_path / name).mkdir()
