@@ -22,8 +22,7 @@ def print_head(console: Console, head: Head, more: str = "") -> None:
     preset = f" ({head.preset})" if head.preset else ""
     shapes = spell_all(head.input or [])
     console.print(f"{head.model}{preset}, batch {head.batch} of {shapes}{more}", soft_wrap=True, markup=False)
-    if head.weights:
-        console.print(f"weights: {head.weights}", soft_wrap=True, markup=False)
+    print_weights(console, head.weights)
 
 
 def print_prune(console: Console, report: Report) -> None:
@@ -59,6 +58,13 @@ def print_trial(console: Console, trial: Trial) -> None:
     console.print(f"dry run: would write {trial.out}", soft_wrap=True)
 
 
+def print_weights(console: Console, weights: str) -> None:
+    """Print where weights come from, in a line, if it is known."""
+    if weights:
+        line = weights if weights.startswith("untrained") else f"weights: {weights}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def _print_scored(console: Console, scored_on: str) -> None:
     if scored_on:
         console.print(f"scored on {scored_on}", soft_wrap=True, markup=False)
@@ -69,6 +75,7 @@ def print_proof(console: Console, proof: Proof) -> None:
     """Print what `ranp verify` found."""
     for name in proof.hashes:
         console.print(f"{name}: as it was written")
+    print_weights(console, proof.weights)
     print_frozen(console, proof.frozen)
     print_verification(console, proof)
 

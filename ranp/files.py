@@ -71,6 +71,8 @@ def whole_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
             temporary.chmod(0o777 & ~_umask())
             yield temporary
             for each in temporary.rglob("*"):
+                if each.is_symlink():
+                    continue
                 _flush(each)
                 each.chmod((0o777 if each.is_dir() else 0o666) & ~_umask())  # safetensors makes files private
             if path.exists():

@@ -271,10 +271,11 @@ class Trial(Head):
 
 
 class Proof(Verification):
-    """What `ranp verify` says of a run: its model, the hashes that were compared, the verification."""
+    """What `ranp verify` says of a run: its model, where its weights come from, hashes, the verification."""
 
     run: str
     model: str | None
+    weights: str = ""
     hashes: dict[str, str]
 
 

@@ -129,6 +129,16 @@ class Run(Options):
     run: Path = option(..., "A run folder.", argument=True, metavar="RUN")
 
 
+class SlimWeights(Options):
+    """Weights in the place of a run's own."""
+
+    group: ClassVar[str] = "network"
+    weights: Path | None = option(
+        None, "Trained weights of the slim network: .safetensors, or a torch state dict.", metavar="FILE",
+        shown="the run's",
+    )  # fmt: skip
+
+
 class CostSize(Options):
     """The size costs are counted at."""
 
@@ -200,7 +210,7 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     out: Path | None = option(None, "Write the table as JSON; `ranp report` shows RUN/compare.json.", metavar="FILE")
 
 
-class Verify(Run, RunModel, Factory, Seed, Printed):
+class Verify(Run, RunModel, SlimWeights, Factory, Seed, Printed):
     """`ranp verify`."""
 
     inputs: int = option(2, "Random inputs to compare on.", ge=1)
@@ -216,7 +226,7 @@ class Transfer(Run, RunModel, Factory, Channels, Files, Seed, Config, DryRun, Fo
     keep_weights: bool = option(False, "Inherit weights where names and shapes agree.")
 
 
-class Export(Run, RunModel, Seed, Config, DryRun, Force, Printed):
+class Export(Run, RunModel, SlimWeights, Seed, Config, DryRun, Force, Printed):
     """`ranp export`."""
 
     group: ClassVar[str] = "output"
@@ -226,6 +236,15 @@ class Export(Run, RunModel, Seed, Config, DryRun, Force, Printed):
     )
     opset: int = option(20, "Of the ONNX file; from 21 on group norm is one operator.")
     dynamic: bool = option(False, "Leave batch and spatial sizes free.")
+
+
+class Adopt(Run, RunModel, Factory, Seed, Config, DryRun, Printed):
+    """`ranp adopt`."""
+
+    group: ClassVar[str] = "network"
+    weights: Path = option(
+        ..., "Trained weights of the slim network: .safetensors, or a torch state dict.", metavar="FILE"
+    )
 
 
 class Report(Run, RunModel, Device, Config, DryRun, Force, Printed):
@@ -256,6 +275,10 @@ class Profile(Network, Size, Full, Seed, Device, Config, Printed):
     """`ranp profile`."""
 
     group: ClassVar[str] = "costs"
+    weights: Path | None = option(
+        None, "Weights of MODEL, of a run those of its slim network: .safetensors, or a torch state dict.",
+        metavar="FILE",
+    )  # fmt: skip
     batch: int | None = option(None, "Samples in a batch.", shown="the preset's, else 1", ge=1)
     convention: Convention = option(
         "standard", "standard (every op, 2 FLOPs a multiply-accumulate) or paper (the published tables')."
