@@ -9,8 +9,10 @@ import re
 import shutil
 import socket
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,71 @@ def check_file_place(path: Path, *, force: bool, option: str = "--out") -> None:
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{option} {path}: no folder {path.parent}")
     check_writable(path.absolute().parent, f"{option} {path}")
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file that a command writes: its name with an article, and how a file of it is known.
+
+    Args:
+        name: for messages.
+        known: whether the first bytes of a file are those of one.
+        suffixes: names that nothing else has, so that they are enough.
+    """
+
+    name: str
+    known: Callable[[bytes], bool]
+    suffixes: tuple[str, ...] = ()
+
+
+_START = 4096  # bytes by which a file's kind is told
+KINDS = {
+    "onnx": FileKind("an ONNX file", lambda start: start[:1] == b"\x08" and start[1:2] < b"@", (".onnx",)),
+    "program": FileKind("a file of torch.export", lambda start: start.startswith(b"PK\3\4"), (".pt2",)),
+    "table": FileKind("a table of `ranp compare`", lambda start: start[:1] == b"{" and b'"sparsity_of"' in start),
+    "page": FileKind("a page of `ranp report`", lambda start: b'content="ranp ' in start),
+    "dot": FileKind("graphviz text", lambda start: start.startswith((b"digraph", b"graph", b"strict"))),
+    "svg": FileKind("an SVG picture", lambda start: b"<svg" in start),
+    "labels": FileKind("a label map", lambda start: _is_label_map(start)),
+    "picture": FileKind("a picture", lambda start: start.startswith((b"\x89PNG", b"%PDF")) or b"<svg" in start),
+}
+"""What commands write beside run folders; `--force` replaces a file by one of its own kind only."""
+
+
+def _is_label_map(start: bytes) -> bool:
+    """Whether a file holds whole numbers in the types labels are written in: NumPy's or NIfTI's uint8 or uint16."""
+    if start.startswith(b"\x1f\x8b"):
+        start = zlib.decompressobj(31).decompress(start, 352)
+    if start.startswith((b"\x93NUMPY", b"PK\3\4")):
+        return b"labels.npy" in start or b"|u1" in start or b"<u2" in start
+    return start[344:347] == b"n+1" and start[70:72] in (b"\x02\0", b"\x00\x02", b"\0\x02")
+
+
+def check_replaces(path: Path, kind: str, option: str) -> None:
+    """Refuse to replace a file of another kind: `--force` is no leave for that.
+
+    Args:
+        path: of the output; where nothing is, or an empty file, there is nothing to lose.
+        kind: of `KINDS`.
+        option: that named it, for messages.
+
+    Raises:
+        UsageError: the file that is there is of another kind.
+    """
+    if not path.is_file() or not path.stat().st_size or path.name.lower().endswith(KINDS[kind].suffixes):
+        return
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if not KINDS[kind].known(start):
+        raise UsageError(f"{option} {path}: not {KINDS[kind].name}, so --force does not replace it")
+
+
+def same_place(left: Path, right: Path) -> bool:
+    """Whether two paths lead to one file or folder, by links too."""
+    try:
+        return left.samefile(right)
+    except OSError:  # one of them is not there
+        return left.resolve() == right.resolve()
 
 
 def check_writable(folder: Path, subject: str) -> None:

@@ -12,8 +12,10 @@ the caller gives the model again.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -242,7 +244,9 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def check_out(path: Path, *, force: bool = False, known_by: str = PLAN, option: str = "--out") -> None:
+def check_out(
+    path: Path, *, force: bool = False, known_by: str = PLAN, option: str = "--out", keeps: bool = False
+) -> None:
     """Refuse a place where a run can't be written: something is there already, or the folder is read-only.
 
     Args:
@@ -250,6 +254,7 @@ def check_out(path: Path, *, force: bool = False, known_by: str = PLAN, option: 
         force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
         known_by: the file that every run of this kind holds.
         option: that named it, for messages.
+        keeps: whether what else is in the folder stays there.
 
     Raises:
         UsageError: naming what is in the way.
@@ -257,6 +262,10 @@ def check_out(path: Path, *, force: bool = False, known_by: str = PLAN, option: 
     check_absent(path, force=force, option=option)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
         raise UsageError(f"{option} {path}: not a run folder, so --force does not replace it")
+    if path.exists() and not keeps and (foreign := _foreign(path)):
+        raise UsageError(
+            f"{option} {path}: holds {foreign[0]}, which is not of the run, so --force does not replace it"
+        )
     path, given = path.resolve(), path
     if path in (here := Path.cwd(), *here.parents):
         raise UsageError(f"{option} {given}: the working folder is in it; name another, or work from outside of it")
@@ -264,6 +273,18 @@ def check_out(path: Path, *, force: bool = False, known_by: str = PLAN, option: 
     if not above.is_dir():
         raise UsageError(f"{option} {given}: {above} is not a folder")
     check_writable(above, f"{option} {given}")
+
+
+def _foreign(path: Path) -> list[str]:
+    """Return the names in a run folder of what no command of ranp wrote there."""
+    kind = kind_of(path)
+    own = {kind.marker, *kind.files} if kind else set()
+    with suppress(UsageError):  # a report that can't be read names no exported files
+        report = read_json(path / REPORT)
+        entries = [report.get(name) for name in ("onnx", "torch_export")]
+        own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
+    made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
+    return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
 
 
 def save(

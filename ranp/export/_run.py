@@ -26,8 +26,9 @@ from ranp.export import _onnx_file as onnx_file
 from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
 from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
 from ranp.figures import spell_all
-from ranp.files import check_file_place, check_writable, sha256, whole_file
+from ranp.files import check_file_place, check_replaces, check_writable, sha256, whole_file
 from ranp.inputs import as_arguments, draw, flatten, reshaped
+from ranp.models.folders import check_output
 from ranp.models.spec import resolve
 from ranp.modules import tensors_of
 from ranp.version import __version__
@@ -103,7 +104,10 @@ def export_run(
         wanted["onnx"] = run.path / NAME
     for key, path in wanted.items():
         if path is not None:
-            check_file_place(path, force=force, option=f"--{key.replace('_', '-')}")
+            option = f"--{key.replace('_', '-')}"
+            check_output(path, option, [run.path, *filter(None, [weights])])
+            check_file_place(path, force=force, option=option)
+            check_replaces(path, "onnx" if key == "onnx" else "program", option)
     if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
         raise UsageError(f"--torch-export {torch_export}: --onnx writes there")
     check_writable(run.path, "the comparison is kept in the run's report")

@@ -29,7 +29,9 @@ def adopt(options: Adopt) -> dict[str, Any]:
         UsageError: no run folder, one that was changed or can't be written, or a checkpoint that does not fit.
         CheckFailed: slim and masked network differ.
     """
-    runs.check_out(options.run, force=True, option="RUN")
+    if options.weights is None:
+        raise UsageError("--weights is missing: the trained weights of the slim network")
+    runs.check_out(options.run, force=True, option="RUN", keeps=True)
     run = runs.read(options.run)
     full = run.full(options.model, options.settings or None)
     slim = run.slim(full)
