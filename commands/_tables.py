@@ -22,11 +22,13 @@ def print_head(console: Console, head: Head, more: str = "") -> None:
     preset = f" ({head.preset})" if head.preset else ""
     shapes = spell_all(head.input or [])
     console.print(f"{head.model}{preset}, batch {head.batch} of {shapes}{more}", soft_wrap=True, markup=False)
+    print_weights(console, head.weights)
 
 
 def print_prune(console: Console, report: Report) -> None:
     """Print what a prune saved, the widths, the proof and where the run is."""
-    print_head(console, report, "\n")
+    print_head(console, report)
+    _print_scored(console, report.scored_on)
     console.print(_costs(report))
     sparsity = report.sparsity
     console.print(
@@ -46,7 +48,8 @@ def print_prune(console: Console, report: Report) -> None:
 
 def print_trial(console: Console, trial: Trial) -> None:
     """Print what a dry run found."""
-    print_head(console, trial, "\n")
+    print_head(console, trial)
+    _print_scored(console, trial.scored_on)
     full = trial.full
     console.print(
         f"{full.params:,} parameters, {operations(full.flops)}FLOPs, {size(full.memory_bytes)} of activations"
@@ -55,10 +58,24 @@ def print_trial(console: Console, trial: Trial) -> None:
     console.print(f"dry run: would write {trial.out}", soft_wrap=True)
 
 
+def print_weights(console: Console, weights: str) -> None:
+    """Print where weights come from, in a line, if it is known."""
+    if weights:
+        line = weights if weights.startswith("untrained") else f"weights: {weights}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _print_scored(console: Console, scored_on: str) -> None:
+    if scored_on:
+        console.print(f"scored on {scored_on}", soft_wrap=True, markup=False)
+    console.print()
+
+
 def print_proof(console: Console, proof: Proof) -> None:
     """Print what `ranp verify` found."""
     for name in proof.hashes:
         console.print(f"{name}: as it was written")
+    print_weights(console, proof.weights)
     print_frozen(console, proof.frozen)
     print_verification(console, proof)
 

@@ -43,6 +43,7 @@ def option(
     complete: str | None = None,
     argument: bool = False,
     kept: bool = True,
+    writes: str | None = None,
     **limits: Any,
 ) -> Any:
     """Return a field of an option.
@@ -56,6 +57,7 @@ def option(
         complete: what the shell completes its value from: "model" or "preset"; words it takes are completed anyway.
         argument: whether it is given by its place.
         kept: whether a run's config.yaml keeps it.
+        writes: the kind of what is written there, of `files.KINDS`, or "run"; None for an option that names no output.
         limits: of pydantic: ge, gt, le, lt.
     """
     known: dict[str, Any] = {
@@ -65,6 +67,7 @@ def option(
         "complete": complete,
         "argument": argument,
         "kept": kept,
+        "writes": writes,
     }
     return Field(default, description=help, json_schema_extra=known, **limits)
 

@@ -201,15 +201,31 @@ class Exported(Part):
     note: str = ""
     opset: int | None = None
     path: str | None = None
+    weights: str = ""
+
+
+class Trained(Part):
+    """A checkpoint of the slim network that took the place of the run's weights.
+
+    Args:
+        file: its name.
+        sha256: of it.
+        loaded: what was found in it, in a line.
+    """
+
+    file: str
+    sha256: str
+    loaded: str
 
 
 class Head(Part):
-    """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, and where the run is."""
+    """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, its checkpoint, where the run is."""
 
     model: str | None = None
     preset: str | None = None
     input: list[list[int]] | None = None
     batch: int | None = None
+    weights: str = ""
     out: str | None = None
 
 
@@ -228,6 +244,8 @@ class Report(Head):
         notes: of the trace, the scores and the costs.
         transfer: where a transferred plan comes from.
         latency: measured times, where they were.
+        scored_on: the data behind the scores, in words; phantoms unless asked otherwise.
+        trained: where trained weights of the slim network came from, once they are in the run.
         onnx: the exported file, where there is one.
         torch_export: likewise.
         hashes: of the run's files.
@@ -245,6 +263,8 @@ class Report(Head):
     notes: list[str] = Field(default_factory=list)
     transfer: Moved | None = None
     latency: Latency | None = None
+    scored_on: str = ""
+    trained: Trained | None = None
     onnx: Exported | None = None
     torch_export: Exported | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
@@ -268,13 +288,15 @@ class Trial(Head):
     full: Figures
     units: Units
     config: dict[str, Any]
+    scored_on: str = ""
 
 
 class Proof(Verification):
-    """What `ranp verify` says of a run: its model, the hashes that were compared, the verification."""
+    """What `ranp verify` says of a run: its model, where its weights come from, hashes, the verification."""
 
     run: str
     model: str | None
+    weights: str = ""
     hashes: dict[str, str]
 
 
