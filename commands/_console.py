@@ -5,10 +5,12 @@ Results go to stdout; logs and bars go to stderr, and no bar is drawn where stde
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,22 +18,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from ranp.errors import is_ours, is_out_of_memory, on_command_line, words_of
+from ranp.errors import is_ours, is_out_of_memory, on_command_line, told, words_of
 
 Item = TypeVar("Item")
 Watch = Callable[[str], None]
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 
+_RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)  # stdout, while others' prints go to stderr
+_JSON: ContextVar[bool] = ContextVar("_JSON", default=False)  # whether the words of this call hold --json
 _UNBROKEN = 10_000  # columns
 _LONGEST = 2_000  # characters of a message
 
 
 def stdout() -> Console:
     """Return a console on the current stdout; in a pipe or a file no line is broken, so that it can be searched."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, file=_results())
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNBROKEN
     return console
+
+
+def _results() -> TextIO:
+    """Return the stdout that results are for."""
+    return _RESULTS.get() or sys.stdout
 
 
 def stderr() -> Console:
@@ -41,7 +50,7 @@ def stderr() -> Console:
 
 def emit_json(result: dict[str, Any]) -> None:
     """Print exactly one JSON object on stdout."""
-    typer.echo(json.dumps(result, indent=2, allow_nan=False))
+    typer.echo(json.dumps(result, indent=2, allow_nan=False), file=_results())
 
 
 @contextmanager
@@ -82,10 +91,11 @@ def tracked(items: Iterable[Item], bar: Progress, description: str, total: int |
 class OneLineErrors(TyperGroup):
     """The program's group of commands: what typer refuses (an unknown option, a word for a number) is one line too."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **kwargs: Any) -> Any:
         """Parse the program's own options."""
+        _JSON.set("--json" in args)
         with _one_line_usage():
-            return super().make_context(*args, **kwargs)
+            return super().make_context(info_name, args, *rest, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Parse the options of a command and run it."""
@@ -101,8 +111,9 @@ def _one_line_usage() -> Iterator[None]:
         text = error.format_message()
         if "\n" in text:  # the help that a call without arguments shows
             raise
-        typer.echo(f"error: {_wrong_word(error) or text}", err=True)
-        raise typer.Exit(error.exit_code) from None
+        raise _refusal(_wrong_word(error) or text, error, error.exit_code) from None
+    except KeyboardInterrupt:
+        raise _interrupted() from None
 
 
 def _wrong_word(error: Exception) -> str | None:
@@ -129,8 +140,21 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 @contextmanager
+def _only_results_on_stdout() -> Iterator[None]:
+    """Send what others print to stderr: the user's code may print, and stdout is for results."""
+    token = _RESULTS.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _RESULTS.reset(token)
+
+
+@contextmanager
 def guarded(*, debug: bool = False) -> Iterator[None]:
-    """Turn the errors of a command into one line on stderr and an exit code.
+    """Turn the errors of a command into one line on stderr and an exit code; with --json into an object on stdout too.
+
+    What the user's code prints goes to stderr.
 
     An error of ranp's own tree, or of the kernels, carries its code; an interrupt is 130; no memory left is 3, for what
     can't be done; anything else is a defect of ours and says so.
@@ -139,18 +163,34 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
         debug: show the traceback instead.
     """
     try:
-        with _warnings_as_lines(), on_command_line():
+        with _only_results_on_stdout(), _warnings_as_lines(), on_command_line():
             yield
     except typer.Exit:
         raise
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(130) from None
+        raise _interrupted() from None
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"error: {_one_line(error)}", err=True)
-        raise typer.Exit(_exit_code(error)) from None
+        raise _refusal(_one_line(error), error, _exit_code(error)) from None
+    except SystemExit as error:  # of the user's code
+        if debug:
+            raise
+        raise _refusal(f"the network's code ended the program: {told(error)}", error, 2) from None
+
+
+def _refusal(line: str, error: BaseException, code: int) -> typer.Exit:
+    """Say what is wrong, and return the exit."""
+    typer.echo(f"error: {line}", err=True)
+    if _JSON.get():
+        closest = getattr(error, "closest", None)
+        emit_json({"error": {"message": line, "kind": type(error).__name__, "exit_code": code, "closest": closest}})
+    return typer.Exit(code)
+
+
+def _interrupted() -> typer.Exit:
+    typer.echo("interrupted", err=True)
+    return typer.Exit(130)
 
 
 def _exit_code(error: Exception) -> int:

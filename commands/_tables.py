@@ -13,7 +13,7 @@ def plain_table(*columns: str) -> Table:
     """Return a table without lines: the first column to the left, the others to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold", no_wrap=True)
     return table
 
 
@@ -65,11 +65,7 @@ def print_proof(console: Console, proof: Proof) -> None:
 
 def print_verification(console: Console, verify: Verification) -> None:
     """Print the verification in one line, and what could not be compared."""
-    console.print(
-        f"{'verified' if verify.passed else 'FAILED'}: slim = masked to {verify.max_rel_diff:.1e} of the largest "
-        f"output ({verify.inputs} inputs, float64)",
-        style="green" if verify.passed else "red",
-    )
+    console.print(verify.words, style="green" if verify.passed else "red", soft_wrap=True)
     for name in verify.uncompared:
         console.print(f"not compared: {name}", soft_wrap=True)
 

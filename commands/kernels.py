@@ -43,7 +43,7 @@ def build(options: BuildKernels) -> None:
     if options.as_json:
         emit_json({"kind": options.kind, "file": str(file)})
     else:
-        typer.echo(file)
+        stdout().print(file, soft_wrap=True, markup=False)
 
 
 add(app, status)

@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -43,6 +44,16 @@ def ranp(
     ] = False,
 ) -> None:
     """Fit a network to the machine before training it."""
+
+
+@app.command("help")
+def show_help(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="A command.", show_default=False)] = None,
+) -> None:
+    """Show the help of a command, or of all."""
+    assert context.parent is not None
+    context.parent.command.main([*(words or []), "--help"], prog_name=context.parent.info_name)
 
 
 add(app, models)

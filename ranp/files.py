@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (
@@ -80,28 +80,30 @@ def whole_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_absent(path: Path, *, force: bool, option: str = "--out") -> None:
+def check_absent(path: Path, *, force: bool, option: str = "out") -> None:
     """Refuse an output that exists, unless told to replace it.
 
     Raises:
         UsageError: it exists and `force` is not given.
     """
     if path.exists() and not force:
-        raise UsageError(f"{option} {path} exists: choose another name, or replace it with --force")
+        raise UsageError(
+            f"{named(option, path)} exists: choose another name, or replace it with {named('force', True)}"
+        )
 
 
-def check_file_place(path: Path, *, force: bool, option: str = "--out") -> None:
+def check_file_place(path: Path, *, force: bool, option: str = "out") -> None:
     """Refuse a place where a file can't be written, before any work is done for it.
 
     Raises:
         UsageError: a folder is there, the folder above is missing or read-only, or it exists and `force` is not given.
     """
     if path.is_dir():
-        raise UsageError(f"{option} {path}: a folder; expected the name of a file")
+        raise UsageError(f"{named(option, path)}: a folder; expected the name of a file")
     check_absent(path, force=force, option=option)
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: no folder {path.parent}")
-    check_writable(path.absolute().parent, f"{option} {path}")
+        raise UsageError(f"{named(option, path)}: no folder {path.parent}")
+    check_writable(path.absolute().parent, named(option, path))
 
 
 def check_writable(folder: Path, subject: str) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError, named
+from ranp.errors import UsageError, WrongType, named, nearest, words_of
 from ranp.figures import spell
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -59,7 +59,7 @@ def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return tuple(inputs), {}
     if isinstance(inputs, Tensor):
         return (inputs,), {}
-    raise UsageError(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
+    raise WrongType(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
 
 
 def describe(inputs: Inputs) -> Description:
@@ -195,15 +195,23 @@ def _attributes(value: Any) -> list[Any]:
     return held + list(getattr(value, "__dict__", {}).values())
 
 
+_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that torch can be made with; "meta" holds no numbers
+
+
 def check_device(name: str) -> torch.device:
     """Return the device of that name after putting an empty tensor there.
 
     Raises:
         UsageError: no such device, or one that this machine or this build of torch does not have.
     """
+    kind = str(name).partition(":")[0]
+    known = [word for word in _DEVICES if word == kind]
+    if not known:
+        hint = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "nvidia") else nearest(kind, _DEVICES)
+        raise UsageError(f"{named('device', name)}: expected cpu, cuda or cuda:1{hint}")
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise UsageError(f"{named('device', name)}: {reason}") from None
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = words_of(error).partition(". ")[0].partition("; ")[0][:160]
+        raise UsageError(f"{named('device', name)}: not here; `ranp doctor` lists what is ({reason})") from None
     return torch.device(name)

@@ -28,7 +28,7 @@ Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
 DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
-Loss = Literal["ce", "ce-dice", "stereo"]
+Loss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo"]
 Data = Literal["phantom", "nifti"]
 Convention = Literal["standard", "paper"]
 
@@ -72,7 +72,9 @@ def option(
 class Options(BaseModel):
     """What every set of options is: fields made by `option`, in groups."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
     group: ClassVar[str] = ""
 
     @classmethod

@@ -9,12 +9,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
+from ranp.figures import spell_all
 
 
 class Part(BaseModel):
     """A part of a report."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, populate_by_name=True, protected_namespaces=(), defer_build=True
+    )
 
     def __getitem__(self, key: str) -> Any:
         try:
@@ -92,11 +95,15 @@ class Verification(Part):
 
     Args:
         max_abs_diff: largest difference over all outputs and inputs tried.
-        max_rel_diff: that of each output divided by the output's largest magnitude.
+        max_rel_diff: that of each output divided by how far the output varies between the inputs.
         inputs: how many random inputs were tried.
         tolerance: largest relative difference that counts as equal.
         frozen: how many units stayed for each reason.
-        uncompared: statistics that could not be taken over the kept channels, by name.
+        uncompared: what could not be compared, in words: statistics that could not be taken over the kept channels,
+            outputs that do not change with the input.
+        compared_input: the shape of each input, with the batch.
+        outputs: how many there are.
+        compared: how many of them changed with the input, so that comparing them says something.
     """
 
     max_abs_diff: float
@@ -105,22 +112,36 @@ class Verification(Part):
     tolerance: float
     frozen: dict[str, int]
     uncompared: tuple[str, ...] = ()
+    compared_input: list[list[int]] = Field(default_factory=list)
+    outputs: int | None = None
+    compared: int | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """Whether the two agree."""
-        return self.max_rel_diff <= self.tolerance
+        """Whether the two agree, in something that could be compared."""
+        return self.max_rel_diff <= self.tolerance and self.compared != 0
+
+    @property
+    def words(self) -> str:
+        """What was found, in a line."""
+        if self.compared == 0 and self.max_rel_diff <= self.tolerance:
+            return "NOT PROVED: no output changes with the input, so that there is nothing to compare"
+        shapes = f" of {spell_all(self.compared_input)}" if self.compared_input else ""
+        return (
+            f"{'verified' if self.passed else 'FAILED'}: slim = masked to {self.max_rel_diff:.1e} of how far the "
+            f"outputs vary ({self.inputs} inputs{shapes}, float64)"
+        )
 
     def require(self) -> None:
-        """Do nothing if the two agree.
+        """Do nothing unless the two differ.
 
         Raises:
             CheckFailed: they do not.
         """
-        if not self.passed:
+        if not self.max_rel_diff <= self.tolerance:
             raise CheckFailed(
-                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of the largest output "
+                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of how far its outputs vary "
                 f"(tolerance {self.tolerance:.0e}): a defect in ranp, please report it"
             )
 
@@ -236,7 +257,7 @@ class Report(Head):
 
     @property
     def max_rel_diff(self) -> float:
-        """The same, relative to the largest magnitude of an output."""
+        """The same, relative to how far an output varies between inputs."""
         return self.verify.max_rel_diff
 
 

@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
-from ranp.modules import Module, copy_with, tensors_of
+from ranp.modules import Module, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
@@ -87,13 +87,13 @@ class Run:
             UsageError: no such network, or the config names a factory that is never called from a file.
         """
         if isinstance(model, nn.Module):
-            return model
+            return unwrapped(model)
         settings = settings_of(self.config) if settings is None else settings
         if model is not None and not isinstance(model, str):
             return build_with(model, settings, getattr(model, "__name__", type(model).__name__))
         spec = self.config.get("model") if model is None else model
         if not isinstance(spec, str):
-            raise UsageError(f"{self.path}: the run names no model: give it again (--model, or model=)")
+            raise UsageError(f"{self.path}: the run names no model: give it again ({named('model')})")
         preset = None if model and ":" in model else self.config.get("preset")  # which says something of a built-in
         return resolve(spec, settings, preset=preset, trusted=model is not None)
 
@@ -206,14 +206,16 @@ def check_out(path: Path, *, force: bool = False, known_by: str = PLAN) -> None:
     """
     check_absent(path, force=force)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
-        raise UsageError(f"--out {path}: not a run folder, so --force does not replace it")
+        raise UsageError(f"{named('out', path)}: not a run folder, so {named('force', True)} does not replace it")
     path, given = path.resolve(), path
     if path in (here := Path.cwd(), *here.parents):
-        raise UsageError(f"--out {given}: the working folder is in it; name another, or work from outside of it")
+        raise UsageError(
+            f"{named('out', given)}: the working folder is in it; name another, or work from outside of it"
+        )
     above = next(folder for folder in path.parents if folder.exists())
     if not above.is_dir():
-        raise UsageError(f"--out {given}: {above} is not a folder")
-    check_writable(above, f"--out {given}")
+        raise UsageError(f"{named('out', given)}: {above} is not a folder")
+    check_writable(above, named("out", given))
 
 
 def save(
@@ -238,6 +240,11 @@ def save(
     Raises:
         UsageError: the folder exists, or can't be written.
     """
+    check_type("path", path, isinstance(path, str | Path), "the name of a folder")
+    check_type("slim", slim, isinstance(slim, nn.Module), "a torch.nn.Module")
+    check_type("plan", plan, isinstance(plan, Plan), "a ranp.Plan")
+    check_type("report", report, isinstance(report, Report | Mapping), "a ranp.Report, or a dict")
+    check_type("config", config, config is None or isinstance(config, Mapping), "a dict")
     path = Path(path)
     check_out(path, force=force)
     with whole_folder(path, force=force) as folder:
@@ -262,6 +269,7 @@ def read(path: Path | str) -> Run:
     Raises:
         UsageError: a file is missing or is not what it should be.
     """
+    check_type("path", path, isinstance(path, str | Path), "the name of a run folder")
     path = Path(path)
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")

@@ -8,6 +8,8 @@ from safetensors import SafetensorError
 from ranp.errors import UsageError
 from ranp.files import check_file_place, whole_file, whole_folder
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 def names(path: Path) -> list[str]:
     return sorted(each.name for each in path.iterdir())
@@ -61,7 +63,7 @@ def test_files_of_a_folder_are_as_open_as_new_files_are(tmp_path: Path) -> None:
 
 def test_a_place_for_a_file_is_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"--onnx .*: a folder"):
-        check_file_place(tmp_path, force=True, option="--onnx")
+        check_file_place(tmp_path, force=True, option="onnx")
     with pytest.raises(UsageError, match="no folder"):
         check_file_place(tmp_path / "none" / "a", force=True)
     monkeypatch.setattr("os.access", lambda *_: False)  # to root nothing is read-only

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 
 Sample = tuple[tuple[Tensor, ...], Tensor]
@@ -30,9 +30,9 @@ class Source:
     batch_size: int
 
     def __post_init__(self) -> None:
-        for option, value in (("--batches", self.batches), ("--batch-size", self.batch_size)):
+        for option, value in (("batches", self.batches), ("batch_size", self.batch_size)):
             if value < 1:
-                raise UsageError(f"{option} {value}: expected at least 1")
+                raise UsageError(f"{named(option, value)}: expected at least 1")
 
     def __len__(self) -> int:
         return self.batches
@@ -51,7 +51,7 @@ def generator(seed: int, index: int) -> np.random.Generator:
         UsageError: a negative seed.
     """
     if seed < 0:
-        raise UsageError(f"--seed {seed}: expected 0 or more")
+        raise UsageError(f"{named('seed', seed)}: expected 0 or more")
     return np.random.default_rng([seed, index])
 
 
@@ -62,7 +62,7 @@ def check_patch(patch: Sequence[int], spatial_dims: int | None = None) -> tuple[
         UsageError: naming `--patch`.
     """
     if len(patch) not in (2, 3) or min(patch) < 1:
-        raise UsageError(f"--patch {spell(patch)}: expected two or three positive sizes")
+        raise UsageError(f"{named('patch', spell(patch))}: expected two or three positive sizes")
     if spatial_dims is not None and len(patch) != spatial_dims:
-        raise UsageError(f"--patch {spell(patch)}: the network takes {spatial_dims} spatial dimensions")
+        raise UsageError(f"{named('patch', spell(patch))}: the network takes {spatial_dims} spatial dimensions")
     return tuple(patch)

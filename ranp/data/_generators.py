@@ -10,7 +10,7 @@ from ranp.data._batches import Sample, Source, generator
 from ranp.data._noise import pink
 from ranp.data._pairs import stereo
 from ranp.data._phantoms import phantom
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 Shape = Sequence[int]
 
@@ -26,7 +26,8 @@ def generated(
 ) -> Source:
     """Samples that a network of these shapes can be scored on.
 
-    One image in and class scores of its size out: `phantom`. Two images in and one map of their size out: `stereo`.
+    One image in and class scores of its size out: `phantom`; one score is that of a foreground, labels are 0 and 1.
+    Two images in and one map of their size out: `stereo`.
     Everything else: `random_like`.
 
     Args:
@@ -43,8 +44,8 @@ def generated(
     first, out = tuple(input_shapes[0]), tuple(output_shape)
     if len(input_shapes) == 2 and len(first) == 3 and out == first[1:]:
         return stereo(first[1:], maxdisp, batches, batch_size, seed, channels=first[0])
-    if len(input_shapes) == 1 and len(first) in (3, 4) and out[1:] == first[1:] and out[0] > 1:
-        return phantom(first[1:], first[0], out[0], batches, batch_size, seed)
+    if len(input_shapes) == 1 and len(first) in (3, 4) and out[1:] == first[1:]:
+        return phantom(first[1:], first[0], max(out[0], 2), batches, batch_size, seed)
     return random_like(input_shapes, out, batches, batch_size, seed)
 
 
@@ -57,7 +58,8 @@ def random_like(
 
     Args:
         input_shapes: of every input, (C, *spatial).
-        output_shape: (classes,) for one class per sample, (classes, *spatial) for a smooth map of classes.
+        output_shape: (classes,) for one class per sample, (classes, *spatial) for a smooth map of classes; one class
+            is a foreground, which is there or not.
         batches: how many batches.
         batch_size: samples in a batch.
         seed: of everything drawn.
@@ -70,7 +72,7 @@ def random_like(
     """
     out = tuple(output_shape)
     if not out or min(out) < 1:
-        raise UsageError(f"--data phantom: an output of shape {out} has no classes to draw")
+        raise UsageError(f"{named('data', 'phantom')}: an output of shape {out} has no classes to draw")
 
     def sample(index: int) -> Sample:
         rng = generator(seed, index)
@@ -81,7 +83,8 @@ def random_like(
 
 
 def _classes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.int64]:
-    if len(shape) == 1:
-        return np.asarray(rng.integers(shape[0]), dtype=np.int64)
-    labels: NDArray[np.int64] = pink(shape, rng).argmax(axis=0).astype(np.int64)
+    drawn = (max(shape[0], 2), *shape[1:])
+    if len(drawn) == 1:
+        return np.asarray(rng.integers(drawn[0]), dtype=np.int64)
+    labels: NDArray[np.int64] = pink(drawn, rng).argmax(axis=0).astype(np.int64)
     return labels

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ranp.data._batches import Sample, Source, generator
 from ranp.data._noise import pink
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 _SHARPNESS = 0.7  # falls less than pink noise: matching needs detail
 _SMOOTHNESS = 2.0  # of the disparity
@@ -34,7 +34,7 @@ def stereo(
         UsageError: a size that is not (H, W) or is too narrow.
     """
     if len(size) != 2 or min(size) < 8:
-        raise UsageError(f"--patch {'x'.join(map(str, size))}: stereo pairs need height and width, 8 or more")
+        raise UsageError(f"{named('patch', 'x'.join(map(str, size)))}: stereo pairs need height and width, 8 or more")
     height, width = size
     widest = min(maxdisp - 1, width // 4)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.data._batches import Sample, Source, check_patch, generator
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 _NOISE = 0.1  # standard deviation, where the contrasts lie between 0 and 1
 _PAINT = 2**32  # where the contrasts are drawn: an index no sample has
@@ -48,9 +48,9 @@ def phantom(
     """
     size = check_patch(patch, spatial_dims)
     if classes < 2:
-        raise UsageError(f"--classes {classes}: expected at least 2, a background and something on it")
+        raise UsageError(f"{named('classes', classes)}: expected at least 2, a background and something on it")
     if channels < 1:
-        raise UsageError(f"--in-channels {channels}: expected at least 1")
+        raise UsageError(f"{named('channels', channels, flag='--in-channels')}: expected at least 1")
     contrast = generator(seed, _PAINT).uniform(size=(channels, classes))
     contrast[0] = np.linspace(0, 1, classes)
 

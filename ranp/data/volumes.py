@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.data._batches import Sample, Source, check_patch, generator
-from ranp.errors import UsageError, need
+from ranp.errors import UsageError, named, need
 from ranp.figures import spell
 
 _FOREGROUND = 0.5  # share of patches centred on a labelled voxel
@@ -85,6 +85,24 @@ def nifti(
     return source
 
 
+def check(images: Sequence[str | Path], labels: Sequence[str | Path]) -> None:
+    """Refuse files that are missing, damaged or don't fit each other, and labels that are background alone.
+
+    Args:
+        images: one file per case.
+        labels: one file of labels per image, in the same order; read until one holds more than 0.
+
+    Raises:
+        UsageError: the first that won't do.
+        MissingExtra: nibabel is not installed.
+    """
+    cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], (), None)
+    if not any(_read_labels(path, np.iinfo(np.int32).max).any() for _, path in cases):
+        more = f" (nor do the {len(cases) - 1} others)" if len(cases) > 1 else ""
+        first = named("labels", cases[0][1])
+        raise UsageError(f"{first}: holds no label but 0, the background{more}; expected something to tell from it")
+
+
 def channels_and_classes(images: Sequence[str | Path], labels: Sequence[str | Path]) -> tuple[int, int]:
     """Return how many channels a data set's images have, and how many classes its labels: the largest and one more.
 
@@ -100,10 +118,10 @@ def channels_and_classes(images: Sequence[str | Path], labels: Sequence[str | Pa
     channels, largest = 0, 0
     for image_path, labels_path in cases:
         values = _read_labels(labels_path, np.iinfo(np.int32).max)
-        shape = _open(image_path, "--images").shape
+        shape = _open(image_path, "images").shape
         found = shape[values.ndim] if len(shape) > values.ndim else 1
         if channels not in (0, found):
-            raise UsageError(f"--images {image_path}: {found} channel(s), the images before it have {channels}")
+            raise UsageError(f"{named('images', image_path)}: {found} channel(s), the images before it have {channels}")
         channels, largest = found, max(largest, int(values.max()))
     return channels, largest + 1
 
@@ -112,9 +130,10 @@ def _check_headers(
     images: list[Path], labels: list[Path], patch: tuple[int, ...], channels: int | None
 ) -> list[tuple[Path, Path]]:
     if not images:
-        raise UsageError("--images: nothing given; expected at least one NIfTI file")
+        raise UsageError(f"{named('images')}: nothing given; expected at least one NIfTI file")
     if len(images) != len(labels):
-        raise UsageError(f"--labels: {len(labels)} given for {len(images)} --images; expected one per image, in order")
+        counts = f"{len(labels)} given for {len(images)} {named('images')}"
+        raise UsageError(f"{named('labels')}: {counts}; expected one per image, in order")
     cases = list(zip(images, labels, strict=True))
     for image_path, labels_path in cases:
         _check_pair(image_path, labels_path, patch, channels)
@@ -122,18 +141,18 @@ def _check_headers(
 
 
 def _check_pair(image_path: Path, labels_path: Path, patch: tuple[int, ...], channels: int | None) -> None:
-    image, label = _open(image_path, "--images").shape, _spatial(_open(labels_path, "--labels").shape)
+    image, label = _open(image_path, "images").shape, _spatial(_open(labels_path, "labels").shape)
     if len(label) not in (2, 3):
-        raise UsageError(f"--labels {labels_path}: expected two or three dimensions, got shape {spell(label)}")
+        raise UsageError(f"{named('labels', labels_path)}: expected two or three dimensions, got shape {spell(label)}")
     if image[: len(label)] != label or len(image) > len(label) + 1:
-        raise UsageError(
-            f"--labels {labels_path}: shape {spell(label)} differs from {spell(image)} of --images {image_path}"
-        )
+        other = f"{spell(image)} of {named('images', image_path)}"
+        raise UsageError(f"{named('labels', labels_path)}: shape {spell(label)} differs from {other}")
     found = image[len(label)] if len(image) > len(label) else 1
     if channels is not None and found != channels:
-        raise UsageError(f"--images {image_path}: {found} channel(s), the network takes {channels} (--in-channels)")
+        takes = f"the network takes {channels} ({named('channels', flag='--in-channels')})"
+        raise UsageError(f"{named('images', image_path)}: {found} channel(s), {takes}")
     if len(patch) > len(label) or any(p > s for p, s in zip(patch, label, strict=False)):
-        raise UsageError(f"--patch {spell(patch)}: larger than {image_path}, whose shape is {spell(label)}")
+        raise UsageError(f"{named('patch', spell(patch))}: larger than {image_path}, whose shape is {spell(label)}")
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,13 +165,13 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _open(path: Path, option: str) -> Any:
     nibabel = need("nibabel", "medical")
     if not path.is_file():
-        raise UsageError(f"{option} {path}: no such file")
+        raise UsageError(f"{named(option, path)}: no such file")
     try:
         image = nibabel.load(path)
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise UsageError(f"{option} {path}: not a readable NIfTI file ({error})") from error
+        raise UsageError(f"{named(option, path)}: not a readable NIfTI file ({error})") from error
     if np.dtype(image.get_data_dtype()).kind not in "iufb":
-        raise UsageError(f"{option} {path}: expected one number per voxel, got {image.get_data_dtype()}")
+        raise UsageError(f"{named(option, path)}: expected one number per voxel, got {image.get_data_dtype()}")
     return image
 
 
@@ -162,20 +181,20 @@ def _read(path: Path, option: str) -> NDArray[Any]:
     except UsageError:
         raise
     except Exception as error:  # likewise: truncated or damaged voxels
-        raise UsageError(f"{option} {path}: can't read the voxels ({type(error).__name__}: {error})") from error
+        raise UsageError(f"{named(option, path)}: can't read the voxels ({type(error).__name__}: {error})") from error
     if not np.isfinite(values).all():
-        raise UsageError(f"{option} {path}: contains NaN or infinite voxels")
+        raise UsageError(f"{named(option, path)}: contains NaN or infinite voxels")
     return values
 
 
 def _read_case(image_path: Path, labels_path: Path, classes: int) -> Case:
     labels = _read_labels(labels_path, classes)
-    image = _read(image_path, "--images").astype(np.float32)
+    image = _read(image_path, "images").astype(np.float32)
     image = image.reshape(*labels.shape, -1)
     axes = tuple(range(labels.ndim))
     spread = image.std(axes, dtype=np.float64)
     if not spread.all():
-        raise UsageError(f"--images {image_path}: a channel has the same value everywhere")
+        raise UsageError(f"{named('images', image_path)}: a channel has the same value everywhere")
     image = (image - image.mean(axes, dtype=np.float64).astype(np.float32)) / spread.astype(np.float32)
     labelled = np.flatnonzero(labels)
     thinned = labelled[:: labelled.size // _CENTRES + 1].copy()  # a view would keep them all
@@ -183,16 +202,16 @@ def _read_case(image_path: Path, labels_path: Path, classes: int) -> Case:
 
 
 def _read_labels(path: Path, classes: int) -> NDArray[np.int32]:
-    values = _read(path, "--labels")
+    values = _read(path, "labels")
     values = values.reshape(_spatial(values.shape))
     found = np.unique(values)
     if found.dtype.kind == "f" and (found != np.rint(found)).any():
         wrong = found[found != np.rint(found)]
-        raise UsageError(f"--labels {path}: expected integer labels, found {_list(wrong)}")
+        raise UsageError(f"{named('labels', path)}: expected integer labels, found {_list(wrong)}")
     wrong = found[(found < 0) | (found >= classes)]
     if wrong.size:
-        expected = f"labels 0 to {classes - 1} (--classes {classes})"
-        raise UsageError(f"--labels {path}: expected {expected}, found {_list(wrong)}")
+        expected = f"labels 0 to {classes - 1} ({named('classes', classes)})"
+        raise UsageError(f"{named('labels', path)}: expected {expected}, found {_list(wrong)}")
     return values.astype(np.int32)
 
 

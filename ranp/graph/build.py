@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UsageError, nearest, words_of
+from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._decisions import Decisions
 from ranp.graph._probe import settle
 from ranp.graph.graph import Graph
@@ -16,12 +16,23 @@ from ranp.graph.labels import Ints
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, describe, draw, generator_of, map_tensors
-from ranp.modules import check_initialised, collector_paused, copy_with, lies_in, on_meta, tensors_of
+from ranp.modules import (
+    check_initialised,
+    collector_paused,
+    copy_with,
+    lies_in,
+    on_meta,
+    tensors_of,
+    undisturbed,
+    unwrapped,
+    wrapping,
+)
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
+@undisturbed()
 def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = ()) -> Graph:
     """Find which channels of which parameters live and die together.
 
@@ -30,7 +41,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     what they stop is frozen, with the reason.
 
     Args:
-        model: any module of convolutions; it is untouched.
+        model: any module of convolutions; it is untouched. Of a wrapper (DataParallel, a compiled module, an average of
+            weights, a training module) the network inside is traced, and a note says so.
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword ones; shapes and dtypes matter.
         freeze: globs of module or parameter paths whose channels must stay.
 
@@ -47,9 +59,11 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
         [('0', 2, None), ('2', 4, 'network output')]
     """
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+        raise WrongType(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    told, model = wrapping(model), unwrapped(model)
     described = describe(example_inputs)
     check_initialised(model)
+    check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
     patterns = tuple(freeze)
     with collector_paused():
         try:
@@ -61,7 +75,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes)
+    notes = (told, *graph.notes) if told else graph.notes
+    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes, notes=notes)
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:
@@ -85,7 +100,7 @@ def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_va
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
         grown.runs.pop("train")
-        said = words_of(failure.error, 200)
+        said = told(failure.error, 200)
         notes.append(f"not traced in training mode: {failure.where}: {said}")
     if reads_values:
         _other_paths(grown, model, inputs, first.read)
@@ -194,6 +209,8 @@ def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
         found = [layer for layer in grown.layers.values() if lies_in(layer.name, pattern)]
         if not found:
             known = sorted({layer.name.rpartition(".")[0] for layer in grown.layers.values()})
-            raise UsageError(f"--freeze {pattern!r} matches no convolution or linear layer{nearest(pattern, known)}")
+            raise UsageError(
+                f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
+            )
         frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
     return [(labels, why) for labels, why in frozen if labels.size]

@@ -19,7 +19,7 @@ from torch.func import functional_call, functionalize
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.errors import UnsupportedError, words_of
+from ranp.errors import UnsupportedError, told
 from ranp.graph._places import immovable, places
 from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
@@ -420,6 +420,5 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
 
 def failed(failure: Failure) -> UnsupportedError:
     """Return the error of a network that does not run: the op, the module, and what it said."""
-    text = words_of(failure.error)
-    where, kind = failure.where or "before the first op", type(failure.error).__name__
-    return UnsupportedError(f"the network does not run: {where}: {kind}: {text}")
+    where = failure.where or "before the first op"
+    return UnsupportedError(f"the network does not run: {where}: {told(failure.error)}")

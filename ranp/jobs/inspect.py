@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ranp.files import check_absent, write_text
+from ranp.files import check_file_place, write_text
 from ranp.graph import couplings
 from ranp.graph.build import trace
+from ranp.jobs._subject import read_subject
 from ranp.jobs.options import Inspect, Network
-from ranp.jobs.subject import read_subject
 from ranp.report import drawing
 
 
@@ -17,9 +17,9 @@ def look(options: Inspect) -> dict[str, Any]:
         UsageError: a mistake in the options, or an output that exists.
         UnsupportedError: the network can't be traced.
     """
-    for option, path in (("--dot", options.dot), ("--svg", options.svg)):
+    for option, path in (("dot", options.dot), ("svg", options.svg)):
         if path is not None:
-            check_absent(path, force=options.force, option=option)
+            check_file_place(path, force=options.force, option=option)
     subject = read_subject(options.only(Network), full=options.full, size=options.input)
     graph = trace(subject.network, subject.inputs, freeze=options.freeze)
     groups = couplings.couplings(graph)

@@ -173,14 +173,23 @@ class Start(Options):
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
-    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce")
+    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
 
 
 class Scored(Network, CostSize, Source, Files, Batches, Scoring, Start, Seed, Device):
     """A network, data, and how it is scored on them."""
 
 
-class Prune(Scored, Selection, Config, DryRun, Force, Printed):
+class Proved(Options):
+    """How the slim network is proved."""
+
+    group: ClassVar[str] = "choice"
+    verify_input: str | None = option(
+        None, "Size slim and masked are compared at.", metavar="SIZE", shown="the smallest that takes the same path"
+    )
+
+
+class Prune(Scored, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
@@ -200,13 +209,13 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     out: Path | None = option(None, "Write the table as JSON; `ranp report` shows RUN/compare.json.", metavar="FILE")
 
 
-class Verify(Run, RunModel, Factory, Seed, Printed):
+class Verify(Run, RunModel, Factory, Proved, Seed, Printed):
     """`ranp verify`."""
 
     inputs: int = option(2, "Random inputs to compare on.", ge=1)
 
 
-class Transfer(Run, RunModel, Factory, Channels, Files, Seed, Config, DryRun, Force, Printed):
+class Transfer(Run, RunModel, Factory, Channels, Files, Proved, Seed, Config, DryRun, Force, Printed):
     """`ranp transfer`."""
 
     group: ClassVar[str] = "output"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ranp import models, runs
 from ranp.data import losses
-from ranp.data.choice import choose_source, output_shape
+from ranp.data.choice import check_files, choose_source, output_shape
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.graph.build import trace
@@ -93,13 +93,18 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
         MissingExtra: as `prepare`.
     """
     check_device(options.device)
+    check_files(options.data, options.images, options.labels)
     request, scored = _requests(options)
     options = _resolved(options, selection, request, scored)
-    assert options.loss is not None
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
-    loss = losses.get(options.loss, **({"maxdisp": maxdisp} if options.loss == "stereo" else {}))
     network = request.network(options.seed, trusted=trusted)
+    given = output_shape(network, scored.shapes)
+    word = options.loss or losses.for_channels(_loss_of(request.model, request.preset), _channels(given))
+    if needs_batches:
+        losses.check_channels(word, _channels(given))
+    options = options.model_copy(update={"loss": word})
+    loss = losses.get(word, **({"maxdisp": maxdisp} if word == "stereo" else {}))
     if options.weights is not None:
         load_weights_(network, options.weights)
     assert options.init is not None
@@ -107,7 +112,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     batches = None
     if needs_batches or options.data != "phantom" or options.images or options.labels:
         batches = choose_source(
-            options.data, [shape[1:] for shape in scored.shapes], output_shape(network, scored.shapes),
+            options.data, [shape[1:] for shape in scored.shapes], given,
             images=options.images, labels=options.labels, classes=options.classes, batches=options.batches,
             batch_size=options.batch_size, seed=options.seed, maxdisp=maxdisp,
         )  # fmt: skip
@@ -143,11 +148,11 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     assert isinstance(options, Prune)
     assert options.method is not None
     result = prune(
-        prepared.network, prepared.inputs, batches=track(batches) if track and batches is not None else batches,
+        prepared.network, prepared.inputs, batches=batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        watch=watch, **options.only(Selection),
+        verify_input=options.verify_input, watch=watch, progress=track or False, **options.only(Selection),
     )  # fmt: skip
     head = {**prepared.head(), "out": str(options.out)}
     return replace(result, report=Report(**head, **result.report.to_dict()))
@@ -189,7 +194,6 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
         "method": options.method or ("snip" if selection.rule == "snip" else "mpmg"),
         "strength": published.strength if published and selection.reweight and strength is None else strength,
         "init": options.init or ("glorot" if drawn else "keep"),
-        "loss": options.loss or _loss_of(options.model, options.preset),
     }
     return options.model_copy(update=update)
 
@@ -197,6 +201,11 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
 def _loss_of(model: str, preset: str | None) -> str:
     """Return the `--loss` word of a built-in or preset; `ce` for every other network."""
     return models.default_loss(model, preset) if model in models.names() else "ce"
+
+
+def _channels(output: tuple[int, ...]) -> int:
+    """Return how many scores an output has for each voxel or sample; 0 where it has no dimension for them."""
+    return output[0] if output else 0
 
 
 def _folder_name(model: str, preset: str | None) -> str:

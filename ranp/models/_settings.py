@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, nearest, setting
 
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -34,7 +34,7 @@ def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], own
     hints = _hints(factory)
     for key, value in settings.items():
         if not accepts(hints.get(key, Any), value):
-            raise UsageError(f"--set {key}={value!r}: {owner} expects {_spell(hints[key])}")
+            raise UsageError(f"{setting(key, value)}: {owner} expects {_spell(hints[key])}")
 
 
 def accepts(annotation: Any, value: Any) -> bool:
@@ -70,10 +70,10 @@ def _check_keys(parameters: Mapping[str, inspect.Parameter], settings: Mapping[s
     known = [name for name, parameter in parameters.items() if parameter.kind in _KEYWORD]
     for key in settings:
         if key not in known:
-            raise UsageError(f"--set {key}: {owner} takes {', '.join(known) or 'no settings'}{nearest(key, known)}")
+            raise UsageError(f"{setting(key)}: {owner} takes {', '.join(known) or 'no settings'}{nearest(key, known)}")
     needed = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in settings]
     if needed:
-        raise UsageError(f"{owner} needs {' and '.join(f'--set {name}=...' for name in needed)}")
+        raise UsageError(f"{owner} needs {' and '.join(setting(name, ...) for name in needed)}")
 
 
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:

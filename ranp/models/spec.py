@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest, told
 from ranp.models._settings import check_settings
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
@@ -59,7 +59,9 @@ def resolve(
     if ":" not in spec:
         return _build(spec, preset, settings or {}, seed)
     if preset is not None:
-        raise UsageError(f"--preset {preset}: only built-ins have presets (known: {', '.join(names())}), not {spec}")
+        raise UsageError(
+            f"{named('preset', preset)}: only built-ins have presets (known: {', '.join(names())}), not {spec}"
+        )
     factory = factory_of(spec)
     if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
         where, name = factory.split(":")
@@ -70,6 +72,9 @@ def resolve(
     where, _, name = (factory or spec).rpartition(":")
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
         return build_with(_find(where, name, spec), settings or {}, spec, seed)
+
+
+_NO_NETWORKS = (".json", ".yaml", ".yml", ".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".nii", ".gz")
 
 
 def check_trusted(spec: str) -> None:
@@ -113,7 +118,7 @@ def build_with(factory: Any, settings: Mapping[str, Any], spec: str, seed: int =
             network = factory(**copy.deepcopy(dict(settings)))  # a constructor may change the lists it is given
     except (Exception, SystemExit) as error:  # whatever a user's constructor raises is about what the user gave it
         given = "".join(f" --set {key}={value}" for key, value in settings.items())
-        raise UsageError(f"MODEL {spec}{given}: {type(error).__name__}: {error}") from error
+        raise UsageError(f"MODEL {spec}{given}: {told(error)}") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"MODEL {spec}: expected an nn.Module, got {_a(network)}")
     return network
@@ -130,6 +135,8 @@ def check_is_built_in(spec: str) -> None:
     hint = nearest(spec, names())
     if spec.endswith(".py"):
         hint = f"; write {spec}:factory for a function or class in that file"
+    elif Path(spec).suffix in _NO_NETWORKS:
+        hint = f"; {Path(spec).suffix} files hold no network that ranp could build"
     elif "." in spec:
         module, _, name = spec.rpartition(".")
         hint = f"; did you mean {f'{module}:{name}'!r}?"
@@ -139,6 +146,8 @@ def check_is_built_in(spec: str) -> None:
 
 
 def _find(where: str, name: str, spec: str) -> Any:
+    if where and not name:
+        raise UsageError(f"MODEL {spec!r}: names nothing behind the colon; expected a class or function that is there")
     if not where or not name:
         raise UsageError(f"MODEL {spec!r}: expected package.module:Factory or file.py:factory")
     module = _load_file(Path(where), spec) if where.endswith(".py") else _import(where, spec)
@@ -148,7 +157,7 @@ def _find(where: str, name: str, spec: str) -> Any:
 def _find_in_monai(spec: str) -> Any:
     where, _, name = spec.rpartition(":")
     refused = UsageError(
-        f"{spec}: a run's files never make ranp build this network by themselves; repeat it with --model {spec}"
+        f"{spec}: a run's files never make ranp build this network by themselves; repeat it with {named('model', spec)}"
     )
     if where != _MONAI or name in _FETCHING:
         raise refused

@@ -21,7 +21,7 @@ from ranp.pipeline._peers import PEERS, torch_pruned
 from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
 from ranp.reports import Comparison, Figures, Row
-from ranp.scores import Scores, importance
+from ranp.scores import Scores, check_given, importance
 from ranp.selection import select
 
 FILE = "compare.json"
@@ -87,6 +87,7 @@ def compare(
     """
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     check_goal(sparsity, max_sparsity_of, **selection)
+    check_given(batches, loss, method)
     if isinstance(batches, Iterator):
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
     steps = Steps(watch)

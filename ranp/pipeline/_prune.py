@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from ranp import cost
+from ranp.data.paired import KEYS, Key, Paired, first_inputs
 from ranp.figures import share
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
@@ -17,9 +18,9 @@ from ranp.inputs import Inputs
 from ranp.options import Scoring, Selection
 from ranp.plan import Choice, Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
-from ranp.scores import Scores, importance
+from ranp.scores import Scores, check_given, importance
 from ranp.selection import select
-from ranp.surgery import slim, verify
+from ranp.surgery import Size, compared_at, slim, verify
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Steps:
 
 def prune(
     model: nn.Module,
-    example_inputs: Inputs,
+    example_inputs: Inputs | None = None,
     *,
-    batches: Iterable[tuple[Any, Any]] | None = None,
+    batches: Iterable[Any] | None = None,
+    keys: tuple[Key, Key] = KEYS,
     loss: Callable[[Any, Any], Any] | None = None,
     method: str = "mpmg",
     reduce: str = "sum",
@@ -63,7 +65,9 @@ def prune(
     dead_norms: str = "one",
     device: str = "cpu",
     seed: int = 0,
+    verify_input: Size | None = None,
     watch: Callable[[str], None] | None = None,
+    progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
 ) -> Result:
     """Slim a network and prove it: trace, importance, select, slim, verify.
@@ -72,8 +76,11 @@ def prune(
 
     Args:
         model: the full module; it is untouched.
-        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
-        batches: an iterable of (inputs, target), for the gradient methods.
+        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; by default
+            those of the first batch.
+        batches: an iterable of (inputs, target), or of dicts, for the gradient methods.
+        keys: of the inputs and of the target, where batches are dicts; several keys of inputs, in a tuple, are
+            positional inputs.
         loss: `loss(outputs, target) -> scalar`.
         method: see `importance`.
         reduce: see `importance`.
@@ -82,11 +89,13 @@ def prune(
         dead_norms: see `importance`.
         device: where to score.
         seed: of the random rule and of dropout while scoring.
+        verify_input: the spatial size the proof is made at: see `verify`.
         watch: called with the name of each step as it begins.
+        progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, rule, reweight, strength, ...
 
     Raises:
-        UsageError: a mistake in what was given.
+        UsageError: a mistake in what was given; of the wrong type, a `WrongType`, which is a `TypeError` too.
         InfeasibleError: the sparsity can't be reached.
         UnsupportedError: the network can't be traced.
         CheckFailed: the slim network differs from the masked one.
@@ -100,24 +109,32 @@ def prune(
         True
     """
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
-    Selection.read(selection).check(method, seed)
+    asked = Selection.read(selection)
+    asked.check(method, seed)
+    check_given(batches, loss, "l1" if asked.rule == "random" else method)
+    if example_inputs is None:
+        example_inputs, batches = first_inputs(batches, keys)
+    if batches is not None:
+        batches = Paired(batches, keys)
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)
+        if verify_input is not None:  # a mistake in it is said before anything takes long
+            compared_at(model, example_inputs, verify_input)
     with steps("score"):
         scores = None
         if selection.get("rule") != "random":
             scores = importance(
                 model, graph, batches, loss, method=method, reduce=reduce,
                 device=device, seed=seed, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms,
-                transposed="inputs" if selection.get("published_transposed") else "outputs",
+                transposed="inputs" if selection.get("published_transposed") else "outputs", progress=progress,
             )  # fmt: skip
     with steps("select"):
         plan = select(graph, scores, seed=seed, **selection)
     with steps("slim"):
         small = slim(model, plan)
     with steps("verify"):
-        checked = verify(model, small, plan, example_inputs, seed=seed)
+        checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
     report = report_of(graph, plan, checked, steps.seconds, scores)
     checked.require()
     return Result(small, plan, report, graph, scores)

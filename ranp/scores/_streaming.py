@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ranp.errors import UsageError, saying
+from ranp.errors import UsageError, WrongType, saying
 from ranp.inputs import as_arguments
 from ranp.modules import copy_with, tensors_of
 
@@ -82,10 +82,10 @@ def gradients(
 
 def _on_device(batch: Any, device: torch.device, where: str) -> tuple[Any, Any]:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise UsageError(f"{where}: a {type(batch).__name__}; expected a pair (inputs, target)")
+        raise WrongType(f"{where}: a {type(batch).__name__}; expected a pair (inputs, target)")
     inputs, target = tree_map_only(Tensor, lambda tensor: tensor.detach().to(device, copy=True), tuple(batch))
     if not isinstance(inputs, Tensor | tuple | list | Mapping):
-        raise UsageError(f"{where}: inputs are a {type(inputs).__name__}; expected a tensor, a tuple or a dict of them")
+        raise WrongType(f"{where}: inputs are a {type(inputs).__name__}; expected a tensor, a tuple or a dict of them")
     for tensor in tree_leaves(inputs):
         if isinstance(tensor, Tensor) and not tensor.isfinite().all():
             raise UsageError(f"{where}: the inputs hold NaN or infinite values")
@@ -98,7 +98,7 @@ def _shapes(inputs: Any) -> str:
 
 def _check_loss(value: Any, where: str) -> None:
     if not isinstance(value, Tensor):
-        raise UsageError(f"{where}: the loss is a {type(value).__name__}; expected a scalar tensor")
+        raise WrongType(f"{where}: the loss is a {type(value).__name__}; expected a scalar tensor")
     if value.numel() != 1:
         raise UsageError(f"{where}: the loss has shape {tuple(value.shape)}; expected a scalar")
     if not value.isfinite().all():

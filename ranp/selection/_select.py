@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.errors import InfeasibleError, UsageError, named
+from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most, share
 from ranp.graph.constraints import grow
 from ranp.graph.graph import Graph, Layer, Mask, staying
@@ -62,6 +62,8 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
             go (a shortfall, see the module); `closest` is the nearest that can be had.
     """
     asked = Selection.read(options)
+    check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
+    check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None
     asked.check(method, seed)
     goal = _Goal.of(graph, scores, asked, seed)
@@ -190,7 +192,7 @@ class _Goal:
         said = named("sparsity", sparsity)
         if sparsity > self.nominal > 0:
             raise InfeasibleError(
-                f"{said} would leave a group with fewer than {self.options.min_width} unit(s); "
+                f"{said} would leave {self._hindrance(sparsity)} with fewer than {self.options.min_width} unit(s); "
                 f"the largest feasible value is {at_most(self.largest, 6)}",
                 closest=self.largest,
             )
@@ -209,6 +211,14 @@ class _Goal:
                 f"and {named('allow_less')} takes what can go",
                 closest=closest,
             )
+
+    def _hindrance(self, sparsity: float) -> str:
+        """Name the first group that a sparsity beyond the largest leaves with too little."""
+        kept = self._coupled(self.ranking.keep(sparsity))
+        floors = zip(self._floors, self.graph.groups, strict=True)
+        short = (group.name for (floor, _), group in floors if kept[group.units].sum() < floor)
+        name = next(short, None)
+        return "a group" if name is None else f"group {name!r}"
 
     def is_short(self, sparsity: float) -> bool:
         """Whether a sparsity has a shortfall, as the module defines it."""

@@ -4,6 +4,8 @@ import torch
 from ranp.data._batches import Source, check_patch
 from ranp.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 def numbered(index: int) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
     return (torch.full((1, 2), float(index)),), torch.tensor(index)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from ranp.data.choice import choose_source, output_shape
 from ranp.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 class Heads(nn.Module):
     """A scalar loss of its own, then two maps."""

@@ -9,6 +9,8 @@ from ranp import data
 from ranp.data._noise import pink
 from ranp.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 def first(source: data.Source) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
     return next(iter(source))

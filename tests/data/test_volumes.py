@@ -9,6 +9,8 @@ import torch
 from ranp import data
 from ranp.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 nibabel = pytest.importorskip("nibabel")
 
 SHAPE = (20, 24, 16)

@@ -18,6 +18,8 @@ from ranp.pipeline import prune
 from ranp.plan import Choice, Plan
 from ranp.surgery import verify
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 MONAI = "monai.networks.nets:UNet"
 
 

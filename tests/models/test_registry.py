@@ -6,6 +6,8 @@ from ranp import models
 from ranp.errors import UsageError
 from ranp.models.registry import BuiltIn, register
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 def test_names_are_the_papers_networks_and_the_dense_ones() -> None:
     assert models.names() == [

@@ -9,6 +9,8 @@ from ranp.errors import UsageError
 from ranp.models.request import read_request, read_size
 from ranp.options import read_pairs
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 @pytest.mark.parametrize(
     ("model", "given", "shapes"),

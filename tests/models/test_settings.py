@@ -6,6 +6,8 @@ import pytest
 from ranp.errors import UsageError
 from ranp.models._settings import accepts, check_settings
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 @pytest.mark.parametrize(
     ("annotation", "value", "expected"),

@@ -9,6 +9,8 @@ import torch
 from ranp.errors import UsageError
 from ranp.models.spec import resolve
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 UNET = "monai.networks.nets:UNet"
 SETTINGS = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
 

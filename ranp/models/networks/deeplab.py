@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, setting
 from ranp.models.networks._blocks import conv_norm
 from ranp.models.networks._resnet import ResNet50
 from ranp.models.registry import register
@@ -76,5 +76,5 @@ def deeplab(in_channels: int = 3, classes: int = 21, width: int = 64, output_str
         UsageError: an `output_stride` other than 16 and 8.
     """
     if output_stride not in _LAYOUTS:
-        raise UsageError(f"--set output_stride={output_stride}: deeplab expects 16 or 8")
+        raise UsageError(f"{setting('output_stride', output_stride)}: deeplab expects 16 or 8")
     return DeepLab(in_channels, classes, width, output_stride)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, setting
 from ranp.models.networks._blocks import conv_norm
 from ranp.models.registry import Preset, register
 
@@ -213,5 +213,5 @@ def psm(in_channels: int = 3, maxdisp: int = 192, width: int = 32, pools: tuple[
         UsageError: a `maxdisp` that is no multiple of 16.
     """
     if maxdisp % 16:
-        raise UsageError(f"--set maxdisp={maxdisp}: psm expects a multiple of 16")
+        raise UsageError(f"{setting('maxdisp', maxdisp)}: psm expects a multiple of 16")
     return PSMNet(in_channels, maxdisp, width, tuple(pools))

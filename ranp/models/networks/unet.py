@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, setting
 from ranp.models.networks._blocks import batch_norm, conv, conv_transpose, max_pool
 from ranp.models.registry import Preset, register
 
@@ -154,5 +154,7 @@ def unet2d(
 
 def _widths(base_width: int, depth: int) -> list[int]:
     if depth > _DEEPEST:
-        raise UsageError(f"--set depth={depth}: expected at most {_DEEPEST} levels, which halve 2048 pixels to one")
+        raise UsageError(
+            f"{setting('depth', depth)}: expected at most {_DEEPEST} levels, which halve 2048 pixels to one"
+        )
     return [min(base_width * 2**level, _WIDEST) for level in range(depth)]

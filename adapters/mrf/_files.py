@@ -48,7 +48,17 @@ def read_scores(path: Path) -> Scores:
         raise UsageError(f"LOGITS {path}: expected {expected}, got shape {array.shape}")
     if not np.isfinite(array).all():
         raise UsageError(f"LOGITS {path}: expected finite numbers, found NaN or infinity")
+    if _is_label_map(array):
+        said = f"holds whole numbers from 0 to {array.max():g} alone, as a label map does"
+        raise UsageError(f"LOGITS {path}: {said}; expected a score for each label, with a channel for each")
     return Scores(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), affine)
+
+
+def _is_label_map(array: Array) -> bool:
+    """Whether an array of scores is a map of labels: whole numbers, two or more, that are no one-hot probabilities."""
+    if array.min() < 0 or array.max() < 1 or not np.array_equal(array, np.rint(array)):
+        return False
+    return not np.array_equal(array.sum(0), np.ones(array.shape[1:]))
 
 
 def read_image(path: Path, spatial: tuple[int, ...]) -> Tensor:
@@ -94,7 +104,7 @@ def check_output(path: Path, option: str, suffixes: tuple[str, ...], force: bool
         raise UsageError(f"{option} {path}: expected a name ending in {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
-    check_absent(path, force=force, option=option)
+    check_absent(path, force=force, option=option.removeprefix("--"))
 
 
 def write_labels(path: Path, labels: Array, affine: Array | None) -> None:

@@ -13,7 +13,7 @@ What differs from the paper, and why: docs/scores.md.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,18 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, UsageError, listed, named, nearest
+from ranp.errors import UnsupportedError, UsageError, check_type, listed, named, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
-from ranp.modules import tensors_of
+from ranp.modules import tensors_of, undisturbed, unwrapped
 from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
+from ranp.scores._progress import Track, tracked
 from ranp.scores._streaming import Batches, Loss, gradients, scoring_copy, seeded
 from ranp.scores._tally import Tally
 from ranp.scores.result import Scores
 
 Transposed = Literal["outputs", "inputs"]
-Track = Callable[[Batches], Batches]
 
 
 def importance(
@@ -48,7 +48,7 @@ def importance(
     zero_conv_biases: bool = False,
     dead_norms: str = "one",
     transposed: str = "outputs",
-    progress: Track | None = None,
+    progress: bool | Track | None = None,
 ) -> Scores:
     """Score every neuron of a network's convolutions and linear layers.
 
@@ -71,7 +71,8 @@ def importance(
         dead_norms: norms whose weight is zero throughout (residual branches at the start) send no gradient back, and
             what leads to them scores zero: "one" scores with their weight at one, "keep" as it is; not for `l1`.
         transposed: "inputs" scores transposed convolutions by input channel, as published, without their biases.
-        progress: wraps the iteration over the batches.
+        progress: a bar over the batches, on stderr: None draws it where that is a terminal, True anywhere, False never;
+            a function is given the batches and returns what is iterated over, such as `tqdm.tqdm`.
 
     Raises:
         UsageError: an unknown word, no batches, NaN or infinite inputs or loss, a loss that is no scalar or depends on
@@ -89,13 +90,16 @@ def importance(
     if transposed not in get_args(Transposed):
         known = get_args(Transposed)
         raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
+    check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
+    check_given(batches, loss, method)
+    model = unwrapped(model)
     tally = _tally(model, graph, method, reduce, transposed)
     where = check_device(str(device))
     filled = {layer.bias: 0.0 for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"}
     dead = [] if method == "l1" else _dead_norms(model)
     if dead_norms == "one":
         filled |= {_weight_of(path): 1.0 for path in dead}
-    with torch.inference_mode(False), torch.enable_grad(), seeded(seed, where):
+    with undisturbed(), torch.enable_grad(), seeded(seed, where):
         network, scored = scoring_copy(model, tally.names, filled, where)
         if method == "l1":
             count = _add_magnitudes(tally, scored)
@@ -161,6 +165,23 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
+def check_given(batches: object, loss: object, method: str = "l1") -> None:
+    """Refuse what can't be batches or a loss, or that there are none where they are needed, before anything is run.
+
+    Raises:
+        WrongType: batches that can't be iterated or are one batch, or a loss that can't be called.
+        UsageError: none of one, and a method that needs both.
+    """
+    single = isinstance(batches, Tensor | Mapping | str)
+    iterable = hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")
+    expected = f"an iterable of (inputs, target){', such as a list of this one' if single else ''}"
+    check_type("batches", batches, batches is None or (iterable and not single), expected)
+    word = f", such as ranp.data.losses.get({loss!r})" if isinstance(loss, str) else ""
+    check_type("loss", loss, loss is None or callable(loss), f"a function of (outputs, target){word}")
+    if method != "l1" and (batches is None or loss is None):
+        raise UsageError(f"method {method!r} needs batches and a loss; method 'l1' needs neither")
+
+
 def _tally(model: nn.Module, graph: Graph, method: str, reduce: str, transposed: str) -> Tally:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
     for layer in graph.layers:
@@ -209,13 +230,13 @@ def _add_gradients(
     loss: Loss | None,
     method: str,
     device: torch.device,
-    progress: Track | None,
+    progress: bool | Track | None,
 ) -> int:
     """Add every batch and return how many there were."""
-    if batches is None or loss is None:
-        raise UsageError(f"method {method!r} needs batches and a loss; method 'l1' needs neither")
+    assert batches is not None
+    assert loss is not None
     count = 0
-    for found in gradients(network, scored, progress(batches) if progress else batches, loss, device):
+    for found in gradients(network, scored, tracked(batches, progress), loss, device):
         count += 1
         tally.add(scored, found, f"batch {count}: the gradient")
     if not count:
