@@ -239,7 +239,8 @@ def _difference(graph: Graph, plan: Plan) -> str:
     known, own = {group.name for group in plan.groups}, {group.name for group in graph.groups}
     for names, where in ((known - own, "only in the plan"), (own - known, "only in the model")):
         if names:
-            first = next(each.name for each in (*plan.groups, *graph.groups) if each.name in names)
+            every = [*(each.name for each in plan.groups), *(each.name for each in graph.groups)]
+            first = next(name for name in every if name in names)
             stays = all(graph.reason_of(group) for group in graph.groups if group.name in names)
             way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
             return f"group {first!r} is {where}{way if names <= own and stays else ''}"
