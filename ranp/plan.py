@@ -145,15 +145,17 @@ class Plan(_Strict):
         Raises:
             UsageError: a group is missing or has another width; the first that differs is named.
         """
-        if graph is self._graph or [(g.name, len(g.units)) for g in graph.groups] == [
-            (g.name, g.width) for g in self.groups
-        ]:
+        planned = {_key(group.name, group.width, group.layers): group for group in self.groups}
+        own = {_key(group.name, len(group.units), group.layers): group for group in graph.groups}
+        if graph is self._graph:
             pairs = list(zip(graph.groups, self.groups, strict=True))
+        elif planned.keys() == own.keys() and len(planned) == len(self.groups) and len(own) == len(graph.groups):
+            pairs = [(own[key], group) for key, group in planned.items()]  # their order is that of the run
         else:
             raise UsageError(f"the plan does not fit the model: {_difference(graph, self)}")
         kept = np.zeros(graph.count, dtype=bool)
-        for group, planned in pairs:
-            kept[group.units[list(planned.kept)]] = True
+        for group, chosen in pairs:
+            kept[group.units[list(chosen.kept)]] = True
         return kept
 
     def units(self) -> Units:
@@ -221,11 +223,25 @@ def _same_shapes(graph: Graph, model: nn.Module) -> bool:
     return all(shapes.get(name) == members.shape for name, members in graph.parameters.items())
 
 
+def _key(name: str, width: int, layers: tuple[str, ...]) -> tuple[str, int, tuple[str, ...]]:
+    """Return what a group is known by; which flags are on decides in which order the groups come."""
+    return name, width, tuple(sorted(layers))
+
+
 def _difference(graph: Graph, plan: Plan) -> str:
-    for group, planned in zip(graph.groups, plan.groups, strict=False):
-        if (group.name, len(group.units)) != (planned.name, planned.width):
-            return (
-                f"group {planned.name!r} of width {planned.width} in the plan is "
-                f"{group.name!r} of width {len(group.units)} in the model"
-            )
+    if len(graph.groups) == len(plan.groups):
+        for group, planned in zip(graph.groups, plan.groups, strict=True):
+            if (group.name, len(group.units)) != (planned.name, planned.width):
+                return (
+                    f"group {planned.name!r} of width {planned.width} in the plan is "
+                    f"{group.name!r} of width {len(group.units)} in the model"
+                )
+    known, own = {group.name for group in plan.groups}, {group.name for group in graph.groups}
+    for names, where in ((known - own, "only in the plan"), (own - known, "only in the model")):
+        if names:
+            every = [*(each.name for each in plan.groups), *(each.name for each in graph.groups)]
+            first = next(name for name in every if name in names)
+            stays = all(graph.reason_of(group) for group in graph.groups if group.name in names)
+            way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
+            return f"group {first!r} is {where}{way if names <= own and stays else ''}"
     return f"{len(plan.groups)} groups in the plan, {len(graph.groups)} in the model"
