@@ -151,7 +151,7 @@ Change = Callable[[str, Tensor], Tensor]
 
 
 @collector_paused()
-def copy_with(model: Module, change: Change | None = None) -> Module:
+def copy_with(model: Module, change: Change | None = None, *, private: bool = True) -> Module:
     """Return a deep copy of a module in which tensors are changed; the module is untouched.
 
     A tensor with two names, or held in a list, stays one tensor.
@@ -159,8 +159,9 @@ def copy_with(model: Module, change: Change | None = None) -> Module:
     Args:
         model: any module.
         change: called once with each tensor of `tensors_of`; one that it returns as it is, is copied.
+        private: whether lists and dicts that hooks write into are copied too, so that nobody sees the copy run.
     """
-    memo = _Memo(model)
+    memo = _Memo(model, private=private)
     for name, old in tensors_of(model).items():
         new = old if change is None else change(name, old)
         memo[id(old)] = _as(old, old.detach().clone() if new is old else new)
@@ -168,11 +169,14 @@ def copy_with(model: Module, change: Change | None = None) -> Module:
 
 
 class _Memo(dict[int, Any]):
-    """What was copied, by the id of the original, and the ids of the model's own modules."""
+    """What was copied, by the id of the original, and the ids of the model's own modules and containers."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, private: bool) -> None:
         super().__init__()
+        self.private = private
         self.inside = {id(module) for module in model.modules()}
+        held = (value for module in model.modules() for value in vars(module).values())
+        self.inside |= {id(value) for value in held if type(value) in (dict, OrderedDict, list)}
 
 
 # Where `__setstate__` only fills in what old pickles lack.
@@ -289,11 +293,19 @@ def _belongs(value: Any, memo: _Memo) -> bool:
         return any(_belongs(each, memo) for each in held if not isinstance(each, FunctionType))
     if type(value) in (dict, OrderedDict, list):
         parts = list(value.values() if isinstance(value, dict) else value)
-        return all(id(each) in memo.inside for each in parts if isinstance(each, nn.Module))
+        held = [id(each) in memo.inside for each in parts if isinstance(each, nn.Module)]
+        return id(value) in memo.inside or (all(held) and bool(held or memo.private))
     return id(value) in memo
 
 
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def _as(old: Tensor, new: Tensor) -> Tensor:
+    """Return a tensor as another one is: a parameter or not, with or without gradient, in its memory format."""
+    layout = FORMATS.get(old.ndim) if old.layout is torch.strided else None
+    if layout and new.ndim == old.ndim and not old.is_contiguous() and old.is_contiguous(memory_format=layout):
+        new = new.contiguous(memory_format=layout)
     if isinstance(old, nn.Parameter):
         return nn.Parameter(new, requires_grad=old.requires_grad)
     return new

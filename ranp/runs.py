@@ -27,7 +27,7 @@ from ranp.errors import UsageError
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
-from ranp.modules import Module, copy_with, tensors_of, undisturbed, unwrapped
+from ranp.modules import Module, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed

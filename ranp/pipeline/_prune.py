@@ -13,12 +13,13 @@ from ranp import cost
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
+from ranp.modules import unwrapped
 from ranp.options import Scoring, Selection
 from ranp.plan import Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, importance
 from ranp.selection import select
-from ranp.surgery import Size, compared_at, slim, verify
+from ranp.surgery import Size, compared_at, slim, stale_widths, verify
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,14 @@ def prune(
         small = slim(model, plan)
     with steps("verify"):
         checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
-    report = report_of(graph, plan, checked, steps.seconds)
+    report = report_of(graph, plan, checked, steps.seconds, stale_widths(small, unwrapped(model), graph))
     checked.require()
     return Result(small, plan, report, graph, scores)
 
 
-def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float]) -> Report:
+def report_of(
+    graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float], notes: Iterable[str] = ()
+) -> Report:
     """Return the report of a plan that was carried out and verified."""
     costs, choice = costs_of(graph, plan), plan.choice
     return Report(
@@ -136,7 +139,7 @@ def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str
         groups=[Width(name=g.name, before=g.width, after=len(g.kept), frozen=g.frozen) for g in plan.groups],
         verify=checked,
         seconds=dict(seconds),
-        notes=list(graph.notes),
+        notes=[*graph.notes, *notes],
     )
 
 
