@@ -28,7 +28,7 @@ from ranp.files import check_absent, check_writable, read_json, read_yaml, sha25
 from ranp.graph.transient import left_behind
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
-from ranp.modules import Module, copy_with, tensors_of, unwrapped
+from ranp.modules import Module, check_values, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
@@ -242,6 +242,7 @@ def save(
     """
     path, slim = Path(path), unwrapped(slim)
     plan.check_made(slim)
+    check_values(slim)
     check_out(path, force=force)
     left = left_behind(slim, plan.example_inputs())
     with whole_folder(path, force=force) as folder:

@@ -18,6 +18,7 @@ from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
+    check_kind,
     collector_paused,
     lies_in,
     on_meta,
@@ -61,6 +62,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
         raise UsageError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     told, model = wrapping(model), unwrapped(model)
     described = describe(example_inputs)
+    check_kind(model)
     check_initialised(model)
     patterns = tuple(freeze)
     with collector_paused():

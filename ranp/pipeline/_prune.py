@@ -13,7 +13,7 @@ from ranp import cost
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
-from ranp.modules import unwrapped
+from ranp.modules import check_values, unwrapped
 from ranp.options import Scoring, Selection
 from ranp.plan import Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
@@ -104,6 +104,7 @@ def prune(
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)
+        check_values(unwrapped(model))
         if verify_input is not None:  # a mistake in it is said before anything takes long
             compared_at(model, example_inputs, verify_input)
     with steps("score"):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ranp.errors import UnsupportedError, UsageError, listed, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
-from ranp.modules import tensors_of, undisturbed, unwrapped
+from ranp.modules import check_values, tensors_of, undisturbed, unwrapped
 from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._streaming import Batches, Loss, gradients, scoring_copy, seeded
@@ -87,6 +87,7 @@ def importance(
         known = get_args(Transposed)
         raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
     model = unwrapped(model)
+    check_values(model)
     tally = _tally(model, graph, method, reduce, transposed)
     where = check_device(str(device))
     zeroed = [layer.bias for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"]

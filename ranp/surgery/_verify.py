@@ -11,7 +11,7 @@ from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, sa
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.transient import left_behind
 from ranp.inputs import Inputs, as_arguments, draw, flatten
-from ranp.modules import Change, Module, copy_with, tensors_of, undisturbed, unwrapped
+from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Verification
 from ranp.surgery._draws import Draws, drawn_alike
@@ -63,6 +63,7 @@ def verify(
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
     generator = torch.Generator().manual_seed(seed)
+    check_values(slim)
     small = _doubled(slim)
     pair = _Pair(graph, kept, _full(graph, model, kept, small, generator, example_inputs), small)
     tries, example = max(inputs, 2), compared_at(model, example_inputs, verify_input)
@@ -205,6 +206,8 @@ def _full(
     """Return the masked network with the slim one's weights in float64."""
     scattered = _scattered(graph, model, small, kept, generator, inputs)
     full = masked(graph, model, kept, scattered).double().eval()
+    for hidden in unregistered(full):
+        hidden.cpu().double()
     _forget_(full, small)
     return full
 
@@ -223,6 +226,8 @@ def _forget_(full: nn.Module, small: nn.Module) -> None:
 def _doubled(model: Module) -> Module:
     """Return a copy on the CPU in evaluation mode, its parameters, buffers and plain tensors in float64."""
     wide = copy_with(model, lambda _, tensor: _wide(tensor.detach().cpu()))
+    for hidden in unregistered(wide):
+        hidden.cpu().double()
     return wide.double().eval()  # a scripted module keeps tensors of its own
 
 
