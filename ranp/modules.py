@@ -57,6 +57,70 @@ def check_initialised(model: nn.Module) -> None:
             raise UnsupportedError(f"{name} has no shape yet: run the model once before it is traced")
 
 
+QUANTISED = re.compile(r"quantized|torchao|bitsandbytes|optimum\.quanto")
+NOT_QUANTISED = re.compile(r"\.(qat|fake_quantize|observer|stubs)(\.|$)")
+
+
+def check_kind(model: nn.Module) -> None:
+    """Refuse a model whose layers can't be cut: a scripted or traced one as a whole, one with quantised weights.
+
+    Raises:
+        UnsupportedError: with what to give instead.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "the network is TorchScript, whose code can't be given other widths: give the module it was scripted or "
+            "traced from, with its state_dict, and script the slim one"
+        )
+    for path, module in model.named_modules():
+        held = {**module._parameters, **module._buffers} if hasattr(module, "_parameters") else {}
+        marks = [type(module).__module__, *(type(each).__module__ for each in held.values())]
+        whole = isinstance(held.get("weight"), Tensor) and not held["weight"].dtype.is_floating_point
+        if (
+            any(QUANTISED.search(mark) and not NOT_QUANTISED.search(mark) for mark in marks)
+            or any(isinstance(each, Tensor) and each.is_quantized for each in held.values())
+            or (whole and not held["weight"].is_complex())
+        ):
+            raise UnsupportedError(
+                f"{path or 'the top'}: a {type(module).__name__} with quantised weights: prune the network in floating "
+                "point, and quantise the slim one"
+            )
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse a model whose weights have shapes and no values.
+
+    Raises:
+        UnsupportedError: one lies on the meta device.
+    """
+    for name, tensor in tensors_of(model).items():
+        if tensor.is_meta:
+            raise UnsupportedError(
+                f"{name} is on the meta device and has no values: build the network on the CPU, or call "
+                "model.to_empty(device='cpu') and load its weights"
+            )
+
+
+def unregistered(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that a module's own modules hold in plain lists, tuples and dicts, where torch sees none."""
+    known, found = {id(module) for module in model.modules()}, []
+    left = [value for module in model.modules() for value in vars(module).values()]
+    seen: set[int] = set()
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            if id(value) not in known:
+                found.append(value)
+                known |= {id(module) for module in value.modules()}
+                left += [each for module in value.modules() for each in vars(module).values()]
+        elif isinstance(value, list | tuple | dict):
+            left += value.values() if isinstance(value, dict) else value
+    return found
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Keep the garbage collector from walking the many objects of a run or a copy again and again.
@@ -151,7 +215,7 @@ Change = Callable[[str, Tensor], Tensor]
 
 
 @collector_paused()
-def copy_with(model: Module, change: Change | None = None) -> Module:
+def copy_with(model: Module, change: Change | None = None, *, private: bool = True) -> Module:
     """Return a deep copy of a module in which tensors are changed; the module is untouched.
 
     A tensor with two names, or held in a list, stays one tensor.
@@ -159,8 +223,9 @@ def copy_with(model: Module, change: Change | None = None) -> Module:
     Args:
         model: any module.
         change: called once with each tensor of `tensors_of`; one that it returns as it is, is copied.
+        private: whether lists and dicts that hooks write into are copied too, so that nobody sees the copy run.
     """
-    memo = _Memo(model)
+    memo = _Memo(model, private=private)
     for name, old in tensors_of(model).items():
         new = old if change is None else change(name, old)
         memo[id(old)] = _as(old, old.detach().clone() if new is old else new)
@@ -168,11 +233,14 @@ def copy_with(model: Module, change: Change | None = None) -> Module:
 
 
 class _Memo(dict[int, Any]):
-    """What was copied, by the id of the original, and the ids of the model's own modules."""
+    """What was copied, by the id of the original, and the ids of the model's own modules and containers."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, private: bool) -> None:
         super().__init__()
+        self.private = private
         self.inside = {id(module) for module in model.modules()}
+        held = (value for module in model.modules() for value in vars(module).values())
+        self.inside |= {id(value) for value in held if type(value) in (dict, OrderedDict, list)}
 
 
 # Where `__setstate__` only fills in what old pickles lack.
@@ -289,11 +357,19 @@ def _belongs(value: Any, memo: _Memo) -> bool:
         return any(_belongs(each, memo) for each in held if not isinstance(each, FunctionType))
     if type(value) in (dict, OrderedDict, list):
         parts = list(value.values() if isinstance(value, dict) else value)
-        return all(id(each) in memo.inside for each in parts if isinstance(each, nn.Module))
+        held = [id(each) in memo.inside for each in parts if isinstance(each, nn.Module)]
+        return id(value) in memo.inside or (all(held) and bool(held or memo.private))
     return id(value) in memo
 
 
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def _as(old: Tensor, new: Tensor) -> Tensor:
+    """Return a tensor as another one is: a parameter or not, with or without gradient, in its memory format."""
+    layout = FORMATS.get(old.ndim) if old.layout is torch.strided else None
+    if layout and new.ndim == old.ndim and not old.is_contiguous() and old.is_contiguous(memory_format=layout):
+        new = new.contiguous(memory_format=layout)
     if isinstance(old, nn.Parameter):
         return nn.Parameter(new, requires_grad=old.requires_grad)
     return new

@@ -19,7 +19,7 @@ from ranp.errors import UsageError
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Description, InputSpec, refill
-from ranp.modules import tensors_of
+from ranp.modules import all_names, tensors_of
 from ranp.options import Method, Reduce, Selection
 from ranp.reports import Units
 
@@ -157,6 +157,34 @@ class Plan(_Strict):
         for group, chosen in pairs:
             kept[group.units[list(chosen.kept)]] = True
         return kept
+
+    def check_made(self, slim: nn.Module) -> None:
+        """Refuse a module that this plan does not make.
+
+        A plan that was read from a file knows the layers' names, and not the shapes of what lies between.
+
+        Raises:
+            UsageError: a parameter or buffer is missing, is of another shape, or has no counterpart.
+        """
+        held = [*all_names(slim), *slim.named_parameters(), *slim.named_buffers()]  # a scripted part's too
+        made = {name: tuple(tensor.shape) for name, tensor in held}
+        expected: dict[str, tuple[int, ...] | None] = dict.fromkeys(
+            name for group in self.groups for name in group.layers
+        )
+        if self._graph is not None:
+            kept = self.mask(self._graph)
+            names = [*self._graph.shapes, *self._graph.parameters]
+            expected = {name: self._graph.kept_shape(name, kept) for name in names}
+            extra = next((name for name, _ in slim.named_parameters() if name not in expected), None)
+            if extra is not None:
+                raise UsageError(
+                    f"slim: it has {extra}, which the plan does not make: give the network `slim` returned"
+                )
+        for name, shape in expected.items():
+            if name not in made:
+                raise UsageError(f"slim: it has no {name}, which the plan makes: give the network `slim` returned")
+            if shape is not None and made[name] != shape:
+                raise UsageError(f"slim: {name} is {made[name]}; the plan makes it {shape}")
 
     def units(self) -> Units:
         """Return how many units there are, how many stay, and how many are frozen for each reason."""

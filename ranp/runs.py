@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
+from ranp.graph.transient import left_behind
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
 from ranp.models.weights import load_weights_
-from ranp.modules import Module, copy_with, tensors_of, unwrapped
+from ranp.modules import Module, check_values, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
@@ -112,7 +113,7 @@ class Run:
             UsageError: a file is damaged, or does not fit the model.
         """
         empty = slimmed(self.full(model), self.plan)
-        return _with_weights(empty, self.weights(), self.path / WEIGHTS)
+        return _with_weights(empty, self.weights(), self.path / WEIGHTS, self.plan)
 
     def slim_with(self, weights: Path | None, model: Model | None = None) -> tuple[nn.Module, str]:
         """Return the slim network with trained weights of it, and where they come from in words.
@@ -300,36 +301,40 @@ def save(
 
     Args:
         path: of the folder.
-        slim: the network whose weights are kept.
+        slim: the network whose weights are kept, as `slim` returned it, or trained since; of a wrapper that inside.
+            What a forward left in it and does not read is not kept.
         plan: its plan.
         report: of a prune, or plain values; hashes and version are added.
         config: the options, so that the run can be repeated: `model` and `settings` rebuild the network.
         force: whether an existing folder is replaced.
 
     Raises:
-        UsageError: the folder exists, or can't be written.
+        UsageError: the folder exists, or can't be written; `slim` is not what the plan makes.
     """
     check_type("path", path, isinstance(path, str | Path), "the name of a folder")
     check_type("slim", slim, isinstance(slim, nn.Module), "a torch.nn.Module")
     check_type("plan", plan, isinstance(plan, Plan), "a ranp.Plan")
     check_type("report", report, isinstance(report, Report | Mapping), "a ranp.Report, or a dict")
     check_type("config", config, config is None or isinstance(config, Mapping), "a dict")
-    path = Path(path)
+    path, slim = Path(path), unwrapped(slim)
+    plan.check_made(slim)
+    check_values(slim)
     check_out(path, force=force)
+    left = left_behind(slim, plan.example_inputs())
     with whole_folder(path, force=force) as folder:
         (folder / CONFIG).write_text(yaml.safe_dump(dict(config or {}), sort_keys=True))
         (folder / PLAN).write_text(plan.to_json())
-        write_weights(slim, folder / WEIGHTS)
+        write_weights(slim, folder / WEIGHTS, without=left)
         hashes = {name: sha256(folder / name) for name in HASHED}
         values = report.to_dict() if isinstance(report, Report) else report
         (folder / REPORT).write_text(_text({**values, "hashes": hashes, "ranp": __version__}))
     return path
 
 
-def write_weights(model: nn.Module, path: Path) -> None:
-    """Write every parameter, buffer and tensor attribute of a module to a safetensors file."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors_of(model).items()}
-    save_file(tensors, path)
+def write_weights(model: nn.Module, path: Path, without: Collection[str] = ()) -> None:
+    """Write every parameter, buffer and tensor attribute of a module to a safetensors file, but for some names."""
+    tensors = {name: tensor for name, tensor in tensors_of(model).items() if name not in without}
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
 def read(path: Path | str) -> Run:
@@ -368,8 +373,14 @@ def load(path: Path | str, model: Model | None = None) -> nn.Module:
     return read(path).slim(model)
 
 
-def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path) -> Module:
+def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path, plan: Plan) -> Module:
+    registered = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    apart = {name for name, own in tensors_of(model).items() if name not in weights or weights[name].shape != own.shape}
+    left = left_behind(model, plan.example_inputs()) if apart else frozenset()
+
     def stored(name: str, own: Tensor) -> Tensor:
+        if name in left or (name not in weights and name not in registered):  # made by a forward
+            return own
         if name not in weights:
             raise UsageError(f"{path}: no weights for {name}")
         if weights[name].shape != own.shape:

@@ -18,6 +18,7 @@ from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
+    check_kind,
     collector_paused,
     copy_with,
     lies_in,
@@ -62,6 +63,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
         raise WrongType(f"model is a {type(model).__name__}; expected a torch.nn.Module")
     told, model = wrapping(model), unwrapped(model)
     described = describe(example_inputs)
+    check_kind(model)
     check_initialised(model)
     check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
     patterns = tuple(freeze)

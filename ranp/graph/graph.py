@@ -169,6 +169,11 @@ class Graph:
                 out = out.index_select(dim, index)
         return out.clone() if out.data_ptr() == tensor.data_ptr() or out._is_view() else out
 
+    def kept_shape(self, name: str, kept: Mask) -> tuple[int, ...] | None:
+        """Return the shape a plan gives a parameter or buffer, None for a tensor the graph does not know."""
+        members = self.parameters.get(name)
+        return self.shapes.get(name) if members is None else tuple(_sliced_shape(members, staying(kept)))
+
     def where(self, name: str, kept: Mask) -> torch.Tensor:
         """Return the mask of a parameter's elements that a plan keeps, of the parameter's full shape."""
         members = self.parameters[name]

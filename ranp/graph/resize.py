@@ -13,15 +13,16 @@ from ranp.modules import Module, copy_with
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the modules a shape is asked for
 
 
-def resized(graph: Graph, model: Module, kept: Mask) -> Module:
+def resized(graph: Graph, model: Module, kept: Mask, *, private: bool = True) -> Module:
     """Return a smaller copy of a module: each parameter and buffer sliced, each module's size attributes set.
 
     Args:
         graph: of the module.
         model: the full module, on any device; it is untouched.
         kept: mask of the units that stay, shape (count,).
+        private: see `copy_with`.
     """
-    slim = copy_with(model, lambda name, tensor: graph.sliced(name, tensor, kept))
+    slim = copy_with(model, lambda name, tensor: graph.sliced(name, tensor, kept), private=private)
     widths = channel_widths(graph, kept)
     full = dict(model.named_modules())
     for path, module in slim.named_modules():

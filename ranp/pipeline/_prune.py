@@ -15,12 +15,13 @@ from ranp.figures import share
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
+from ranp.modules import check_values, unwrapped
 from ranp.options import Scoring, Selection
 from ranp.plan import Choice, Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, check_given, importance
 from ranp.selection import select
-from ranp.surgery import Size, compared_at, slim, verify
+from ranp.surgery import Size, compared_at, slim, stale_widths, verify
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def prune(
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze)
+        check_values(unwrapped(model))
         if verify_input is not None:  # a mistake in it is said before anything takes long
             compared_at(model, example_inputs, verify_input)
     with steps("score"):
@@ -135,13 +137,19 @@ def prune(
         small = slim(model, plan)
     with steps("verify"):
         checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
-    report = report_of(graph, plan, checked, steps.seconds, scores)
+    stale = stale_widths(small, unwrapped(model), graph)
+    report = report_of(graph, plan, checked, steps.seconds, scores, stale)
     checked.require()
     return Result(small, plan, report, graph, scores)
 
 
 def report_of(
-    graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float], scores: Scores | None = None
+    graph: Graph,
+    plan: Plan,
+    checked: Verification,
+    seconds: dict[str, float],
+    scores: Scores | None = None,
+    notes: Iterable[str] = (),
 ) -> Report:
     """Return the report of a plan that was carried out and verified."""
     costs, choice = costs_of(graph, plan), plan.choice
@@ -154,7 +162,13 @@ def report_of(
         groups=[Width(name=g.name, before=g.width, after=len(g.kept), frozen=g.frozen) for g in plan.groups],
         verify=checked,
         seconds=dict(seconds),
-        notes=[*graph.notes, *(scores.notes if scores else ()), *cost.counted_by_default(graph), *_said_of(choice)],
+        notes=[
+            *graph.notes,
+            *(scores.notes if scores else ()),
+            *cost.counted_by_default(graph),
+            *_said_of(choice),
+            *notes,
+        ],
     )
 
 

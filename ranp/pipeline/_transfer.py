@@ -20,7 +20,7 @@ from ranp.models.init import initialise_
 from ranp.modules import copy_with, tensors_of, unwrapped
 from ranp.pipeline._prune import Result, Steps, report_of
 from ranp.plan import Plan, PlanGroup
-from ranp.surgery import Size, slim, verify
+from ranp.surgery import Size, slim, stale_widths, verify
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def transfer(
         small, inherited = _initialised(slim(model, fitting), weights, seed)
     with steps("verify"):
         checked = verify(model, small, fitting, example_inputs, seed=seed, verify_input=verify_input)
-    report = report_of(graph, fitting, checked, steps.seconds)
+    report = report_of(graph, fitting, checked, steps.seconds, notes=stale_widths(small, unwrapped(model), graph))
     checked.require()
     return Transferred(small, fitting, report, graph, None, inherited)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ranp.errors import UnsupportedError, UsageError, check_type, listed, named, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
-from ranp.modules import tensors_of, undisturbed, unwrapped
+from ranp.modules import check_values, tensors_of, undisturbed, unwrapped
 from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._progress import Track, tracked
@@ -93,6 +93,7 @@ def importance(
     check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
     check_given(batches, loss, method)
     model = unwrapped(model)
+    check_values(model)
     tally = _tally(model, graph, method, reduce, transposed)
     where = check_device(str(device))
     filled = {layer.bias: 0.0 for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"}

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ranp.errors import UsageError, WrongType, saying
 from ranp.inputs import as_arguments
-from ranp.modules import copy_with, tensors_of
+from ranp.modules import copy_with, tensors_of, unregistered
 
 Loss = Callable[[Any, Any], Tensor]
 Batches = Iterable[Any]
@@ -38,6 +38,8 @@ def scoring_copy(
     copied = copy_with(model, moved).train()
     for parameter in copied.parameters():
         parameter.requires_grad_(False)
+    for hidden in unregistered(copied):
+        hidden.to(device).requires_grad_(False)
     found = tensors_of(copied)
     return copied, {name: found[name].requires_grad_() for name in scored}
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.graph import Graph, Mask
+from ranp.graph.transient import left_behind
 from ranp.inputs import Inputs, as_arguments, draw, flatten
-from ranp.modules import Change, Module, copy_with, tensors_of, undisturbed, unwrapped
+from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Verification
 from ranp.surgery._draws import Draws, drawn_alike
@@ -64,8 +65,9 @@ def verify(
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
     generator = torch.Generator().manual_seed(seed)
+    check_values(slim)
     small = _doubled(slim)
-    pair = _Pair(graph, kept, _full(graph, model, kept, small, generator), small)
+    pair = _Pair(graph, kept, _full(graph, model, kept, small, generator, example_inputs), small)
     tries, example = max(inputs, 2), compared_at(model, example_inputs, verify_input)
     try:
         found = _agreements([pair], example, tries, generator)
@@ -183,7 +185,8 @@ def _with_random_weights(
     try:
         for _ in range(1 if drawable else tries):
             small = copy_with(pair.small, lambda name, tensor: _random(name, tensor, generator))
-            pairs.append(_Pair(pair.graph, pair.kept, _full(pair.graph, model, pair.kept, small, generator), small))
+            full = _full(pair.graph, model, pair.kept, small, generator, example)
+            pairs.append(_Pair(pair.graph, pair.kept, full, small))
         return _agreements(pairs, example, tries, generator)
     except RanpError:
         return []
@@ -199,27 +202,55 @@ def _random(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     return values.mul_(2).sub_(1).mul_(math.sqrt(3 / max(tensor[0].numel(), 1)))
 
 
-def _full(graph: Graph, model: nn.Module, kept: Mask, small: nn.Module, generator: torch.Generator) -> nn.Module:
+def _full(
+    graph: Graph, model: nn.Module, kept: Mask, small: nn.Module, generator: torch.Generator, inputs: Inputs
+) -> nn.Module:
     """Return the masked network with the slim one's weights in float64."""
-    return masked(graph, model, kept, _scattered(graph, small, kept, generator)).double().eval()
+    scattered = _scattered(graph, model, small, kept, generator, inputs)
+    full = masked(graph, model, kept, scattered).double().eval()
+    for hidden in unregistered(full):
+        hidden.cpu().double()
+    _forget_(full, small)
+    return full
+
+
+def _forget_(full: nn.Module, small: nn.Module) -> None:
+    """Take out of both private copies the plain tensors that only one has, because it has run and made them."""
+    modules = dict(small.named_modules())
+    for path, own in full.named_modules():
+        pair = vars(own), vars(modules.get(path, own))
+        for values, others in (pair, pair[::-1]):
+            for key in [key for key, each in values.items() if isinstance(each, Tensor)]:
+                if not isinstance(others.get(key), Tensor):
+                    values.pop(key) if key not in others else values.update({key: others[key]})
 
 
 def _doubled(model: Module) -> Module:
     """Return a copy on the CPU in evaluation mode, its parameters, buffers and plain tensors in float64."""
     wide = copy_with(model, lambda _, tensor: _wide(tensor.detach().cpu()))
+    for hidden in unregistered(wide):
+        hidden.cpu().double()
     return wide.double().eval()  # a scripted module keeps tensors of its own
 
 
-def _scattered(graph: Graph, slim: nn.Module, kept: Mask, generator: torch.Generator) -> Change:
+def _scattered(
+    graph: Graph, model: nn.Module, slim: nn.Module, kept: Mask, generator: torch.Generator, inputs: Inputs
+) -> Change:
     """Return what makes the full module's tensors in float64: the slim one's in their places, random values elsewhere.
 
     Raises:
         UsageError: when it is called, if the slim module is not what the plan makes of the full one.
     """
-    small = tensors_of(slim)
+    small, full_ones = tensors_of(slim), tensors_of(model)
+    registered = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    strange = {name for name in full_ones if name not in graph.parameters and name not in graph.shapes}
+    strange = {name for name in strange if name not in small or small[name].shape != full_ones[name].shape}
+    left = left_behind(model, inputs) if strange else frozenset()
 
     def scattered(name: str, full: Tensor) -> Tensor:
         part = small.get(name)
+        if name in left or (part is None and name not in registered):  # made by a forward
+            return full.detach().clone()
         if part is None:
             raise UsageError(f"the slim network has no {name}; it was not made from this model")
         if name not in graph.parameters or not (part.is_floating_point() or part.is_complex()):

@@ -1,6 +1,7 @@
 """Ops that sum over channels: the weight's input labels are tied to the input's, its output labels start new ones."""
 
 import numpy as np
+import torch
 
 from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
@@ -101,9 +102,18 @@ def _add_layer(
     if root is None:
         return None
     kind = "depthwise" if depthwise else "transposed" if transposed else "conv"
-    bias = trace.names.get(id(op["bias"])) if op["bias"] is not None else None
+    bias = _bias_root(trace, op["bias"]) if op["bias"] is not None else None
     trace.add_layer(Layer(root, op.module, kind, 1 if transposed else 0, groups, outputs, bias))
     return root
+
+
+def _bias_root(trace: Trace, bias: torch.Tensor) -> str | None:
+    """Return the parameter a bias is, or was made of element by element: one that autocast made shorter."""
+    if trace.is_parameter(bias):
+        return trace.names[id(bias)]
+    flow = trace.flow(bias)
+    root = next(iter(flow.roots)) if flow.roots and len(flow.roots) == 1 else None
+    return root if root is not None and trace.shapes.get(root) == flow.shape else None
 
 
 def weight_root(trace: Trace, weight: Flow) -> str | None:
@@ -164,12 +174,10 @@ def _product(op: Op, trace: Trace, left: object, right: object, bias: object) ->
 
 
 def _with_bias(op: Op, trace: Trace, out: Flow, bias: object) -> Flow:
-    import torch
-
     if not isinstance(bias, torch.Tensor):
         return out
-    if out.layer is not None and trace.is_parameter(bias):
-        trace.layers[out.layer].bias = trace.names[id(bias)]
+    if out.layer is not None and (name := _bias_root(trace, bias)) is not None:
+        trace.layers[out.layer].bias = name
     merged = trace.merge([out, trace.flow(bias)], op.shape(), f"meets a fixed dimension in {op.where}")
     return Flow(merged.shape, merged.fields, merged.fixed, merged.roots, out.layer)
 
