@@ -1,9 +1,9 @@
 """The batch and spatial axes of a network's inputs, and the sizes along which it does the same thing.
 
 A file with dynamic axes holds one path through the network's Python code. Which sizes take that path is found by
-running the network on meta tensors of several sizes, without arithmetic: the ops, the widths of their paddings and
-whether an output is as large as the input must stay as they are. The smallest step between such sizes is what U-Nets
-call their divisor: 16 for four halvings.
+running the network on meta tensors of several sizes, without arithmetic: the ops, but for those that only lay values
+out, the widths of their paddings and whether an output is as large as the input must stay as they are. The smallest
+step between such sizes is what U-Nets call their divisor: 16 for four halvings.
 """
 
 from collections.abc import Iterable, Mapping
@@ -115,6 +115,10 @@ class Paths:
         return [recorder.steps, sized]
 
 
+_LAYOUT = ("as_strided", "as_strided_", "clone", "view", "_unsafe_view", "reshape", "_reshape_alias", "contiguous")
+"""Ops that lay out values anew: which of them run depends on strides, and strides on sizes of 1; values do not."""
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -124,6 +128,8 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = str(func)
+        if name.split(".")[1] in _LAYOUT:
+            return func(*args, **(kwargs or {}))
         self.steps.append((name, tuple(args[1])) if "pad" in name and len(args) > 1 else name)
         return func(*args, **(kwargs or {}))
 
