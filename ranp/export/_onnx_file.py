@@ -4,6 +4,7 @@ Every node of a fresh export carries stack traces with the paths of the machine 
 which makes the files of equal networks equal byte for byte, and the graph a sixth as large.
 """
 
+import inspect
 import logging
 import re
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ranp.errors import CheckFailed, UnsupportedError, UsageError, need
 from ranp.export._axes import Axis
@@ -93,7 +95,7 @@ def convert(
             program = torch.onnx.export(
                 model, args, None, kwargs=kwargs, dynamo=True, verbose=False, opset_version=opset,
                 input_names=list(names), output_names=outputs,
-                dynamic_shapes=dynamic_shapes(inputs, names, axes),
+                dynamic_shapes=dynamic_shapes(model, inputs, names, axes),
             )  # fmt: skip
         except torch.onnx.OnnxExporterError as error:
             raise _unsupported(error, model, inputs, where) from error
@@ -103,14 +105,22 @@ def convert(
     return program.model
 
 
-def dynamic_shapes(inputs: Any, names: Sequence[str], axes: Sequence[Axis], named: bool = True) -> Any:
+def dynamic_shapes(
+    model: nn.Module, inputs: Any, names: Sequence[str], axes: Sequence[Axis], named: bool = True
+) -> Any:
     """Return the free dimensions in the form torch's exporters take, or None where there are none.
 
+    The form is that of the forward's own arguments: what `*args` takes is a tuple in one place.
+
     Args:
+        model: whose forward it is.
         inputs: (args, kwargs).
         names: of the input tensors.
         axes: the free ones.
         named: by their names, as the ONNX exporter takes them, or as `Dim.DYNAMIC`.
+
+    Raises:
+        UnsupportedError: the forward takes its inputs as `**kwargs`.
     """
     if not axes:
         return None
@@ -119,8 +129,17 @@ def dynamic_shapes(inputs: Any, names: Sequence[str], axes: Sequence[Axis], name
         for name, dim in axis.places:
             free[name][dim] = axis.name if named else torch.export.Dim.DYNAMIC
     args, kwargs = inputs
-    positional = [free[name] for name in names[: len(args)]]
-    return dict(zip(kwargs, (free[name] for name in names[len(args) :]), strict=True)) if kwargs else tuple(positional)
+    name_of = {id(tensor): name for tensor, name in zip(flatten(inputs), names, strict=True)}
+    signature = inspect.signature(model.forward)
+    if kwargs and any(p.kind is p.VAR_KEYWORD and not kwargs.keys() <= signature.parameters.keys()
+                      for p in signature.parameters.values()):  # fmt: skip
+        raise UnsupportedError(
+            "--dynamic: torch's exporters can't leave the sizes of **kwargs free: name the inputs in the forward, or "
+            "export it for one size, without --dynamic"
+        )
+    bound = signature.bind(*args, **kwargs).arguments
+    shapes = tree_map(lambda leaf: free[name_of[id(leaf)]] if isinstance(leaf, Tensor) else None, dict(bound))
+    return shapes if kwargs else tuple(shapes.values())
 
 
 def write(model: Any, path: Path, data: str | None) -> None:

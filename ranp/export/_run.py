@@ -27,7 +27,7 @@ from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
 from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
 from ranp.figures import spell_all
 from ranp.files import check_file_place, check_replaces, check_writable, sha256, whole_file
-from ranp.inputs import as_arguments, draw, flatten, reshaped
+from ranp.inputs import as_arguments, draw, flatten, map_tensors, reshaped
 from ranp.models.folders import check_output
 from ranp.models.spec import resolve
 from ranp.modules import tensors_of
@@ -148,7 +148,7 @@ def target_of(
     drawn = [shapes] * REPEATS
     axes: tuple[Axis, ...] = ()
     if dynamic:
-        paths = Paths(module, as_arguments(example), names)
+        paths = Paths(module, as_arguments(map_tensors(example, _single)), names)
         axes = tuple(free_axes(paths))
         drawn = cases_of(paths, axes)
         # Example sizes of 1 would be taken for broadcasting.
@@ -160,6 +160,11 @@ def target_of(
 
     inputs = [inputs_of(sizes) for sizes in [shapes, *drawn]]
     return Target(module, inputs[0], names, axes, tuple(inputs[1:]), note, loaded)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """Return a tensor in the precision that is exported."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def input_names(model: nn.Module, example: Any) -> tuple[str, ...]:
@@ -244,7 +249,7 @@ def _write_program(files: ExitStack, path: Path, target: Target) -> dict[str, An
 
 def _captured(target: Target) -> torch.export.ExportedProgram:
     args, kwargs = target.inputs
-    shapes = onnx_file.dynamic_shapes(target.inputs, target.names, target.axes, named=False)
+    shapes = onnx_file.dynamic_shapes(target.model, target.inputs, target.names, target.axes, named=False)
     try:
         program = torch.export.export(target.model, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's own code raises on symbolic sizes

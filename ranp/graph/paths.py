@@ -1,8 +1,8 @@
 """The batch and spatial axes of a network's inputs, and the sizes along which it does the same thing.
 
 Which sizes take one path through the network's Python code is found by running the network on meta tensors of several
-sizes, without arithmetic: the ops, the widths of their paddings and whether an output is as large as the input must
-stay as they are.
+sizes, without arithmetic: the ops, but for those that only lay values out, the widths of their paddings and whether an
+output is as large as the input must stay as they are.
 """
 
 from collections.abc import Iterable, Mapping
@@ -131,6 +131,10 @@ class _OtherPath(Exception):
     """A run that left the path it was to follow."""
 
 
+_LAYOUT = ("as_strided", "as_strided_", "clone", "view", "_unsafe_view", "reshape", "_reshape_alias", "contiguous")
+"""Ops that lay out values anew: which of them run depends on strides, and strides on sizes of 1; values do not."""
+
+
 class _Recorder(TorchDispatchMode):
     """Notes the ops of a run and over how many elements each statistic is taken.
 
@@ -148,6 +152,8 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = str(func)
+        if name.split(".")[1] in _LAYOUT:
+            return func(*args, **(kwargs or {}))
         self.steps.append((name, tuple(args[1])) if "pad" in name and len(args) > 1 else name)
         if self._expected is not None and self._expected[len(self.steps) - 1 : len(self.steps)] != self.steps[-1:]:
             raise _OtherPath

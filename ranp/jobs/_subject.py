@@ -71,7 +71,7 @@ def read_subject(
     words = dict(network)
     model = words.pop("model")
     if kind_of(model) is PRUNED or (Path(model).is_dir() and kind_of(model) is None):
-        whole = read_request(full, **words).network(seed) if full else None
+        whole = read_request(full, **words, trusted=True).network(seed) if full else None
         if whole is None and any(words.values()):
             raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
         run = runs.read(model)
@@ -79,7 +79,7 @@ def read_subject(
         return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), size, batch, seed), loaded)
     if full is not None:
         raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
-    request = read_request(model, size=size, batch=batch, **words)
+    request = read_request(model, size=size, batch=batch, **words, trusted=True)
     built = request.network(seed)
     loaded = "" if weights is None else load_weights_(built, weights)
     return Subject(model, request.preset, built, request.inputs(seed), loaded)

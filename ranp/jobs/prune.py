@@ -107,7 +107,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     """
     check_device(options.device)
     check_files(options.data, options.images, options.labels)
-    request, scored = _requests(options)
+    request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
@@ -183,12 +183,13 @@ def keep(prepared: Prepared, result: Result) -> Report:
     return runs.read(options.out).report
 
 
-def _requests(options: Scored) -> tuple[Request, Request]:
+def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
     size, flag = (options.input, "--input") if options.input else (options.patch, "--patch")
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
         classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
+        trusted=trusted,
     )  # fmt: skip
     return request, request.sized(options.patch, "--patch") if options.input and options.patch else request
 

@@ -1,29 +1,28 @@
 """What `ranp transfer` asks for: a run's network built again for other data, slimmed by the run's plan, kept as a run.
 
-Channels and classes are settings of a factory, under the names that built-ins and MONAI's networks have for them; they
-are given, or read off the images and labels of the new data set.
+Channels and classes are settings of a factory, under the names that built-ins and MONAI's networks have for them, of an
+own factory found by trying; they are given, or read off the images and labels of the new data set.
 """
 
-import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from ranp import models, runs
+from ranp.data.choice import output_shape
 from ranp.data.volumes import channels_and_classes
 from ranp.errors import UsageError
 from ranp.figures import spell
-from ranp.inputs import Inputs, Shape, reshaped, specs
+from ranp.inputs import Inputs, Shape, flatten, reshaped, specs
 from ranp.jobs.options import Transfer
+from ranp.models.channels import CHANNELS, CLASSES, channels_of, setting_by_name, setting_by_trying
 from ranp.models.request import read_size
-from ranp.models.spec import resolve
+from ranp.models.spec import check_trusted, resolve
 from ranp.pipeline import Transferred, transfer
 from ranp.reports import Moved, Report
-
-CHANNELS = ("in_channels", "n_input_channels", "in_chans")
-CLASSES = ("classes", "out_channels", "num_classes")
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Prepared:
         settings: all of the factory's that are not its own defaults.
         network: the full one for the new data.
         inputs: zeros of the new shapes.
+        notes: which settings channels and classes were found to be.
     """
 
     options: Transfer
@@ -45,6 +45,7 @@ class Prepared:
     settings: dict[str, Any]
     network: nn.Module
     inputs: Inputs
+    notes: tuple[str, ...] = ()
 
 
 def prepare(job: Transfer) -> Prepared:
@@ -60,11 +61,15 @@ def prepare(job: Transfer) -> Prepared:
     spec = job.model or run.config.get("model")
     if not isinstance(spec, str):
         raise UsageError(f"{run.path}: the run names no model: give it (--model)")
-    preset = run.config.get("preset")
-    before = {**(models.preset(spec, preset).settings if preset else {}), **runs.settings_of(run.config)}
-    settings = {**before, **job.settings, **_asked(job, spec, before)}
-    network = resolve(spec, settings, trusted=job.model is not None, seed=job.seed)
-    return Prepared(job, run, spec, settings, network, _inputs(run, job, spec, before, settings))
+    trusted = job.model is not None
+    if not trusted:
+        check_trusted(spec)
+    before = {**_run_settings(run, spec), **job.settings}
+    asked, notes, channels = _asked(job, run, spec, before, trusted)
+    settings = {**before, **asked}
+    network = resolve(spec, settings, trusted=trusted, seed=job.seed)
+    channels = channels or _set_channels(spec, settings, _run_settings(run, spec), trusted)
+    return Prepared(job, run, spec, settings, network, _inputs(run, job, channels), notes)
 
 
 def carry_out(prepared: Prepared) -> Transferred:
@@ -82,9 +87,10 @@ def carry_out(prepared: Prepared) -> Transferred:
     shapes = [list(spec.shape) for spec in specs(result.plan.inputs)]
     before = [list(spec.shape[1:]) for spec in specs(run.plan.inputs)]
     moved = Moved(**{"from": run.path.name}, input_before=before, inherited=list(result.inherited))
+    found = result.report.to_dict()
     report = Report(
         model=prepared.spec, preset=None, input=[shape[1:] for shape in shapes], batch=shapes[0][0],
-        out=str(options.out), **result.report.to_dict(), transfer=moved,
+        out=str(options.out), **{**found, "notes": [*prepared.notes, *found.get("notes", [])]}, transfer=moved,
     )  # fmt: skip
     return replace(result, report=report)
 
@@ -118,26 +124,57 @@ def config_of(prepared: Prepared) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in ({}, False, "")}
 
 
-def _asked(job: Transfer, spec: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that channels and classes, given or read off the data, stand for."""
+def _run_settings(run: runs.Run, spec: str) -> dict[str, Any]:
+    """Return the settings the run's network was built with, those of its preset among them."""
+    given, preset = runs.settings_of(run.config), run.config.get("preset")
+    return {**(models.preset(spec, preset).settings if preset else {}), **given}
+
+
+def _asked(
+    job: Transfer, run: runs.Run, spec: str, settings: Mapping[str, Any], trusted: bool
+) -> tuple[dict[str, Any], tuple[str, ...], int | None]:
+    """Return the settings that channels and classes, given or read off the data, stand for.
+
+    Returns:
+        the settings, a line for each one of an own factory, and the channels.
+    """
     channels, classes = job.in_channels, job.classes
     if _reads_data(job):
         found = channels_and_classes(job.images, job.labels)
         channels = _agree("--in-channels", channels, found[0])
         classes = _at_least("--classes", classes, found[1])
-    asked = {}
+    asked: dict[str, Any] = {}
+    notes = []
+    own = trusted and ":" in spec
     for option, value, names in (("--in-channels", channels, CHANNELS), ("--classes", classes, CLASSES)):
         if value is None:
             continue
         if value < 1:
             raise UsageError(f"{option} {value}: expected a positive number")
-        key = _key(spec, names, settings)
+        known = {**settings, **asked}
+        shapes = [tuple(tensor.shape) for tensor in flatten(_inputs(run, job, channels))]
+        if own and value == _now(run, job, spec, known, names):
+            continue
+        key = setting_by_trying(spec, names, known, value, shapes, output_shape) if own else None
+        key = key or setting_by_name(spec, names, known, trusted=trusted)
         if key is None:
-            raise UsageError(f"{option} {value}: {spec} has no setting {' or '.join(names)}; name its own with --set")
+            usual = " or ".join(names[:3])
+            raise UsageError(f"{option} {value}: {spec} has no setting {usual}; name its own with --set")
         if (said := job.settings.get(key, value)) != value:
             raise UsageError(f"{option} {value}: --set {key}={said} says otherwise")
         asked[key] = value
-    return asked
+        notes += [f"{option} {value} is --set {key}={value} of {spec}"] * own
+    return asked, tuple(notes), channels
+
+
+def _now(run: runs.Run, job: Transfer, spec: str, settings: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """Return the channels, or the classes, of an own network as its settings are; None where it does not run."""
+    for channels in dict.fromkeys([None, job.in_channels, channels_of(spec, settings)]):
+        shapes = [tuple(tensor.shape) for tensor in flatten(_inputs(run, job, channels))]
+        with suppress(UsageError):
+            output = output_shape(resolve(spec, settings), shapes)
+            return shapes[0][1] if names is CHANNELS else output[0]
+    return None
 
 
 def _reads_data(job: Transfer) -> bool:
@@ -159,26 +196,18 @@ def _at_least(option: str, given: int | None, found: int) -> int:
     return given or found
 
 
-def _key(spec: str, names: Iterable[str], settings: Mapping[str, Any]) -> str | None:
-    """Return which of the names a factory's setting has."""
-    known = set(models.full_settings(spec)) if spec in models.names() else _parameters(spec) | set(settings)
-    return next((name for name in names if name in known), None)
+def _set_channels(spec: str, settings: Mapping[str, Any], before: Mapping[str, Any], trusted: bool) -> int | None:
+    """Return the channels that --set changed, if it did."""
+    if trusted and ":" in spec:
+        now, then = channels_of(spec, settings), channels_of(spec, before)
+    else:
+        key = setting_by_name(spec, CHANNELS, settings, trusted=trusted)
+        now, then = (settings.get(key), before.get(key)) if key else (None, None)
+    return now if now != then else None
 
 
-def _parameters(spec: str) -> set[str]:
-    """Return the argument names of a network of MONAI; those of any other factory are not looked at."""
-    where, _, name = spec.rpartition(":")
-    if where != "monai.networks.nets":
-        return set()
-    import monai.networks.nets as nets  # seconds to import
-
-    return set(inspect.signature(getattr(nets, name)).parameters) if hasattr(nets, name) else set()
-
-
-def _inputs(run: runs.Run, job: Transfer, spec: str, before: Mapping[str, Any], settings: Mapping[str, Any]) -> Inputs:
+def _inputs(run: runs.Run, job: Transfer, channels: int | None) -> Inputs:
     """Return inputs without data of the run's shapes, but for the new channels and spatial size."""
-    key = _key(spec, CHANNELS, settings)
-    channels = settings.get(key) if key and settings.get(key) != before.get(key) else None
 
     def sized(shape: Shape) -> Shape:
         if len(shape) < 3:

@@ -17,6 +17,7 @@ from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.files import read_json
 from ranp.inputs import Shape, draw, generator_of
+from ranp.models.channels import channels_of
 from ranp.models.folders import Kind, kind_of
 from ranp.models.spec import check_is_built_in, resolve
 
@@ -89,13 +90,14 @@ def read_request(
     batch: int | None = None,
     size_option: str = "--input",
     batch_option: str = "--batch",
+    trusted: bool = False,
 ) -> Request:
     """Read what a person wrote on the command line.
 
     A built-in takes channels, classes, size and batch from what is given, else from its preset, else its own. Any other
-    network is given `in_channels` (else the setting of that name, else 1) channels of `size` (64 in every dimension)
-    over as many dimensions as `size` names, else as the setting `spatial_dims` says, else 3. The folder of a fused run
-    brings its settings, weights and input.
+    network is given `in_channels` channels (else what its setting, its factory's default or its first convolution says,
+    else 1) of `size` (64 in every dimension) over as many dimensions as `size` names, else as the setting
+    `spatial_dims` says, else 3. The folder of a fused run brings its settings, weights and input.
 
     Args:
         model: MODEL.
@@ -107,6 +109,7 @@ def read_request(
         batch: --batch.
         size_option: the option that named the size, for messages.
         batch_option: likewise the batch.
+        trusted: whether the user named MODEL; if not, no factory is looked at for its channels.
 
     Raises:
         UsageError: a value that is no size, pair or count, or that the network does not take.
@@ -119,6 +122,8 @@ def read_request(
     if kind is not None and kind.factory:
         return _of_folder(kind, model, preset, given, in_channels, size, batch, size_option)
     if ":" in model:
+        if in_channels is None and not isinstance(given.get("in_channels"), int) and trusted:
+            in_channels = channels_of(model, given)
         shape = _external_shape(given, in_channels, size, size_option)
         return Request(model, preset, given, ((batch or 1, *shape),))
     check_is_built_in(model)

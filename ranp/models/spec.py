@@ -24,7 +24,7 @@ from typing import Any
 from torch import nn
 
 from ranp.errors import UsageError, named, nearest, told
-from ranp.models._settings import check_settings
+from ranp.models._settings import check_settings, with_classes
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
 
@@ -71,7 +71,19 @@ def resolve(
         return build_with(network, _without_download(network, settings or {}), spec, seed)
     where, _, name = (factory or spec).rpartition(":")
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
-        return build_with(_find(where, name, spec), settings or {}, spec, seed)
+        return build_with(_find(where, name, spec), settings or {}, spec, seed, classes=True)
+
+
+def factory_named(spec: str, *, trusted: bool = True) -> Any:
+    """Return the factory that MODEL names, not called; arguments and errors as `resolve`."""
+    if ":" not in spec:
+        check_is_built_in(spec)
+        return built_in(spec).factory
+    if not trusted:
+        return _find_in_monai(spec)
+    where, _, name = (factory_of(spec) or spec).rpartition(":")
+    with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
+        return _find(where, name, spec)
 
 
 _NO_NETWORKS = (".json", ".yaml", ".yml", ".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".nii", ".gz")
@@ -96,7 +108,9 @@ def _build(spec: str, preset: str | None, settings: Mapping[str, Any], seed: int
         return built_in(spec).factory(**merged)
 
 
-def build_with(factory: Any, settings: Mapping[str, Any], spec: str, seed: int = 0) -> nn.Module:
+def build_with(
+    factory: Any, settings: Mapping[str, Any], spec: str, seed: int = 0, *, classes: bool = False
+) -> nn.Module:
     """Call a factory that the user gave.
 
     Args:
@@ -104,6 +118,7 @@ def build_with(factory: Any, settings: Mapping[str, Any], spec: str, seed: int =
         settings: its keyword arguments.
         spec: its name, for messages.
         seed: of the initial weights; the global generator is left as it was.
+        classes: whether settings may name classes, for a factory that the user named.
 
     Raises:
         UsageError: it takes no such settings, fails, or makes no `nn.Module`.
@@ -113,9 +128,10 @@ def build_with(factory: Any, settings: Mapping[str, Any], spec: str, seed: int =
     if not callable(factory):
         raise UsageError(f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {_a(factory)}")
     check_settings(factory, settings, spec)
+    arguments = with_classes(factory, settings, spec) if classes else settings
     try:
         with seeded(seed):
-            network = factory(**copy.deepcopy(dict(settings)))  # a constructor may change the lists it is given
+            network = factory(**copy.deepcopy(dict(arguments)))  # a constructor may change the lists it is given
     except (Exception, SystemExit) as error:  # whatever a user's constructor raises is about what the user gave it
         given = "".join(f" --set {key}={value}" for key, value in settings.items())
         raise UsageError(f"MODEL {spec}{given}: {told(error)}") from error
