@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ranp.data import volumes
 from ranp.data._batches import Source
 from ranp.data._generators import generated
-from ranp.data import volumes
 from ranp.data.volumes import nifti
 from ranp.errors import UsageError, named, nearest, told
 from ranp.figures import spell

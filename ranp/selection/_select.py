@@ -60,9 +60,9 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
     largest = goal.largest()
     sparsity = largest if asked.max_sparsity else float(asked.sparsity or 0.0)
     if sparsity > largest:
+        short = f"would leave {goal.hindrance(sparsity)} with fewer than {asked.min_width} unit(s)"
         raise InfeasibleError(
-            f"{named('sparsity', sparsity)} would leave {goal.hindrance(sparsity)} with fewer than {asked.min_width} unit(s); "
-            f"the largest feasible value is {at_most(largest, 6)}",
+            f"{named('sparsity', sparsity)} {short}; the largest feasible value is {at_most(largest, 6)}",
             closest=largest,
         )
     kept = grow(graph, goal.keep(sparsity), goal.priority, asked.align)
