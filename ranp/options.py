@@ -71,7 +71,9 @@ def option(
 class Options(BaseModel):
     """What every set of options is: fields made by `option`, in groups."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
     group: ClassVar[str] = ""
 
     @classmethod

@@ -14,7 +14,9 @@ from ranp.errors import CheckFailed, UsageError
 class Part(BaseModel):
     """A part of a report."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, populate_by_name=True, protected_namespaces=(), defer_build=True
+    )
 
     def __getitem__(self, key: str) -> Any:
         try:

@@ -155,7 +155,8 @@ def association_loss(
         raise UsageError(f"compactness={compactness}: expected at least 0")
     labelled = not properties.is_floating_point()
     _check_properties(scores, properties, labelled)
-    scores = scores.to(_precision(scores, properties))
+    floating = [tensor.dtype for tensor in (scores, properties) if tensor.is_floating_point()]
+    scores = scores.to(functools.reduce(torch.promote_types, floating, torch.float32))
     grid = Grid(tuple(scores.shape[2:]), interval, scores.device)
     used = torch.ones_like(scores[:, 0], dtype=torch.bool).flatten(1)  # (B, P)
     if labelled:
@@ -168,11 +169,6 @@ def association_loss(
     positions = grid.coordinates.to(scores.dtype).unsqueeze(0)
     loss = ((distance + compactness / interval * _norm(positions, q, grid)) * used).sum()
     return loss / used.sum().clamp(min=1) if reduction == "mean" else loss
-
-
-def _precision(scores: Tensor, properties: Tensor) -> torch.dtype:
-    floating = [each.dtype for each in (scores, properties) if each.is_floating_point()]
-    return functools.reduce(torch.promote_types, floating, torch.float32)
 
 
 def _norm(values: Tensor, q: Tensor, grid: Grid) -> Tensor:

@@ -60,7 +60,9 @@ def consistent_logits(
         return logits.clone()
     used = None if ignore is None else labels != ignore
     if used is not None:
-        labels = torch.where(used, labels, _label_in_use(labels, used) if count is None else 0)
+        # Any label that a pixel in use of the same row has: the largest. (B, 1)
+        in_use = labels.masked_fill(~used, torch.iinfo(labels.dtype).min).amax(1, keepdim=True)
+        labels = torch.where(used, labels, in_use if count is None else 0)
     labels, count = dense_labels(labels) if count is None else (checked_labels(labels, count), count)
     if used is not None:
         labels, count = torch.where(used, labels, count), count + 1  # ignored pixels fill a cell that nobody reads
@@ -137,11 +139,6 @@ def check_maps(logits: Tensor, superpixels: Tensor) -> None:
         raise UsageError(
             f"superpixels: expected shape {expected}, the sizes of the logits, received {tuple(superpixels.shape)}"
         )
-
-
-def _label_in_use(labels: Tensor, used: Tensor) -> Tensor:
-    """Return a label of each row (B, 1), used wherever one of the row is."""
-    return labels.masked_fill(~used, torch.iinfo(labels.dtype).min).amax(1, keepdim=True)
 
 
 def _means(flat: Tensor, labels: Tensor, count: int) -> Tensor:

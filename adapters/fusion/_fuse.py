@@ -183,10 +183,10 @@ def fuse(
 
 def _classes(segmenter: nn.Module, logits: Tensor | None, classes: int | None) -> int:
     if logits is None:
-        found = classes if classes is not None else probed_channels(segmenter)
-        if found is None:
+        count = classes if classes is not None else probed_channels(segmenter)
+        if count is None:
             raise UsageError("classes: give classes= or example=, an image to count them on")
-        return found
+        return count
     if classes is not None and classes != logits.shape[1]:
         raise UsageError(f"classes={classes}: the segmenter returns {logits.shape[1]} channels")
     return logits.shape[1]

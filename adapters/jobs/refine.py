@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ranp.adapters.jobs.options import Refine
-from ranp.adapters.jobs.options import Refining as Words
+from ranp.adapters.jobs.options import Refine, Refining
 from ranp.adapters.mrf.case import load, on_device, report, save, summary
-from ranp.adapters.mrf.refinement import Refining, refine
+from ranp.adapters.mrf.refinement import pairwise_of, refine
 
 Track = Callable[[Iterable[int]], Iterable[int]]
 
@@ -25,7 +24,8 @@ def run(options: Refine, track: Track = iter) -> dict[str, Any]:
         UsageError: a file that can't be read or does not fit, an option out of its range, an output that exists.
         MissingExtra: a file format or the picture needs a package that is not installed.
     """
-    how = Refining(**options.only(Words))
+    how = Refining(**options.only(Refining))
+    pairwise_of(how)  # a scale it can't have is said before anything is read
     case = load(
         options.logits, options.out, image=options.image, labels=options.labels, picture=options.picture,
         force=options.force,

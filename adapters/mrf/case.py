@@ -1,13 +1,14 @@
 """One case of `ranp refine`: the files that go in, the files and figures that come out."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ranp.adapters.mrf.files import (
+from ranp.adapters.jobs.options import Refining
+from ranp.adapters.mrf._files import (
     NIFTI,
     OUTPUTS,
     Scores,
@@ -17,7 +18,7 @@ from ranp.adapters.mrf.files import (
     read_scores,
     write_labels,
 )
-from ranp.adapters.mrf.refinement import Refined, Refining, default_directions, measures
+from ranp.adapters.mrf.refinement import Refined, default_directions, measures
 from ranp.errors import need
 from ranp.files import whole_file
 from ranp.inputs import check_device
@@ -87,7 +88,7 @@ def summary(case: Case, how: Refining) -> dict[str, Any]:
     """Return what will be done: the settings, the sizes and the outputs."""
     spatial = list(case.scores.values.shape[1:])
     directions = default_directions(how, len(spatial))
-    return asdict(how) | {
+    return how.model_dump() | {
         "edges": how.edges if case.image is not None else "none",
         "directions": directions,
         "labels": case.classes,

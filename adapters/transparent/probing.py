@@ -53,13 +53,13 @@ def probed_channels(model: nn.Module, path: str = "", channel_dim: int = 1) -> i
     Returns:
         None where the network does not run this way, or that dimension grows with the image.
     """
-    found = set()
+    counts = set()
     for side in _SIDES:
         output = probed_output(model, path, side)
         if output is None or not -output.ndim <= channel_dim < output.ndim:
             return None
-        found.add(output.shape[channel_dim])
-    return found.pop() if len(found) == 1 else None
+        counts.add(output.shape[channel_dim])
+    return counts.pop() if len(counts) == 1 else None
 
 
 def probed_output(model: nn.Module, path: str = "", side: int = _SIDES[0]) -> Tensor | None:
@@ -76,7 +76,7 @@ def probed_output(model: nn.Module, path: str = "", side: int = _SIDES[0]) -> Te
     Returns:
         a meta tensor; None where the network does not run this way, or returns something else than one tensor.
     """
-    first = next((each for each in model.modules() if isinstance(each, (_ConvNd, nn.Linear))), None)
+    first = next((module for module in model.modules() if isinstance(module, (_ConvNd, nn.Linear))), None)
     if first is None:
         return None
     try:
@@ -92,4 +92,6 @@ def probed_output(model: nn.Module, path: str = "", side: int = _SIDES[0]) -> Te
 def _needed(model: nn.Module) -> int:
     """Count the positional arguments that `model` can't do without."""
     arguments = inspect.signature(model.forward).parameters.values()
-    return sum(each.default is each.empty and each.kind <= each.POSITIONAL_OR_KEYWORD for each in arguments)
+    return sum(
+        argument.default is argument.empty and argument.kind <= argument.POSITIONAL_OR_KEYWORD for argument in arguments
+    )

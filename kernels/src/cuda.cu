@@ -86,7 +86,7 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 // Scratch of one warp comes first in shared memory, then the chain buffers where they fit.
 template <class T> RANP_FN T* stage_of(const RanpPass& a, int64_t scratch, int64_t entries, bool in_shared) {
   T* shared = reinterpret_cast<T*>(shared_memory);
-  return in_shared ? shared + scratch : static_cast<T*>(a.stage) + blockIdx.x * entries;
+  return in_shared ? shared + scratch : static_cast<T*>(a.stage) + int64_t(blockIdx.x) * entries;
 }
 
 template <class T, int Method>
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(32)
   T* data = reinterpret_cast<T*>(shared_memory);
   const Reverse<T> scratch{data, data + row, data + row};  // each scatter replaces the sums, so they serve as the last
   T* stage = stage_of<T>(a, 2 * row, 3 * along.longest * row, in_shared);
-  T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + blockIdx.x * 2 * a.labels * a.pitch : nullptr;
+  T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + int64_t(blockIdx.x) * 2 * a.labels * a.pitch : nullptr;
   for (int64_t k = blockIdx.x; k < along.count(); k += gridDim.x) {
     const Chain chain = along.chain(k);
     Backward<Warp<T>, Method, Index>{a, to, axis, iteration, &chain, 1, &scratch, stage, row, part}();
@@ -138,23 +138,31 @@ struct Room {
   bool in_shared;
 };
 
+// A kernel is allowed all that a block may have, whatever this launch takes: the attribute belongs to the kernel, and a
+// thread that lowered it would make the launch of another one fail. What goes wrong here `status` tells after the launch.
 template <class Kernel> Room room_for(Kernel kernel, int64_t blocks, size_t scratch, size_t stage) {
   int device = 0, optin = 0, per_sm = 0, sms = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&optin, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   cudaDeviceGetAttribute(&per_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
   cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, optin);
   const size_t all = scratch + stage;
   const bool in_shared = all <= size_t(optin) && int64_t(per_sm / (all + 1024)) * sms >= blocks;
-  const Room room{in_shared ? all : scratch, in_shared};
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(room.bytes));
-  return room;
+  return {in_shared ? all : scratch, in_shared};
 }
 
 // A launch that was refused must not be reported again by the next one.
 static int status() {
   const cudaError_t code = cudaGetLastError();
   return code == cudaSuccess ? RANP_OK : RANP_CUDA + int(code);
+}
+
+// A grid has at most 2^31 - 1 blocks, and the launch would take the number of blocks modulo 2^32.
+static bool launchable(const RanpPass& a) {
+  bool fits = (a.batch * a.nodes + 7) / 8 <= INT32_MAX;
+  for (int64_t axis = 0; axis < a.directions / 2; ++axis) fits = fits && Axis(a, axis).count() <= INT32_MAX;
+  return fits;
 }
 
 template <class T, int Method> int forward_as(const RanpPass& a) {
@@ -173,20 +181,21 @@ template <class T, int Method> int forward_as(const RanpPass& a) {
     if (Method == RANP_SGM && a.normalise && k + 1 < a.iterations) {
       const int64_t blocks = (a.batch * a.nodes + 7) / 8;
       lower<T><<<blocks, dim3(32, 8), 0, stream>>>(a, buffers<T, Method>(a, k, 0).out);
+      if (const int failed = status()) return failed;
     }
   }
-  return status();
+  return RANP_OK;
 }
 
 template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
   const cudaStream_t stream = static_cast<cudaStream_t>(a.stream);
   const int64_t entries = a.batch * a.nodes * a.labels;
-  T* unary = static_cast<T*>(a.grad_unary);
-  T* older[2] = {static_cast<T*>(a.older), static_cast<T*>(a.older) + entries};
+  T *unary = static_cast<T*>(a.grad_unary), *older = static_cast<T*>(a.older);
   const T* given = static_cast<const T*>(a.grad_cost);
   const T* in = given;
   for (int64_t k = a.iterations - 1; k >= 0; --k) {
-    T* out = Method == RANP_TRWP || (Method == RANP_SGM && k == 0) ? unary : older[k & (a.iterations > 1)];
+    const bool direct = Method == RANP_TRWP || (Method == RANP_SGM && k == 0);
+    T* out = direct ? unary : older + (k & (a.iterations > 1)) * entries;
     for (int64_t axis = a.directions / 2 - 1; axis >= 0; --axis) {
       const Axis along(a, axis);
       const int64_t blocks = a.gradient_parts && a.gradient_parts < along.count() ? a.gradient_parts : along.count();
@@ -197,20 +206,24 @@ template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
       kernel<<<blocks, 32, room.bytes, stream>>>(a, along, to, axis, k, room.in_shared);
       if (const int failed = status()) return failed;
     }
-    if (Method == RANP_ISGMR)
+    if (Method == RANP_ISGMR) {
       add<T><<<1024, 256, 0, stream>>>(entries, k + 1 == a.iterations ? given : unary, out, unary);
+      if (const int failed = status()) return failed;
+    }
     in = out;
   }
-  return status();
+  return RANP_OK;
 }
 
 template <class T> int forward(const RanpPass& a) {
+  if (!launchable(a)) return RANP_BAD_ARGUMENT;
   if (a.method == RANP_ISGMR) return forward_as<T, RANP_ISGMR>(a);
   if (a.method == RANP_TRWP) return forward_as<T, RANP_TRWP>(a);
   return forward_as<T, RANP_SGM>(a);
 }
 
 template <class T, class Index> int backward(const RanpPass& a) {
+  if (!launchable(a)) return RANP_BAD_ARGUMENT;
   if (a.method == RANP_ISGMR) return backward_as<T, RANP_ISGMR, Index>(a);
   if (a.method == RANP_TRWP) return backward_as<T, RANP_TRWP, Index>(a);
   return backward_as<T, RANP_SGM, Index>(a);

@@ -84,13 +84,13 @@ def cross_check(model: nn.Module, inputs: Inputs, graph: Graph | None = None) ->
     try:
         with torch.no_grad(), _quiet():
             counted = count(model.eval(), args)
-            found = counted.by_operator()
+            by_operator = counted.by_operator()
             unsupported = dict(counted.unsupported_ops())
     except Exception as error:  # whatever fvcore's tracer raises
         raise UnsupportedError(f"--cross-check: fvcore: {type(error).__name__}: {words_of(error)}") from error
     finally:
         model.train(training)
-    theirs = int(sum(count for name, count in found.items() if name in PRODUCTS))
+    theirs = int(sum(count for name, count in by_operator.items() if name in PRODUCTS))
     return CrossCheck(multiply_accumulates(graph or trace(model, inputs)), theirs, unsupported)
 
 

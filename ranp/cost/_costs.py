@@ -97,10 +97,10 @@ class CostFunction:
         self._count = graph.count
         self._names = [(name, row.kind) for name, row in rows.items()]
         self._widths = sizes.widths.compiled()
-        self._table = Evaluator(each for row in rows.values() for each in row.polynomials())
+        self._table = Evaluator(polynomial for row in rows.values() for polynomial in row.polynomials())
         totals = [Polynomial(), Polynomial(), Polynomial()]
         for row in rows.values():
-            totals = [total + each for total, each in zip(totals, (row.params, row.flops, row.memory), strict=True)]
+            totals = [total + more for total, more in zip(totals, (row.params, row.flops, row.memory), strict=True)]
         self._totals = Evaluator(totals)
 
     def __call__(self, kept: Mask) -> Costs:
@@ -147,15 +147,12 @@ def compile(graph: Graph, convention: str = "standard", *, published_transposed:
         raise UsageError("published_transposed is a switch of convention 'paper'")
     sizes = Sizes(graph)
     if convention == "paper":
-        found, width = paper.entries(sizes, published_transposed=published_transposed), 4
+        entries, width = paper.entries(sizes, published_transposed=published_transposed), 4
     else:
-        found, width = standard.entries(sizes), _bytes_per_element(graph)
-    return CostFunction(graph, _rows(graph, sizes, found, width), sizes)
-
-
-def _bytes_per_element(graph: Graph) -> int:
-    dtypes: list[torch.dtype] = [getattr(torch, spec.dtype) for spec in specs(graph.inputs)]
-    return next((dtype.itemsize for dtype in dtypes if dtype.is_floating_point), torch.float32.itemsize)
+        dtypes: list[torch.dtype] = [getattr(torch, spec.dtype) for spec in specs(graph.inputs)]
+        floating = [dtype.itemsize for dtype in dtypes if dtype.is_floating_point]
+        entries, width = standard.entries(sizes), next(iter(floating), torch.float32.itemsize)
+    return CostFunction(graph, _rows(graph, sizes, entries, width), sizes)
 
 
 def _rows(graph: Graph, sizes: Sizes, entries: Iterator[Entry], width: int) -> dict[str, _Row]:

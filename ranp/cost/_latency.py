@@ -48,7 +48,7 @@ def measure_latency(
     where, training = torch.device(device), model.training
     args, kwargs = as_arguments(map_tensors(inputs, lambda t: t.to(where)))
     model.to(where).eval()
-    found: list[float] = []
+    times: list[float] = []
     started = time.perf_counter()
     with torch.no_grad():
         for index in range(WARM_UP + runs):
@@ -59,11 +59,11 @@ def measure_latency(
             took = time.perf_counter() - begin
             late = time.perf_counter() - started > seconds
             if index >= WARM_UP or late:
-                found.append(took * 1000)
+                times.append(took * 1000)
             if late:
                 break
     model.train(training)
-    return Latency(statistics.median(found), min(found), len(found), str(where))
+    return Latency(statistics.median(times), min(times), len(times), str(where))
 
 
 def _synchronise(device: torch.device) -> None:

@@ -204,12 +204,12 @@ def _resampling(record: Record) -> int:
         mode = ("linear", "nearest", "cubic")[record.arguments.get("interpolation_mode", 0)]
         dims = 3 if len(record.outputs[0].shape) == 5 else 2
     else:
-        mode = next(each for each in CORNERS if each in record.op)
+        mode = next(kernel for kernel in CORNERS if kernel in record.op)
         dims = _dims(record.op)
     return 2 * int(CORNERS[mode] ** dims)
 
 
 def _dims(name: str) -> int:
-    found = re.search(r"(\d)d", name)
-    assert found is not None, name
-    return int(found.group(1))
+    match = re.search(r"(\d)d", name)
+    assert match is not None, name
+    return int(match.group(1))

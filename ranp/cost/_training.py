@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ranp.errors import UnsupportedError, words_of
-from ranp.inputs import Inputs, as_arguments, map_tensors
+from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
 from ranp.modules import copy_with, tensors_of
 
 BLOCK = 512  # bytes the CUDA allocator rounds up to
@@ -84,7 +84,8 @@ class StorageTracker(TorchDispatchMode):
 
 def mean_of_outputs(outputs: Any) -> Tensor:
     """Return the sum of the means of every floating output: a loss that needs no target and next to no memory."""
-    return torch.stack([leaf.mean() for leaf in tree_leaves(outputs) if _is_floating(leaf)]).sum()
+    floating = [tensor for tensor in flatten(outputs) if tensor.is_floating_point()]
+    return torch.stack([tensor.mean() for tensor in floating]).sum()
 
 
 def peak_training_memory(
@@ -109,9 +110,14 @@ def peak_training_memory(
         >>> peak_training_memory(nn.Linear(128, 128, bias=False), torch.zeros(1, 128)).parameters
         65536
     """
+
+    def fake(tensor: Tensor) -> Tensor:
+        return torch.empty(tensor.shape, dtype=tensor.dtype)
+
     try:
         with FakeTensorMode():
-            return _replayed(_fake(model), _fake_inputs(inputs), loss, optimizer)
+            copied = copy_with(model, lambda _, tensor: fake(tensor)).train()
+            return _replayed(copied, map_tensors(inputs, fake), loss, optimizer)
     except Exception as error:  # whatever a network raises on tensors without data
         text = words_of(error)
         raise UnsupportedError(f"the training step can't be replayed: {type(error).__name__}: {text}") from error
@@ -143,15 +149,3 @@ def _replayed(
 
 def _bytes(tensors: Iterable[Tensor | None]) -> int:
     return sum(-(-t.untyped_storage().nbytes() // BLOCK) * BLOCK for t in tensors if t is not None)
-
-
-def _fake(model: nn.Module) -> nn.Module:
-    return copy_with(model, lambda _, tensor: torch.empty(tensor.shape, dtype=tensor.dtype)).train()
-
-
-def _fake_inputs(inputs: Inputs) -> Any:
-    return map_tensors(inputs, lambda t: torch.empty(t.shape, dtype=t.dtype))
-
-
-def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()

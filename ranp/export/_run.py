@@ -137,7 +137,12 @@ def target_of(run: runs.Run, model: nn.Module | str | None = None, *, dynamic: b
         drawn = cases_of(paths, axes)
         # Example sizes of 1 would be taken for broadcasting.
         shapes = resized(shapes, [(axis, axis.size + axis.step) for axis in axes if axis.size == 1])
-    inputs = [_draw(example, each, generator) for each in [shapes, *drawn]]
+
+    def inputs_of(sizes: dict[str, tuple[int, ...]]) -> Any:
+        left = iter(sizes.values())
+        return as_arguments(draw(reshaped(example, lambda _: next(left)), generator, torch.float32))
+
+    inputs = [inputs_of(sizes) for sizes in [shapes, *drawn]]
     return Target(module, inputs[0], names, axes, tuple(inputs[1:]), note)
 
 
@@ -159,11 +164,6 @@ def cases_of(paths: Paths, axes: tuple[Axis, ...]) -> list[dict[str, tuple[int, 
     found = [paths.shapes, resized(paths.shapes, batch), resized(paths.shapes, larger)]
     half = resized(paths.shapes, smaller)
     return [*found, half] if half not in found and paths.same(half) else found
-
-
-def _draw(example: Any, shapes: dict[str, tuple[int, ...]], generator: torch.Generator) -> Any:
-    left = iter(shapes.values())
-    return as_arguments(draw(reshaped(example, lambda _: next(left)), generator, torch.float32))
 
 
 def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: runs.Run) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _write_program(files: ExitStack, path: Path, target: Target) -> dict[str, An
 
     def run(given: list[Tensor]) -> list[Tensor]:
         try:
-            return flatten(loaded(*given) if args else loaded(**_by_name(target, given)))
+            return flatten(loaded(*given) if args else loaded(**dict(zip(target.names, given, strict=True))))
         except (AssertionError, RuntimeError) as error:  # a size that its guards refuse
             shapes = spell_all(tensor.shape for tensor in given)
             raise UnsupportedError(
@@ -234,10 +234,6 @@ def _captured(target: Target) -> torch.export.ExportedProgram:
 
 def _words(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error))[:300]
-
-
-def _by_name(target: Target, given: list[Tensor]) -> dict[str, Tensor]:
-    return dict(zip(target.names, given, strict=True))
 
 
 def _judged(path: Path, target: Target, exported: Callable[[list[Tensor]], list[Tensor]]) -> list[Case]:

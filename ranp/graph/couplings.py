@@ -54,7 +54,7 @@ def couplings(graph: Graph) -> list[Coupling]:
             group.name,
             len(group.units),
             tuple(makes[index]),
-            tuple(each for each in carries[index] if each not in makes[index] and each not in reads[index]),
+            tuple(module for module in carries[index] if module not in makes[index] and module not in reads[index]),
             tuple(reads[index]),
             dict(Counter(reason for unit in group.units if (reason := graph.reasons[unit]))),
         )
@@ -67,29 +67,29 @@ def layers_in_order(graph: Graph) -> list[str]:
     return list(dict.fromkeys(_module(layer.name) for layer in graph.layers))
 
 
-def about(found: list[Coupling], pattern: str) -> list[Coupling]:
+def about(groups: list[Coupling], pattern: str) -> list[Coupling]:
     """Return the groups that a module touches.
 
     Args:
-        found: by `couplings`.
+        groups: by `couplings`.
         pattern: a module's path, or a glob of paths; modules inside it count.
 
     Raises:
         UsageError: it names no module that touches a channel; the nearest is given.
     """
-    chosen = [each for each in found if any(lies_in(module, pattern) for module in each.modules)]
+    chosen = [group for group in groups if any(lies_in(module, pattern) for module in group.modules)]
     if not chosen:
-        known = sorted({module for each in found for module in each.modules})
+        known = sorted({module for group in groups for module in group.modules})
         raise UsageError(f"{named('module', pattern)}: no such module with channels{nearest(pattern, known)}")
     return chosen
 
 
-def to_dict(graph: Graph, found: list[Coupling]) -> dict[str, Any]:
+def to_dict(graph: Graph, groups: list[Coupling]) -> dict[str, Any]:
     """Return groups in plain values, with the notes of the trace."""
     return {
         "units": graph.count,
         "layers": len(graph.layers),
-        "groups": [asdict(each) for each in found],
+        "groups": [asdict(group) for group in groups],
         "notes": list(graph.notes),
     }
 
@@ -101,8 +101,8 @@ def _parts(members: Members) -> list[tuple[bool, Any]]:
 
 
 def _groups_of(graph: Graph, units: Any) -> list[int]:
-    found: list[int] = np.unique(graph.group_of[units[units >= 0]]).tolist()
-    return found
+    groups: list[int] = np.unique(graph.group_of[units[units >= 0]]).tolist()
+    return groups
 
 
 def _module(parameter: str) -> str:

@@ -139,7 +139,7 @@ class Graph:
 
     def widths(self, kept: Mask) -> list[int]:
         """Return how many units of each group a plan keeps."""
-        return [int(each) for each in np.bincount(self.group_of[kept], minlength=len(self.groups))]
+        return [int(width) for width in np.bincount(self.group_of[kept], minlength=len(self.groups))]
 
     def slim_shape(self, flow: Flow, kept: Mask) -> tuple[int, ...]:
         """Return a tensor's shape under a plan; a dimension several fields share keeps what all of them keep."""
@@ -247,7 +247,8 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
-    balance = _unique([each for each in rows if (each >= 0).any()])
+    distinct = {(row.shape, row.tobytes()): row for row in rows if (row >= 0).any()}
+    balance = tuple(distinct.values())
     reasons = _held(reasons, balance)
     least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
     return Graph(
@@ -305,11 +306,11 @@ def _look(table: Ints, labels: Ints) -> Ints:
 
 
 def _reasons(trace: Trace, roots: Ints, extra: list[tuple[Ints, str]]) -> dict[int, str]:
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *extra]:
         for root in np.unique(roots[labels[labels >= 0]]).tolist():
-            found.setdefault(root, reason)
-    return found
+            reasons.setdefault(root, reason)
+    return reasons
 
 
 def _unread(trace: Trace) -> list[tuple[Ints, str]]:
@@ -361,19 +362,19 @@ def _unit_reasons(
 
 def _members(trace: Trace, table: Ints) -> dict[str, Members]:
     reads = _is_read(trace)
-    found = {}
+    members = {}
     for name in sorted(set(trace.born) | set(trace.grouped)):
         dims = trace.born.get(name, {})
         grouped = trace.grouped.get(name)
         units = {dim: _look(table, labels) for dim, labels in sorted(dims.items())}
-        found[name] = Members(
+        members[name] = Members(
             trace.shapes[name],
             {dim: each for dim, each in units.items() if (each >= 0).any()},
             None if grouped is None else _look(table, grouped),
             {dim: (labels >= 0) & reads[labels] for dim, labels in dims.items() if reads[labels[labels >= 0]].any()},
             grouped is not None and bool(reads[grouped].any()),
         )
-    return {name: each for name, each in found.items() if each.dims or each.grouped is not None}
+    return {name: each for name, each in members.items() if each.dims or each.grouped is not None}
 
 
 def _groups(parameters: dict[str, Members], layers: tuple[Layer, ...], count: int) -> tuple[tuple[Group, ...], Ints]:
@@ -421,8 +422,3 @@ def _names(makers: list[list[Layer]], parameters: dict[str, Members], group_of: 
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return names
-
-
-def _unique(constraints: list[Ints]) -> tuple[Ints, ...]:
-    found = {(each.shape, each.tobytes()): each for each in constraints}
-    return tuple(found.values())

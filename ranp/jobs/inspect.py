@@ -5,8 +5,8 @@ from typing import Any
 from ranp.files import check_file_place, write_text
 from ranp.graph import couplings
 from ranp.graph.build import trace
+from ranp.jobs._subject import read_subject
 from ranp.jobs.options import Inspect, Network
-from ranp.jobs.subject import read_subject
 from ranp.report import drawing
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from ranp import cost
 from ranp.graph.build import trace
 from ranp.inputs import check_device
+from ranp.jobs._subject import read_subject
 from ranp.jobs.options import Network, Profile
-from ranp.jobs.subject import read_subject
 
 
 def profile_network(options: Profile) -> dict[str, Any]:

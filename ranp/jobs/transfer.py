@@ -60,7 +60,8 @@ def prepare(job: Transfer) -> Prepared:
     spec = job.model or run.config.get("model")
     if not isinstance(spec, str):
         raise UsageError(f"{run.path}: the run names no model: give it (--model)")
-    before = _run_settings(run, spec)
+    preset = run.config.get("preset")
+    before = {**(models.preset(spec, preset).settings if preset else {}), **runs.settings_of(run.config)}
     settings = {**before, **job.settings, **_asked(job, spec, before)}
     network = resolve(spec, settings, trusted=job.model is not None, seed=job.seed)
     return Prepared(job, run, spec, settings, network, _inputs(run, job, spec, before, settings))
@@ -112,12 +113,6 @@ def config_of(prepared: Prepared) -> dict[str, Any]:
         "out": str(job.out),
     }
     return {key: value for key, value in values.items() if value not in ({}, False, "")}
-
-
-def _run_settings(run: runs.Run, spec: str) -> dict[str, Any]:
-    """Return the settings the run's network was built with, those of its preset among them."""
-    given, preset = runs.settings_of(run.config), run.config.get("preset")
-    return {**(models.preset(spec, preset).settings if preset else {}), **given}
 
 
 def _asked(job: Transfer, spec: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,9 +70,9 @@ class EdgeScores:
         if target.ndim < 3:
             raise UsageError(f"target: expected (B, H, W) or (B, D, H, W), received shape {tuple(target.shape)}")
         used = torch.ones_like(target, dtype=torch.bool) if self.ignore is None else target != self.ignore
-        found, true = edges(prediction, used), edges(target, used)
+        predicted, true = edges(prediction, used), edges(target, used)
         for row, k in enumerate(self.dilations):
-            p, t = dilate(found, k), dilate(true, k)
+            p, t = dilate(predicted, k), dilate(true, k)
             counts = [(p & t & used).sum(), (p & ~t & used).sum(), (~p & t & used).sum()]
             self.counts[row] += torch.stack(counts).cpu()
 

@@ -26,7 +26,7 @@ def describe(name: str) -> dict[str, Any]:
         "input": spell_all(input_shapes(name)),
         "settings": full_settings(name),
         "loss": entry.loss,
-        "presets": [_preset(each) for each in entry.presets.values()],
+        "presets": [_preset(preset) for preset in entry.presets.values()],
     }
 
 

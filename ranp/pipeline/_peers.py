@@ -41,13 +41,14 @@ def torch_pruned(model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, s
     """
     library = need("torch_pruning", "peers")
     small = copy.deepcopy(model).cpu().eval()
+    stays = [layer.module for layer in graph.layers if (layer.units < 0).any() or graph.frozen[layer.units].any()]
     args, kwargs = as_arguments(draw(inputs, generator_of(seed)))
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             library.pruner.MetaPruner(
                 small, kwargs or args, importance=library.importance.MagnitudeImportance(p=1), pruning_ratio=ratio,
-                ignored_layers=[small.get_submodule(name) for name in _frozen_modules(graph)], **options,
+                ignored_layers=[small.get_submodule(name) for name in stays], **options,
             ).step()  # fmt: skip
             with torch.no_grad():
                 small(*args, **kwargs)
@@ -55,7 +56,3 @@ def torch_pruned(model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, s
         text = words_of(error, 160)
         raise UnsupportedError(f"{type(error).__name__}: {text}" if text else type(error).__name__) from error
     return small
-
-
-def _frozen_modules(graph: Graph) -> list[str]:
-    return [layer.module for layer in graph.layers if (layer.units < 0).any() or graph.frozen[layer.units].any()]

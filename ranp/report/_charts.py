@@ -89,7 +89,7 @@ class Axis:
     @classmethod
     def of(cls, summaries: Iterable[Summary]) -> "Axis":
         """Return the axis that all summaries fit on: logarithmic, unless there is nothing above zero."""
-        positive = [value for each in summaries for value in each.values() if value > 0]
+        positive = [value for summary in summaries for value in summary.values() if value > 0]
         if not positive:
             return cls(0.0, 1.0)
         high = max(positive)
@@ -113,13 +113,13 @@ class Axis:
         if not self.logarithmic:
             return [self.low, self.high]
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        found = [10.0**power for power in range(first, last + 1) if self.low <= 10.0**power <= self.high]
-        if len(found) < 2:
+        marks = [10.0**power for power in range(first, last + 1) if self.low <= 10.0**power <= self.high]
+        if len(marks) < 2:
             fine = (step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5))
-            found = [value for value in fine if self.low <= value <= self.high]
-        if len(found) < 2:
+            marks = [value for value in fine if self.low <= value <= self.high]
+        if len(marks) < 2:
             return [self.low, self.high]
-        return found[:: -(-len(found) // 5)]
+        return marks[:: -(-len(marks) // 5)]
 
 
 def ranges(rows: Sequence[tuple[str, Summary, str]], axis: Axis, unit: str) -> Html:

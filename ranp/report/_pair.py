@@ -105,10 +105,10 @@ def _widths(both: tuple[Run, Run]) -> Html:
 def _verifications(both: tuple[Run, Run]) -> Html:
     rows = []
     for letter, run in zip("AB", both, strict=True):
-        found = run.report.verify
-        word, kind = ("verified", "good") if found.passed else ("FAILED", "bad")
+        proof = run.report.verify
+        word, kind = ("verified", "good") if proof.passed else ("FAILED", "bad")
         status = element("span", word, class_=kind)
-        rows.append([letter, status, f"{found.max_rel_diff:.1e}", f"{found.tolerance:.0e}"])
+        rows.append([letter, status, f"{proof.max_rel_diff:.1e}", f"{proof.tolerance:.0e}"])
     return sections.section(
         "Verification",
         sections.table(("run", "slim equals masked", "largest relative difference", "tolerance"), rows),

@@ -39,7 +39,7 @@ def _options(name: str, value: Any) -> list[list[str]]:
     if value is True:
         return [[flag]]
     if isinstance(value, dict):
-        return [["--set", f"{key}={yaml_line(each)}"] for key, each in value.items()]
+        return [["--set", f"{key}={yaml_line(part)}"] for key, part in value.items()]
     if isinstance(value, list):
-        return [[flag, str(each)] for each in value]
+        return [[flag, str(part)] for part in value]
     return [[flag, str(value)]]

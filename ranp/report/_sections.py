@@ -84,22 +84,22 @@ def _published(paper: Both) -> Html:
     return element("p", f"In the convention of the published tables: {words}.", class_="dim")
 
 
-def comparison(found: Comparison) -> Html:
+def comparison(table: Comparison) -> Html:
     """Return the methods side by side, as `ranp compare` found them."""
-    of = f", the largest of {found.sparsity_of}" if found.sparsity_of else ""
-    scored = f"scored by {found.method} on {found.batches} batches of {found.data}"
-    words = f"{heading(found)}, batch {found.batch} of {spell_all(found.input or [])}, {scored}; all at sparsity "
+    of = f", the largest of {table.sparsity_of}" if table.sparsity_of else ""
+    scored = f"scored by {table.method} on {table.batches} batches of {table.data}"
+    words = f"{heading(table)}, batch {table.batch} of {spell_all(table.input or [])}, {scored}; all at sparsity "
     charts = [
-        element("div", element("h3", name), bars([_method(row, key, write) for row in found.rows]))
+        element("div", element("h3", name), bars([_method(row, key, write) for row in table.rows]))
         for key, name, write in COSTS
     ]
     return section(
         "Methods at the same sparsity",
-        element("p", f"{words}{found.sparsity:.4f}{of}."),
+        element("p", f"{words}{table.sparsity:.4f}{of}."),
         element("div", charts, class_="grid-of"),
         element("h3", "Figures"),
-        _comparison_table(found.rows),
-        element("ul", (element("li", f"{row.name}: {row.reason}") for row in found.rows if row.reason)),
+        _comparison_table(table.rows),
+        element("ul", (element("li", f"{row.name}: {row.reason}") for row in table.rows if row.reason)),
         element("p", "SNIP drops weight elements; a neuron goes when all of its elements do.", class_="dim"),
     )
 
@@ -108,11 +108,8 @@ def _method(row: Row, key: str, write: Any) -> Bar:
     if row.status != "ok":
         return Bar(row.name, 0, row.status)
     value = row.costs["standard"][key]
-    return Bar(row.name, value, write(value), "full" if row.name == "full" else _colour(row))
-
-
-def _colour(row: Row) -> str:
-    return "slim" if row.maximum is not None else "other"
+    colour = "full" if row.name == "full" else "other" if row.maximum is None else "slim"  # a peer has no maximum
+    return Bar(row.name, value, write(value), colour)
 
 
 def _comparison_table(rows: Iterable[Row]) -> Html:
@@ -121,10 +118,10 @@ def _comparison_table(rows: Iterable[Row]) -> Html:
         largest = "-" if row.maximum is None else f"{row.maximum:.4f}"
         if row.status == "ok":
             costs = row.costs["standard"]
-            found = [write(costs[key]) for key, _, write in COSTS] + [f"{row.achieved:.4f}"]
+            figures = [write(costs[key]) for key, _, write in COSTS] + [f"{row.achieved:.4f}"]
         else:
-            found = [row.status, "-", "-", "-"]
-        cells.append([row.name, *found, largest])
+            figures = [row.status, "-", "-", "-"]
+        cells.append([row.name, *figures, largest])
     return table(("method", "parameters", "FLOPs", "activations", "achieved", "largest feasible"), cells)
 
 
@@ -164,31 +161,25 @@ def scores(plan: Plan) -> Html | None:
     """Return the importance of each layer before weighting, after it and after reweighting."""
     if not plan.scores:
         return None
-    found = {"scores": plan.scores, **plan.stages}
-    shared = Axis.of(each for stage in plan.stages.values() for each in stage.values())  # to show what reweighting does
+    stages = {"scores": plan.scores, **plan.stages}
+    # One axis for both stages shows what reweighting does.
+    shared = Axis.of(summary for stage in plan.stages.values() for summary in stage.values())
+    # In the order of the network's groups; the file has them by name.
+    ordered = [name for group in plan.groups for name in group.layers if name in plan.scores]
+    layers = list(dict.fromkeys([*ordered, *plan.scores]))
     panels = []
     for key, title, unit in STAGES:
-        if key not in found:
+        if key not in stages:
             continue
-        axis = Axis.of(found[key].values()) if key == "scores" else shared
-        rows = [(_layer(name), found[key][name], _behind(plan, key, name)) for name in _layers(plan)]
+        axis = Axis.of(stages[key].values()) if key == "scores" else shared
+        rows = [(name.removesuffix(".weight"), stages[key][name], _behind(plan, key, name)) for name in layers]
         panels.append(element("div", element("h3", title), ranges(rows, axis, unit)))
     choice = plan.choice
     how = f"{choice.method}, {choice.reduce} over a neuron's elements, mean over {choice.batches} batches"
     words = f"Scores: {how}. A line spans a layer's scores, the dot is the mean, the number behind."
-    if "reweighted" in found:
+    if "reweighted" in stages:
         words += " After reweighting the number is the factor, larger for layers that use little."
     return section("Importance by layer", element("p", words), element("div", panels, class_="grid-of"))
-
-
-def _layers(plan: Plan) -> list[str]:
-    """Return the scored layers in the order of the network's groups; the file has them by name."""
-    ordered = [name for group in plan.groups for name in group.layers if name in plan.scores]
-    return list(dict.fromkeys([*ordered, *plan.scores]))
-
-
-def _layer(name: str) -> str:
-    return name.removesuffix(".weight")
 
 
 def _behind(plan: Plan, stage: str, name: str) -> str:
@@ -233,14 +224,14 @@ def frozen(run: Run) -> Html:
 
 def verification(run: Run) -> Html:
     """Return the proof that slim and masked compute the same, and the hashes."""
-    found = run.report.verify
-    word = element("span", "verified", class_="good") if found.passed else element("span", "FAILED", class_="bad")
+    proof = run.report.verify
+    word = element("span", "verified", class_="good") if proof.passed else element("span", "FAILED", class_="bad")
     text = (
-        f": slim and masked network differ by at most {found.max_rel_diff:.1e} of the largest output "
-        f"({found.max_abs_diff:.1e} absolute) on {found.inputs} random inputs in float64; tolerance "
-        f"{found.tolerance:.0e}."
+        f": slim and masked network differ by at most {proof.max_rel_diff:.1e} of the largest output "
+        f"({proof.max_abs_diff:.1e} absolute) on {proof.inputs} random inputs in float64; tolerance "
+        f"{proof.tolerance:.0e}."
     )
-    left = [element("li", f"not compared: {name}") for name in found.uncompared]
+    left = [element("li", f"not compared: {name}") for name in proof.uncompared]
     hashes = [(name, element("code", run.report.hashes[name])) for name in HASHED]
     return section(
         "Verification", element("p", word, text), element("ul", left) if left else None,
@@ -261,21 +252,21 @@ def parity(run: Run) -> Html | None:
     return section("Exported files", parts) if parts else None
 
 
-def _replaced(run: Run, found: Exported) -> Html | None:
+def _replaced(run: Run, exported: Exported) -> Html | None:
     """Say so where the file in the run folder is no longer the one that was compared."""
-    path = run.path / Path(found.file).name
-    if not path.is_file() or sha256(path) == found.sha256:
+    path = run.path / Path(exported.file).name
+    if not path.is_file() or sha256(path) == exported.sha256:
         return None
     return element("p", f"{path.name} has changed since: export it again.", class_="bad")
 
 
-def _exported(title: str, found: Exported) -> Html:
-    sizes = ", ".join(f"{axis} {rule}" for axis, rule in found.sizes.items())
-    opset = f", opset {found.opset}" if found.opset else ""
-    passed = element("span", "agrees" if found.passed else "DIFFERS", class_="good" if found.passed else "bad")
-    tolerance = found.tolerance
+def _exported(title: str, exported: Exported) -> Html:
+    sizes = ", ".join(f"{axis} {rule}" for axis, rule in exported.sizes.items())
+    opset = f", opset {exported.opset}" if exported.opset else ""
+    passed = element("span", "agrees" if exported.passed else "DIFFERS", class_="good" if exported.passed else "bad")
+    tolerance = exported.tolerance
     rows = []
-    for case in found.parity:
+    for case in exported.parity:
         agreement = "-" if case.agreement is None else f"{case.agreement:.2%}"
         gap, relative = (
             "not finite" if value is None else f"{value:.1e}" for value in (case.max_abs_diff, case.max_rel_diff)
@@ -283,14 +274,14 @@ def _exported(title: str, found: Exported) -> Html:
         rows.append([spell_all(case.shapes), gap, relative, agreement])
     return joined(
         element("h3", title),
-        element("p", passed, f": {found.file}, {size(found.bytes)}{opset}; ", f"free sizes: {sizes or 'none'}."),
+        element("p", passed, f": {exported.file}, {size(exported.bytes)}{opset}; ", f"free sizes: {sizes or 'none'}."),
         table(("inputs", "difference", "relative", "same class"), rows),
         element(
             "p",
             f"Limits: {tolerance.max_rel_diff:.0e} of the largest output, {tolerance.agreement:.2%} same class.",
             class_="dim",
         ),
-        element("p", found.note, class_="dim") if found.note else None,
+        element("p", exported.note, class_="dim") if exported.note else None,
     )
 
 

@@ -41,6 +41,6 @@ def measured(run: Run, model: nn.Module | None = None, device: str = "cpu", seed
         UsageError: no such device, a damaged run, or a network that can't be built from a file.
     """
     where = check_device(device)
-    full, slim = run.full(model), run.slim(model)
+    both = {"full": run.full(model), "slim": run.slim(model)}
     inputs = draw(run.plan.example_inputs(), generator_of(seed))
-    return {name: measure_latency(each, inputs, where).to_dict() for name, each in (("full", full), ("slim", slim))}
+    return {name: measure_latency(network, inputs, where).to_dict() for name, network in both.items()}

@@ -48,9 +48,9 @@ def write_report(
     if out is None:
         check_writable(run, str(path))
     both = [first] if other is None else [first, runs.read(other)]
-    for each in both:
-        _ = each.report  # that it is one is said first
-        each.check_hashes()
+    for read in both:
+        _ = read.report  # that it is one is said first
+        read.check_hashes()
     if other is None:
         beside = run / FILE
         table = comparison or (beside if beside.is_file() else None)

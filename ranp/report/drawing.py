@@ -19,7 +19,7 @@ _STYLE = (
 )
 
 
-def dot(found: Iterable[Coupling]) -> str:
+def dot(couplings: Iterable[Coupling]) -> str:
     """Return the coupling as a graph in dot: boxes are modules, ellipses are groups and their width.
 
     >>> print(dot([Coupling("a", 8, ("a",), (), ("b",), {})]))
@@ -32,30 +32,30 @@ def dot(found: Iterable[Coupling]) -> str:
     <BLANKLINE>
     """
     lines = []
-    groups = list(found)
-    modules = dict.fromkeys(module for each in groups for module in each.makes + each.reads)
+    groups = list(couplings)
+    modules = dict.fromkeys(module for group in groups for module in group.makes + group.reads)
     lines.append(" ".join(f"{_quoted(module)} [shape=box];" for module in modules))
-    for each in groups:
-        node = _quoted(f"group {each.name}")
-        why = "".join(f"\n{count} frozen: {reason}" for reason, count in each.frozen.items())
-        style = " style=dashed" if each.frozen else ""
-        label = f"{each.name}\n{each.width} channels{why}"
+    for group in groups:
+        node = _quoted(f"group {group.name}")
+        why = "".join(f"\n{count} frozen: {reason}" for reason, count in group.frozen.items())
+        style = " style=dashed" if group.frozen else ""
+        label = f"{group.name}\n{group.width} channels{why}"
         lines.append(f"{node} [label={_quoted(label)}{style}];")
-        edges = [f"{_quoted(module)} -> {node};" for module in each.makes]
-        edges += [f"{node} -> {_quoted(module)};" for module in each.reads]
+        edges = [f"{_quoted(module)} -> {node};" for module in group.makes]
+        edges += [f"{node} -> {_quoted(module)};" for module in group.reads]
         lines.append(" ".join(edges))
     body = "\n".join(f"  {line}" for line in lines if line)
     return f'digraph coupling {{\n  rankdir=TB; node [fontname="monospace"];\n{body}\n}}\n'
 
 
-def svg(found: Iterable[Coupling], order: Sequence[str] = ()) -> str:
+def svg(couplings: Iterable[Coupling], order: Sequence[str] = ()) -> str:
     """Return the coupling as a picture, light or dark as the reader's screen is.
 
     Args:
-        found: the groups.
+        couplings: the groups.
         order: of the modules, from top to bottom; those it leaves out follow.
     """
-    groups = list(found)
+    groups = list(couplings)
     rows = {name: row for row, name in enumerate(_in_order(groups, order))}
     left = int(max((len(name) for name in rows), default=0) * _LETTER) + 24
     width = max(left + _COLUMN * len(groups), int(len(_LEGEND) * _LETTER)) + 12
@@ -63,8 +63,8 @@ def svg(found: Iterable[Coupling], order: Sequence[str] = ()) -> str:
     parts = [f'<text x="{left - 16}" y="{_TOP + _ROW * row + 4}" text-anchor="end">{escape(name)}</text>'
              for name, row in rows.items()]  # fmt: skip
     parts.append(f'<text x="8" y="{height - 12}">{_LEGEND}</text>')
-    for column, each in enumerate(groups):
-        parts += _column(each, left + _COLUMN * column, rows)
+    for column, group in enumerate(groups):
+        parts += _column(group, left + _COLUMN * column, rows)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img"><title>Which layers share which channels</title><style>{_STYLE}</style>\n'
@@ -73,16 +73,16 @@ def svg(found: Iterable[Coupling], order: Sequence[str] = ()) -> str:
     )
 
 
-def _column(each: Coupling, x: int, rows: dict[str, int]) -> Iterator[str]:
+def _column(group: Coupling, x: int, rows: dict[str, int]) -> Iterator[str]:
     """Yield the line of one group, its members, and its width above."""
-    places = [_TOP + _ROW * rows[module] for module in each.makes + each.reads]
-    stays = sum(each.frozen.values())
-    why = "; ".join(f"{count} frozen: {reason}" for reason, count in each.frozen.items())
-    title = f"{each.name}: {each.width} channels" + (f"; {why}" if why else "")
-    yield f'<g class="{"frozen" if stays == each.width else "free"}"><title>{escape(title)}</title>'
-    yield f'<text x="{x}" y="{_TOP - 14}" transform="rotate(-60 {x} {_TOP - 14})">{each.width}</text>'
+    places = [_TOP + _ROW * rows[module] for module in group.makes + group.reads]
+    stays = sum(group.frozen.values())
+    why = "; ".join(f"{count} frozen: {reason}" for reason, count in group.frozen.items())
+    title = f"{group.name}: {group.width} channels" + (f"; {why}" if why else "")
+    yield f'<g class="{"frozen" if stays == group.width else "free"}"><title>{escape(title)}</title>'
+    yield f'<text x="{x}" y="{_TOP - 14}" transform="rotate(-60 {x} {_TOP - 14})">{group.width}</text>'
     yield f'<line x1="{x}" y1="{min(places, default=_TOP)}" x2="{x}" y2="{max(places, default=_TOP)}"/>'
-    for kind, modules in (("reads", each.reads), ("makes", each.makes)):
+    for kind, modules in (("reads", group.reads), ("makes", group.makes)):
         for module in modules:
             yield f'<circle class="{kind}" cx="{x}" cy="{_TOP + _ROW * rows[module]}" r="4.5"/>'
     yield "</g>"
@@ -90,11 +90,11 @@ def _column(each: Coupling, x: int, rows: dict[str, int]) -> Iterator[str]:
 
 def _in_order(groups: list[Coupling], order: Sequence[str]) -> list[str]:
     """Return the modules of groups in an order, what makes a group before what reads it where it says nothing."""
-    found: dict[str, None] = {}
-    for each in groups:
-        found |= dict.fromkeys(each.makes)
-    found |= dict.fromkeys(module for each in groups for module in each.reads)
-    return [name for name in order if name in found] + [name for name in found if name not in set(order)]
+    known: dict[str, None] = {}
+    for group in groups:
+        known |= dict.fromkeys(group.makes)
+    known |= dict.fromkeys(module for group in groups for module in group.reads)
+    return [name for name in order if name in known] + [name for name in known if name not in set(order)]
 
 
 def _quoted(text: str) -> str:

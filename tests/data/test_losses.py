@@ -27,7 +27,8 @@ class TestCrossEntropy:
     loss = staticmethod(losses.get("ce"))
 
     def test_uniform_logits(self) -> None:
-        assert self.loss(torch.zeros(2, 4, 3, 3), labels(2, 3, 3)).item() == pytest.approx(math.log(4))
+        out = torch.zeros(2, 4, 3, 3, dtype=torch.float64)
+        assert self.loss(out, labels(2, 3, 3)).item() == pytest.approx(math.log(4))
 
     def test_classes_of_samples(self) -> None:
         out, target = logits(5, 3), labels(5)
@@ -165,7 +166,8 @@ class TestCrossEntropyDice:
     def test_by_hand(self) -> None:
         """Two voxels of classes 0 and 1, uniform scores: overlap 0.5, sizes 1 and 1."""
         expected = math.log(2) + 1 - (2 * 0.5 + 0.1) / (1 + 1 + 0.1)
-        assert self.loss(torch.zeros(1, 2, 2), torch.tensor([[0, 1]])).item() == pytest.approx(expected)
+        out = torch.zeros(1, 2, 2, dtype=torch.float64)
+        assert self.loss(out, torch.tensor([[0, 1]])).item() == pytest.approx(expected)
 
     def test_an_absent_class_costs_what_is_given_to_it(self) -> None:
         target = torch.zeros(1, 4, dtype=torch.int64)

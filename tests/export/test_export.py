@@ -2,12 +2,7 @@
 
 import errno
 import json
-import os
-import random
 import shutil
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +13,8 @@ from torch import Tensor, nn
 from ranp import models, runs
 from ranp.errors import CheckFailed, UnsupportedError, UsageError
 from ranp.export import _onnx_file as onnx_file
-from ranp.export import _run as export
 from ranp.export import export_run
-from ranp.export._run import Target, target_of
+from ranp.export._run import target_of
 from ranp.graph.build import trace
 from ranp.models.init import initialise_
 from ranp.models.spec import resolve
@@ -284,64 +278,42 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(
     free: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network is converted once; what is repeated and killed is all that writes."""
-    path = tmp_path / "run" / "slim.onnx"
-    shutil.copytree(free.path, path.parent)
-    run, targets = runs.read(path.parent), [target_of(free, Free(), seed=seed) for seed in (0, 1)]
+    pytest.importorskip("resource", reason="needs fork and the signals of Unix")
+    from killing import content, every_step, killed_beyond
+
+    targets = [target_of(free, Free(), seed=seed) for seed in (0, 1)]
     programs = [
         onnx_file.convert(each.model, each.inputs, each.names, (), opset, {})
         for each, opset in zip(targets, (20, 21), strict=True)
     ]
-    whole, took = [], 0.0
-    for turn in range(2):
-        monkeypatch.setattr(onnx_file, "convert", lambda *_, turn=turn: programs[turn])
-        monkeypatch.setattr("ranp.export._run.target_of", lambda *_, turn=turn, **__: targets[turn])
-        start = time.perf_counter()
-        export_run(run, force=True)
-        took = time.perf_counter() - start
-        whole.append(path.read_bytes())
-    assert whole[0] != whole[1]
-    took = max(took, _seconds_in_a_child(lambda: _export_turn(run, targets, programs, 0)))
-    rng, seen = random.Random(0), {1}
-    for _ in range(50):
-        other = 1 - whole.index(path.read_bytes())
-        _killed_while(lambda other=other: _export_turn(run, targets, programs, other), rng.uniform(0, 3 * took))
-        seen.add(whole.index(path.read_bytes()))
-        assert runs.read(run.path).values["onnx"]["passed"]
-    assert seen == {0, 1}
+    source, folder = Path(shutil.copytree(free.path, tmp_path / "source")), tmp_path / "run"
 
+    def write(path: Path, turn: int) -> None:
+        monkeypatch.setattr(onnx_file, "convert", lambda *_: programs[turn])
+        monkeypatch.setattr("ranp.export._run.target_of", lambda *_, **__: targets[turn])
+        export_run(runs.read(path), force=True)
 
-def _export_turn(run: runs.Run, targets: list[Target], programs: list[Any], turn: int) -> None:
-    onnx_file.convert = lambda *_: programs[turn]
-    export.target_of = lambda *_, **__: targets[turn]
-    export_run(run, force=True)
+    def left() -> dict[str, bytes]:
+        """Return what a child left, but for what it never finished, and put the old files back."""
+        assert runs.read(folder).values["onnx"]["passed"]
+        files = {name: data for name, data in content(folder).items() if not name.startswith(".")}
+        shutil.rmtree(folder)
+        shutil.copytree(source, folder)
+        return files
 
-
-def _seconds_in_a_child(work: Callable[[], None]) -> float:
-    """Do the work once in a child of this process, which is slower there, and time it."""
-    start, child = time.perf_counter(), os.fork()
-    if child == 0:
-        torch.set_num_threads(1)  # the parent's threads are not here
-        try:
-            work()
-        finally:
-            os._exit(1)
-    os.waitpid(child, 0)
-    return time.perf_counter() - start
-
-
-def _killed_while(work: Callable[[], None], seconds: float) -> None:
-    """Repeat the work in a child of this process, and kill it after some time."""
-    child = os.fork()
-    if child == 0:
-        torch.set_num_threads(1)  # the parent's threads are not here
-        try:
-            while True:
-                work()
-        finally:
-            os._exit(1)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    write(source, 0)
+    shutil.copytree(source, folder)
+    old = content(folder)
+    *killed, new = [left() for _ in every_step(lambda: write(folder, 1))]  # the last child lived
+    assert old["slim.onnx"] != new["slim.onnx"]
+    states = [old, {**old, "slim.onnx": new["slim.onnx"]}, new]  # the file takes its name before the report
+    seen = [states.index(each) for each in killed]
+    assert seen == sorted(seen)
+    assert {0, 2} <= set(seen)
+    for size in (len(new[name]) for name in ("slim.onnx", "report.json")):
+        for cut in (0, size // 2, size - 1):
+            assert killed_beyond(cut, lambda: write(folder, 1))
+            assert left() == old
 
 
 def test_a_target_is_in_evaluation_mode_and_float32(free: runs.Run) -> None:

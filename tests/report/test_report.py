@@ -282,7 +282,7 @@ def test_chromium_shows_it_without_a_word_and_nothing_sticks_out(
             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--window-size=1400,1000",
             "--dump-dom", wrapper.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = re.search(r"<title>(\d+) (.+?)</title>", done.stdout)
     assert found is not None

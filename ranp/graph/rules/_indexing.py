@@ -45,7 +45,7 @@ def index(op: Op, trace: Trace) -> Flow:
         return activation(op.shape(), [])
     passing = _passing(trace, flow, dims, why)
     new = len(op.shape()) - len(flow.shape) + len(dims)
-    fields = [each.reshape(_moved(each.shape, dims, new)) for each in passing.fields]
+    fields = [field.reshape(_moved(field.shape, dims, new)) for field in passing.fields]
     fixed = _moved(flow.fixed, dims, new, one=True)
     return Flow(op.shape(), tuple(fields), fixed, flow.roots)
 
@@ -83,9 +83,9 @@ def _indexed(op: Op) -> list[int]:
     """Return the dimensions that index tensors stand for; a mask stands for as many as it has."""
     dims: list[int] = []
     dim = 0
-    for each in op["indices"]:
-        count = each.ndim if each is not None and _is_mask(each) else 1
-        dims += range(dim, dim + count) if each is not None else []
+    for index in op["indices"]:
+        count = index.ndim if index is not None and _is_mask(index) else 1
+        dims += range(dim, dim + count) if index is not None else []
         dim += count
     return dims
 
@@ -95,9 +95,9 @@ def _in_a_row(dims: list[int]) -> bool:
 
 
 def _freeze_indices(op: Op, trace: Trace, why: str) -> None:
-    for each in op["indices"]:
-        if each is not None:
-            trace.freeze_flow(trace.flow(each), why)
+    for index in op["indices"]:
+        if index is not None:
+            trace.freeze_flow(trace.flow(index), why)
 
 
 def _moved(values: Sequence[Any], dims: list[int], new: int, one: Any = 1) -> tuple[Any, ...]:

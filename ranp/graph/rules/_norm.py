@@ -90,7 +90,7 @@ def layer_norm(op: Op, trace: Trace) -> list[Flow]:
     tensors = [op[name] for name in ("weight", "bias") if isinstance(op[name], torch.Tensor)]
     _remember_affine(op, trace, flow)
     main = trace.merge([flow, *(trace.flow(t) for t in tensors)], flow.shape, why)
-    apart = [each for each in flow.fields if all(each.shape[dim] == 1 for dim in dims)]
+    apart = [field for field in flow.fields if all(field.shape[dim] == 1 for dim in dims)]
     return [main, *(activation(tuple(r.shape), apart) for r in op.results[1:])]
 
 

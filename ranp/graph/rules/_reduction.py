@@ -44,10 +44,10 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
         trace.freeze_flow(flow, why, dims)
     else:
         trace.sum_parameter(flow, dims, f"statistic of a parameter in {op.where}")
-    found = [_reduced(flow, dims, tuple(result.shape)) for result in op.results]
-    if over and op.name in ("max", "min") and len(found) == 2:
-        found[1] = replace(found[1], picks=tuple(over), why=f"numbered by {op.where}")
-    return found
+    flows = [_reduced(flow, dims, tuple(result.shape)) for result in op.results]
+    if over and op.name in ("max", "min") and len(flows) == 2:
+        flows[1] = replace(flows[1], picks=tuple(over), why=f"numbered by {op.where}")
+    return flows
 
 
 def _tied_parts(trace: Trace, flow: Flow, dims: list[int], op: Op) -> Flow:
@@ -74,7 +74,7 @@ def _dims(op: Op, ndim: int) -> list[int]:
     dim = op.arguments.get("dim")
     if dim is None or dim == []:
         return list(range(ndim))
-    return [each % max(ndim, 1) for each in (dim if isinstance(dim, list | tuple) else [dim])]
+    return [axis % max(ndim, 1) for axis in (dim if isinstance(dim, list | tuple) else [dim])]
 
 
 def _reduced(flow: Flow, dims: list[int], shape: tuple[int, ...]) -> Flow:

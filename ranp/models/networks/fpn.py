@@ -38,12 +38,8 @@ class FPN(nn.Module):
         scores = [self.head(smooth(level)) for smooth, level in zip(self.smooth, levels, strict=True)]
         total = scores[0]
         for score in scores[1:]:
-            total = total + _resize(score, total)
+            total = total + F.interpolate(score, size=total.shape[2:], mode="bilinear", align_corners=False)
         return F.interpolate(total, size=image.shape[2:], mode="bilinear", align_corners=False)
-
-
-def _resize(score: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(score, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 @register("fpn", spatial=(256, 256))

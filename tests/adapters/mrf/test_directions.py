@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ranp.adapters.mrf.directions import PLANE, VOLUME, steps
+from ranp.adapters.mrf._directions import PLANE, VOLUME, steps
 from ranp.errors import UsageError
 
 INDEX = Path(__file__).parents[2] / "published" / "mrf" / "index.json"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranp.adapters.mrf.files import (
+from ranp.adapters.mrf._files import (
     check_output,
     read_image,
     read_labels,

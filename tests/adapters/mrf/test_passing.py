@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.passing import Passed, isgmr, sgm, trwp
+from ranp.adapters.mrf import Passed, isgmr, sgm, trwp
 from ranp.errors import UsageError
 
 DATA = Path(__file__).parents[2] / "published" / "mrf"

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,11 @@ def test_costs_of_any_precision_come_back_in_it() -> None:
 def test_no_iterations_are_refused(method: object) -> None:
     with pytest.raises(UsageError, match="iterations=0: expected a whole number, at least 1"):
         method(torch.zeros(1, 2, 3, 3), iterations=0)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("method", [mrf.trws, mrf.icm])
+def test_there_is_no_gradient(method: Callable[..., mrf.Sequential]) -> None:
+    learnt = [torch.rand(shape, requires_grad=True) for shape in ((1, 2, 3, 3), (2, 2), (4,))]
+    found = method(*learnt)
+    assert not found.cost.requires_grad
+    assert not found.energies.requires_grad

@@ -54,10 +54,11 @@ def test_pointwise_agrees_with_linear_over_the_last_dimension() -> None:
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_table_of_recovery(activation: str | None) -> None:
-    x = uniform(1, 42, 96, 96, scale=10)
+    """Of weights in float32; their sums are taken in float64, so that no order of them counts."""
+    x = uniform(1, 42, 96, 96, scale=10).double()
     recovered, nonzero = {}, {}
     for init in ("orthonormal", "gaussian", "net2net", "xavier", "random"):
-        stack = TransparentStack(42, (64, 64), activation, init=init)
+        stack = TransparentStack(42, (64, 64), activation, init=init).double()
         with torch.no_grad():
             recovered[init] = ((stack(x) - x).abs() < 1e-4).double().mean().item()
         nonzero[init] = (torch.cat([p.flatten() for p in stack.parameters()]).abs() > 1e-4).double().mean().item()
@@ -69,19 +70,21 @@ def test_table_of_recovery(activation: str | None) -> None:
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize(("scale", "limit"), [(1, 5e-6), (10, 1.5e-5), (100, 1.5e-4), (1000, 1.5e-3)])
+@pytest.mark.parametrize(("scale", "limit"), [(1, 5e-7), (10, 1.5e-6), (100, 1.5e-5), (1000, 1.5e-4)])
 def test_largest_error_in_float32(activation: str | None, scale: float, limit: float) -> None:
-    x = uniform(1, 42, 128, 128, scale=scale)
+    """The limit is for what the rounded weights cost on any machine; three sums of 64 add to it by their order."""
+    x, stack = uniform(1, 42, 128, 128, scale=scale), TransparentStack(42, (64, 64), activation)
     with torch.no_grad():
-        assert (TransparentStack(42, (64, 64), activation)(x) - x).abs().max().item() < limit
+        assert (stack(x) - x).abs().max().item() < 100 * limit
+        assert (stack.double()(x.double()) - x).abs().max().item() < limit
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "tanh"])
 def test_every_weight_moves_in_one_step(activation: str | None) -> None:
-    stack = TransparentStack(5, (8, 8), activation)
+    stack = TransparentStack(5, (8, 8), activation, dtype=torch.float64)
     before = copy.deepcopy(stack.state_dict())
     optimizer = torch.optim.SGD(stack.parameters(), lr=0.1)
-    stack(uniform(2, 5, 16, 16, scale=10)).square().mean().backward()
+    stack(uniform(2, 5, 16, 16, scale=10, dtype=torch.float64)).square().mean().backward()
     optimizer.step()
     assert all((value != before[name]).all() for name, value in stack.state_dict().items())
 
@@ -177,15 +180,18 @@ def test_attributes_of_the_followed_module_stay_readable() -> None:
 
 
 def test_bias_scale_follows_the_values_seen() -> None:
-    model = Net().eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Net().eval()
     with torch.no_grad():
         model.head.weight.mul_(1e-3)
         model.head.bias.zero_()
     x = uniform(2, 1, 8, 8)
     inserted = insert_transparent(model, "head", example_inputs=x)
     assert inserted.get_submodule("head.transparent").layers[0].bias.abs().max().item() < 0.1
+    inserted, model, x = inserted.double(), model.double(), x.double()  # the weights' rounding alone: no sum's order
     difference = (inserted(x) - model(x)).abs().max() / model(x).abs().max()
-    assert difference.item() < 1e-5
+    assert difference.item() < 1e-7
 
 
 def test_mistakes_of_insertion_are_one_line() -> None:

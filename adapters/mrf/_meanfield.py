@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.field import Field, PairwiseLike, build_field, overlap
-from ranp.adapters.mrf.passing import Weights, check_iterations, checked_unary
+from ranp.adapters.mrf._field import Field, PairwiseLike, Weights, check_iterations
+from ranp.kernels.chains import overlap
 
 
 class MeanField(NamedTuple):
@@ -43,11 +43,10 @@ def mean_field(
         UsageError: anything that does not fit, named.
     """
     check_iterations(iterations)
-    unary = checked_unary(unary)
-    field = build_field(unary, pairwise, weights, directions)
-    cost = unary
+    field = Field.of(unary, pairwise, weights, directions)
+    cost = field.unary
     for _ in range(iterations):
-        cost = unary + _expected_cost(torch.softmax(-cost, 1), field)
+        cost = field.unary + _expected_cost(torch.softmax(-cost, 1), field)
     return MeanField(cost, cost.detach().argmin(1))
 
 
@@ -61,10 +60,9 @@ def _expected_cost(share: Tensor, field: Field) -> Tensor:
 
 def _from_neighbours(share: Tensor, field: Field, parity: int) -> Tensor:
     """Return the weighted sum of the neighbours' distributions over the even or the odd directions."""
-    spatial = tuple(share.shape[2:])
     total = torch.zeros_like(share)
     for direction in range(parity, len(field.steps), 2):
-        neighbours, nodes = overlap(field.steps[direction], spatial)
-        weight = field.weights[:, direction, None].expand(-1, -1, *spatial)
+        neighbours, nodes = overlap(field.steps[direction], field.spatial)
+        weight = field.weights_of(direction)[:, None]  # (B or 1, 1, *spatial)
         total[:, :, *nodes].addcmul_(share[:, :, *neighbours], weight[:, :, *nodes])
     return total

@@ -8,12 +8,13 @@ For TRWP the broadcast of h's gradient to all messages at j is kept as one gradi
 more array per direction for the terms that name a direction. For ISGMR that array is shared by a pair of opposites.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ranp.kernels.chains import fronts, stride
+from ranp.kernels.chains import Box, fronts
 from ranp.kernels.reference import Spec
 
 
@@ -29,42 +30,42 @@ def backward(
         spec: as in the forward.
     """
     batch, nodes, _ = grad.shape
-    full = weights.expand(batch, -1, nodes)  # (B, R, N)
+    full = weights.expand(batch, -1, nodes).unflatten(2, spec.shape)  # (B, R, *shape)
     reverse = _Reverse(p, q, full, pairwise, spec, grad.new_zeros(full.shape), grad.new_zeros(pairwise.shape))
     sweep = {"isgmr": _isgmr, "trwp": _trwp, "sgm": _sgm}[spec.method]
-    unary = sweep(reverse, grad.contiguous())
-    return unary, reverse.grad_weights, reverse.grad_pairwise
+    unary = sweep(reverse, grad.contiguous().unflatten(1, spec.shape))
+    return unary.flatten(1, -2), reverse.grad_weights.flatten(2), reverse.grad_pairwise
 
 
 @dataclass
 class _Reverse:
-    p: Tensor
-    q: Tensor
-    weights: Tensor
-    pairwise: Tensor
-    spec: Spec
-    grad_weights: Tensor
-    grad_pairwise: Tensor
+    """What the sweeps read and add to; as in the forward, nodes are laid out as their grid, and fronts are views."""
 
-    def to_source(self, iteration: int, r: int, targets: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    p: Tensor  # (K, R, B, N, L)
+    q: Tensor  # (K, R, B, N)
+    weights: Tensor  # (B, R, *shape)
+    pairwise: Tensor  # (L, L)
+    spec: Spec
+    grad_weights: Tensor  # (B, R, *shape)
+    grad_pairwise: Tensor  # (L, L)
+
+    def to_source(self, iteration: int, r: int, targets: Box, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient at h of the source and, after normalisation, at the target; add those of w and V."""
         labels = t.shape[-1]
         if self.spec.normalise:
-            q = self.q[iteration, r][:, targets].long()
+            q = self.q[iteration, r].unflatten(1, self.spec.shape)[:, *targets].long()
             t = t.scatter_add(-1, q.unsqueeze(-1), -t.sum(-1, keepdim=True))
-        p = self.p[iteration, r][:, targets].long()  # (B, F, L)
+        p = self.p[iteration, r].unflatten(1, self.spec.shape)[:, *targets].long()  # (B, *front, L)
         label = torch.arange(labels, device=t.device)
         entry = label * labels + p if r % 2 else p * labels + label
-        self.grad_weights[:, r, targets] += (t * self.pairwise.flatten()[entry]).sum(-1)
-        share = t * self.weights[:, r, targets].unsqueeze(-1)
+        self.grad_weights[:, r][:, *targets] += (t * self.pairwise.flatten()[entry]).sum(-1)
+        share = t * self.weights[:, r][:, *targets].unsqueeze(-1)
         self.grad_pairwise.view(-1).index_add_(0, entry.flatten(), share.flatten())
         return torch.zeros_like(t).scatter_add_(-1, p, t), t
 
-    def fronts(self, r: int) -> list[tuple[Tensor, Tensor]]:
+    def fronts(self, r: int) -> Iterable[tuple[Box, Box]]:
         """Return (targets, sources) of a direction, from the ends of the chains to their beginnings."""
-        step = self.spec.steps[r]
-        offset = stride(self.spec.shape, step)
-        return [(targets, targets - offset) for targets in reversed(fronts(self.spec.shape, step, self.p.device))]
+        return reversed(fronts(self.spec.shape, self.spec.steps[r]))
 
 
 def _trwp(reverse: _Reverse, grad: Tensor) -> Tensor:
@@ -73,11 +74,11 @@ def _trwp(reverse: _Reverse, grad: Tensor) -> Tensor:
     for iteration in reversed(range(reverse.spec.iterations)):
         for r in reversed(range(len(reverse.spec.steps))):
             for targets, sources in reverse.fronts(r):
-                t = total[:, targets] + extra[r][:, targets]
+                t = total[:, *targets] + extra[r][:, *targets]
                 h, _ = reverse.to_source(iteration, r, targets, t)
-                extra[r][:, targets] = -total[:, targets]
-                total[:, sources] += reverse.spec.rho * h
-                extra[r ^ 1][:, sources] -= h
+                extra[r][:, *targets] = -total[:, *targets]
+                total[:, *sources] += reverse.spec.rho * h
+                extra[r ^ 1][:, *sources] -= h
     return total
 
 
@@ -89,10 +90,10 @@ def _isgmr(reverse: _Reverse, grad: Tensor) -> Tensor:
         for r in reversed(range(len(reverse.spec.steps))):
             fresh = total + extra[r // 2]
             for targets, sources in reverse.fronts(r):
-                h, _ = reverse.to_source(iteration, r, targets, fresh[:, targets])
-                fresh[:, sources] += h
-                older[:, sources] += h
-                old_extra[r // 2][:, sources] -= h
+                h, _ = reverse.to_source(iteration, r, targets, fresh[:, *targets])
+                fresh[:, *sources] += h
+                older[:, *sources] += h
+                old_extra[r // 2][:, *sources] -= h
         unary, total, extra = unary + older, older, old_extra
     return unary
 
@@ -103,9 +104,9 @@ def _sgm(reverse: _Reverse, grad: Tensor) -> Tensor:
         for r in reversed(range(len(reverse.spec.steps))):
             fresh = grad.clone()
             for targets, sources in reverse.fronts(r):
-                h, t = reverse.to_source(iteration, r, targets, fresh[:, targets])
-                unary[:, targets] += t
-                fresh[:, sources] += h
+                h, t = reverse.to_source(iteration, r, targets, fresh[:, *targets])
+                unary[:, *targets] += t
+                fresh[:, *sources] += h
         # Subtracting a node's minimum between iterations gets no gradient of its own: the entries of `unary` sum to 0.
         grad = unary
     return grad

@@ -1,7 +1,11 @@
 """What pruning makes of the message passing: its labels stay, and the report says whose they are.
 
-Every entry of the operator's inputs counts in every entry of its results, so all that touches it stays. Importing this
-registers the rule.
+Every entry of the operator's inputs counts in every entry of its results, so all that touches it stays.
+
+Importing this registers the rule, and until something imports it there is none: ranp/ knows no adapter, so the table of
+rules is filled from here. The layer imports it, and with it all of `ranp.adapters.mrf` does; a network that calls the
+operator of ranp.kernels by itself may leave it out. Its labels stay all the same, as those of any operator without a
+rule; the report then names the operator instead of the module.
 """
 
 import torch

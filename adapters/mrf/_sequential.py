@@ -13,9 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.energies import field_energy
-from ranp.adapters.mrf.field import Field, PairwiseLike, build_field
-from ranp.adapters.mrf.passing import Weights, check_iterations, checked_unary
+from ranp.adapters.mrf._energies import field_energy
+from ranp.adapters.mrf._field import Field, PairwiseLike, Weights, check_iterations
 from ranp.kernels.sequential import Grid, beliefs, conditional_costs, icm_sweep, trws_sweep
 
 
@@ -28,6 +27,7 @@ class Sequential(NamedTuple):
     bounds: Tensor | None  # (B, iterations) float64: TRW-S's lower bounds
 
 
+@torch.no_grad()
 def trws(
     unary: Tensor,
     pairwise: PairwiseLike = "potts",
@@ -51,19 +51,21 @@ def trws(
     Raises:
         UsageError: anything that does not fit, named.
     """
-    unary = checked_unary(unary).detach()
-    field, arrays = _flatten(unary, pairwise, weights, directions, iterations)
-    messages = arrays.unary.new_zeros(*arrays.weights.shape, unary.shape[1])  # (B, K, N, L)
+    check_iterations(iterations)
+    field = Field.of(unary, pairwise, weights, directions)
+    arrays = _Arrays.of(field)
+    messages = arrays.unary.new_zeros(*arrays.weights.shape, arrays.unary.shape[2])  # (B, K, N, L)
     steps = []
     for _ in range(iterations):
         labels, bound = trws_sweep(arrays.grid, arrays.unary, arrays.weights, arrays.matrix, messages)
-        labels = labels.reshape(-1, *unary.shape[2:]).to(unary.device)
-        steps.append((labels, field_energy(labels, unary, field), bound.to(unary.device)))
-    cost = _unflatten(beliefs(arrays.grid, arrays.unary, messages), unary)
+        labels = labels.unflatten(1, field.spatial).to(unary.device)
+        steps.append((labels, field_energy(labels, field), bound.to(unary.device)))
+    cost = _unflatten(beliefs(arrays.grid, arrays.unary, messages), field)
     energies, bounds = (torch.stack([step[part] for step in steps], 1) for part in (1, 2))
     return Sequential(cost, steps[-1][0], energies, bounds)
 
 
+@torch.no_grad()
 def icm(
     unary: Tensor,
     pairwise: PairwiseLike = "potts",
@@ -78,16 +80,17 @@ def icm(
     Returns:
         `cost` holds the unary costs plus those of the edges to the neighbours' last labels; no bounds.
     """
-    unary = checked_unary(unary).detach()
-    field, arrays = _flatten(unary, pairwise, weights, directions, iterations)
+    check_iterations(iterations)
+    field = Field.of(unary, pairwise, weights, directions)
+    arrays = _Arrays.of(field)
     labels = arrays.unary.argmin(-1)  # (B, N)
     energies = []
     for _ in range(iterations):
         icm_sweep(arrays.grid, arrays.unary, arrays.weights, arrays.matrix, labels)
-        shaped = labels.reshape(-1, *unary.shape[2:]).to(unary.device, copy=True)
-        energies.append(field_energy(shaped, unary, field))
+        shaped = labels.unflatten(1, field.spatial).to(unary.device, copy=True)
+        energies.append(field_energy(shaped, field))
     cost = conditional_costs(arrays.grid, arrays.unary, arrays.weights, arrays.matrix, labels)
-    return Sequential(_unflatten(cost, unary), shaped, torch.stack(energies, 1), None)
+    return Sequential(_unflatten(cost, field), shaped, torch.stack(energies, 1), None)
 
 
 @dataclass(frozen=True)
@@ -99,22 +102,16 @@ class _Arrays:
     weights: Tensor  # (B, K, N), of the even directions
     matrix: Tensor  # (L, L)
 
-
-def _flatten(
-    unary: Tensor, pairwise: PairwiseLike, weights: Weights, directions: int, iterations: int
-) -> tuple[Field, _Arrays]:
-    check_iterations(iterations)
-    field = build_field(unary, pairwise, weights, directions)
-    batch, _, *spatial = unary.shape
-    edges = field.weights[:, ::2].expand(batch, -1, *spatial)  # (B, K, *spatial)
-    grid = Grid(tuple(spatial), field.steps[::2])
-    nodes_last = [unary.flatten(2).transpose(1, 2), edges.flatten(2), field.matrix]
-    return field, _Arrays(grid, *[_kernel_ready(tensor) for tensor in nodes_last])
+    @classmethod
+    def of(cls, field: Field) -> "_Arrays":
+        nodes = torch.Size(field.spatial).numel()
+        edges = field.weights[:, ::2].expand(len(field.unary), -1, nodes)  # (B, K, N)
+        tensors = (field.unary.flatten(2).transpose(1, 2), edges, field.matrix)
+        return cls(
+            Grid(field.spatial, field.steps[::2]),
+            *[tensor.to("cpu", torch.float64).contiguous() for tensor in tensors],
+        )
 
 
-def _kernel_ready(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float64).contiguous()
-
-
-def _unflatten(cost: Tensor, like: Tensor) -> Tensor:
-    return cost.transpose(1, 2).reshape(like.shape).to(like)
+def _unflatten(cost: Tensor, field: Field) -> Tensor:
+    return cost.transpose(1, 2).reshape(field.unary.shape).to(field.unary)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ranp.adapters.mrf.directions import Step, steps
-from ranp.adapters.mrf.field import margins, overlap
+from ranp.adapters.mrf._directions import Step, steps
 from ranp.errors import UsageError, need
+from ranp.kernels.chains import Box, overlap
 
 
 def canny_weights(image: Tensor, *, directions: int = 4, sigma: float = 1.0) -> Tensor:
@@ -102,8 +102,14 @@ def _from_pairs(image: Tensor, directions: int, weigh: Callable[[Tensor], Tensor
     weights = []
     for even in table[::2]:
         pair = weigh(_difference(image, even))  # (B, ...)
-        weights += [pad(pair, margins(part, spatial), value=1) for part in reversed(overlap(even, spatial))]
+        weights += [pad(pair, _margins(part, spatial), value=1) for part in reversed(overlap(even, spatial))]
     return torch.stack(weights, 1)
+
+
+def _margins(part: Box, spatial: tuple[int, ...]) -> list[int]:
+    """Return the padding that puts a part of the grid back in its place, as `pad` wants it."""
+    around = [(where.start, size - where.stop) for where, size in zip(part, spatial, strict=True)]
+    return [margin for pair in reversed(around) for margin in pair]
 
 
 def _to_unit(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

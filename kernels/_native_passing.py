@@ -112,12 +112,10 @@ class _Call:
         """Call the library and raise what its return code stands for."""
         if kind == "cuda":
             self.fields["stream"] = torch.cuda.current_stream(self.like.device).cuda_stream
-        structure = RanpPass(**{name: _plain(value) for name, value in self.fields.items()})
+        structure = RanpPass(
+            **{name: int(value) if isinstance(value, bool) else value for name, value in self.fields.items()}
+        )
         native.check(kind, function(ctypes.byref(structure)))
-
-
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, bool) else value
 
 
 def _broadcast_strides(weights: Tensor) -> Any:

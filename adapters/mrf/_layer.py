@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.mrf.field import PairwiseLike
-from ranp.adapters.mrf.meanfield import mean_field
-from ranp.adapters.mrf.pairwise import Pairwise, resolve
-from ranp.adapters.mrf.passing import check_iterations, isgmr, sgm, trwp
-from ranp.adapters.mrf.pruning import labels_stay as labels_stay  # registers the rule
+from ranp.adapters.mrf._field import PairwiseLike, check_iterations
+from ranp.adapters.mrf._meanfield import mean_field
+from ranp.adapters.mrf._pairwise import Pairwise, resolve
+from ranp.adapters.mrf._passing import isgmr, sgm, trwp
+from ranp.adapters.mrf._pruning import labels_stay as labels_stay  # registers the rule: see there
 from ranp.errors import UsageError, nearest
 
 METHODS: dict[str, Callable[..., Any]] = {"isgmr": isgmr, "trwp": trwp, "sgm": sgm, "mean_field": mean_field}

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ranp.adapters.mrf.edges import contrast_weights
-from ranp.adapters.mrf.layer import MRFLayer
+from ranp.adapters.mrf._edges import contrast_weights
+from ranp.adapters.mrf._layer import MRFLayer
 from ranp.errors import UsageError
 
 EDGES = ("contrast",)

@@ -1,10 +1,11 @@
 """The energy of a labelling: what every method of this room tries to make small."""
 
+import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.field import Field, PairwiseLike, build_field, overlap
-from ranp.adapters.mrf.passing import Weights, checked_unary
+from ranp.adapters.mrf._field import Field, PairwiseLike, Weights
 from ranp.errors import UsageError
+from ranp.kernels.chains import overlap
 
 
 def energy(
@@ -29,28 +30,22 @@ def energy(
     Raises:
         UsageError: labels of another shape, out of range or not integers; or what `isgmr` raises.
     """
-    unary = checked_unary(unary).double()
-    _check_labels(labels, unary)
-    return field_energy(labels, unary, build_field(unary, pairwise, weights, directions))
+    field = Field.of(unary, pairwise, weights, directions, dtype=torch.float64)
+    _check_labels(labels, field.unary)
+    return field_energy(labels, field)
 
 
-def field_energy(labels: Tensor, unary: Tensor, field: Field) -> Tensor:
-    """Return what `energy` returns, for a field that is already spelled out and labels known to fit."""
+def field_energy(labels: Tensor, field: Field) -> Tensor:
+    """Return what `energy` returns, for a field that was read and labels known to fit."""
     labels = labels.long()
-    total = unary.double().gather(1, labels[:, None]).flatten(1).sum(1)  # (B,)
+    total = field.unary.double().gather(1, labels[:, None]).flatten(1).sum(1)  # (B,)
     matrix = field.matrix.double()
     for direction in range(0, len(field.steps), 2):
-        total = total + _edges(labels, field, matrix, direction)
+        neighbours, nodes = overlap(field.steps[direction], field.spatial)
+        cost = matrix[labels[:, *neighbours], labels[:, *nodes]]
+        weight = field.weights_of(direction)[:, *nodes].double()
+        total = total + (weight * cost).flatten(1).sum(1)
     return total
-
-
-def _edges(labels: Tensor, field: Field, matrix: Tensor, direction: int) -> Tensor:
-    """Return (B,): the cost of all pairs of one direction."""
-    spatial = tuple(labels.shape[1:])
-    neighbours, nodes = overlap(field.steps[direction], spatial)
-    cost = matrix[labels[:, *neighbours], labels[:, *nodes]]
-    weight = field.weights[:, direction].expand(-1, *spatial)[:, *nodes]
-    return (weight.double() * cost).flatten(1).sum(1)
 
 
 def _check_labels(labels: Tensor, unary: Tensor) -> None:
