@@ -98,7 +98,7 @@ class Verification(Part):
         inputs: how many random inputs were tried.
         tolerance: largest relative difference that counts as equal.
         frozen: how many units stayed for each reason.
-        uncompared: statistics that could not be taken over the kept channels, by name.
+        uncompared: statistics that could not be taken over the kept channels, by name, and outputs that may shrink.
     """
 
     max_abs_diff: float

@@ -50,6 +50,7 @@ def compare(
     method: str = "mpmg",
     reduce: str = "sum",
     freeze: Iterable[str] = (),
+    outputs: Iterable[int] = (),
     zero_conv_biases: bool = False,
     device: str = "cpu",
     seed: int = 0,
@@ -72,6 +73,7 @@ def compare(
         method: of the scores: see `importance`.
         reduce: see `importance`.
         freeze: globs of module paths whose channels must stay.
+        outputs: places of the outputs that must keep their shape, see `trace`.
         zero_conv_biases: see `importance`.
         device: where to score.
         seed: of the random rule and of dropout while scoring.
@@ -91,7 +93,7 @@ def compare(
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
     steps = Steps(watch)
     with steps("trace"):
-        graph = trace(model, example_inputs, freeze=freeze)
+        graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
     scores: dict[str, Scores] = {}
     for each in dict.fromkeys((method, "snip")):
         with steps(f"score by {each}"):

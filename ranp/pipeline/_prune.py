@@ -61,6 +61,7 @@ def prune(
     method: str = "mpmg",
     reduce: str = "sum",
     freeze: Iterable[str] = (),
+    outputs: Iterable[int] = (),
     zero_conv_biases: bool = False,
     device: str = "cpu",
     seed: int = 0,
@@ -83,6 +84,7 @@ def prune(
         method: see `importance`.
         reduce: see `importance`.
         freeze: globs of module paths whose channels must stay.
+        outputs: places of the outputs that must keep their shape, see `trace`.
         zero_conv_biases: see `importance`.
         device: where to score.
         seed: of the random rule and of dropout while scoring.
@@ -114,7 +116,7 @@ def prune(
         batches = Paired(batches, keys)
     steps = Steps(watch)
     with steps("trace"):
-        graph = trace(model, example_inputs, freeze=freeze)
+        graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
     with steps("score"):
         scores = None
         if selection.get("rule") != "random":

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ranp.errors import CheckFailed, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.graph import Graph, Mask
-from ranp.inputs import Inputs, as_arguments, draw, flatten
+from ranp.inputs import Inputs, as_arguments, draw, flatten, places_of
 from ranp.modules import Change, Module, copy_with, tensors_of
 from ranp.plan import Plan
 from ranp.reports import Verification
@@ -32,7 +32,8 @@ def verify(
     """Compare the slim network with the full one whose reads of removed units are zero.
 
     The slim network's weights are put into a copy of the full one, everything that was removed gets random values, and
-    what reads removed units is zeroed. Both run in evaluation mode in float64 on random inputs.
+    what reads removed units is zeroed. Both run in evaluation mode in float64 on random inputs. Outputs that may shrink
+    (`outputs=` of `ranp.trace`) are named as not compared.
 
     Args:
         model: the full module, for its architecture; on any device, even meta.
@@ -60,8 +61,11 @@ def verify(
     for _ in range(inputs):
         drawn = as_arguments(draw(example_inputs, generator, torch.float64))
         statistics = KeptStatistics(graph, kept)
-        uncompared = tuple(dict.fromkeys(statistics.uncompared))
-        difference = _differences(*_both(graph, kept, full, small, drawn))
+        expected, found = _both(graph, kept, full, small, drawn)
+        stays = places_of(graph.outputs, len(expected))
+        others = [f"output {place}, which may shrink" for place in range(len(expected)) if place not in stays]
+        uncompared = tuple(dict.fromkeys([*statistics.uncompared, *others]))
+        difference = _differences(*([each[place] for place in sorted(stays)] for each in (expected, found)))
         worst_abs, worst_rel = max(worst_abs, difference[0]), max(worst_rel, difference[1])
     return Verification(
         max_abs_diff=worst_abs, max_rel_diff=worst_rel, inputs=inputs, tolerance=tolerance,
