@@ -31,10 +31,17 @@ def command(options: type[Given], example: str) -> Callable[[Callable[[Given], N
     """
 
     def decorate(function: Callable[[Given], None]) -> Callable[..., None]:
+        writes = any(each.known["writes"] for each in listing(options))
+
         @functools.wraps(function)
         def run(**given: Any) -> None:
             with guarded(debug=bool(given.get("debug"))):
-                function(options.read({name: value for name, value in given.items() if value is not None}))
+                asked = options.read({name: value for name, value in given.items() if value is not None})
+                if writes:
+                    from ranp.jobs.outputs import check_outputs  # with torch, which a call that writes needs anyway
+
+                    check_outputs(asked)
+                function(asked)
 
         run.__signature__ = inspect.Signature(list(map(_parameter, listing(options))))  # type: ignore[attr-defined]
         run.options, run.example = options, example  # type: ignore[attr-defined]

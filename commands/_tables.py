@@ -22,11 +22,13 @@ def print_head(console: Console, head: Head, more: str = "") -> None:
     preset = f" ({head.preset})" if head.preset else ""
     shapes = spell_all(head.input or [])
     console.print(f"{head.model}{preset}, batch {head.batch} of {shapes}{more}", soft_wrap=True, markup=False)
+    print_weights(console, head.weights)
 
 
 def print_prune(console: Console, report: Report) -> None:
     """Print what a prune saved, the widths, the proof and where the run is."""
-    print_head(console, report, "\n")
+    print_head(console, report)
+    _print_scored(console, report.scored_on)
     console.print(_costs(report))
     sparsity = report.sparsity
     console.print(
@@ -40,13 +42,14 @@ def print_prune(console: Console, report: Report) -> None:
     print_verification(console, report.verify)
     console.print(seconds(report.seconds))
     for note in report.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(f"wrote {report.out}", soft_wrap=True)
 
 
 def print_trial(console: Console, trial: Trial) -> None:
     """Print what a dry run found."""
-    print_head(console, trial, "\n")
+    print_head(console, trial)
+    _print_scored(console, trial.scored_on)
     full = trial.full
     console.print(
         f"{full.params:,} parameters, {operations(full.flops)}FLOPs, {size(full.memory_bytes)} of activations"
@@ -55,21 +58,31 @@ def print_trial(console: Console, trial: Trial) -> None:
     console.print(f"dry run: would write {trial.out}", soft_wrap=True)
 
 
+def print_weights(console: Console, weights: str) -> None:
+    """Print where weights come from, in a line, if it is known."""
+    if weights:
+        line = weights if weights.startswith("untrained") else f"weights: {weights}"
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _print_scored(console: Console, scored_on: str) -> None:
+    if scored_on:
+        console.print(f"scored on {scored_on}", soft_wrap=True, markup=False)
+    console.print()
+
+
 def print_proof(console: Console, proof: Proof) -> None:
     """Print what `ranp verify` found."""
     for name in proof.hashes:
         console.print(f"{name}: as it was written")
+    print_weights(console, proof.weights)
     print_frozen(console, proof.frozen)
     print_verification(console, proof)
 
 
 def print_verification(console: Console, verify: Verification) -> None:
     """Print the verification in one line, and what could not be compared."""
-    console.print(
-        f"{'verified' if verify.passed else 'FAILED'}: slim = masked to {verify.max_rel_diff:.1e} of the largest "
-        f"output ({verify.inputs} inputs, float64)",
-        style="green" if verify.passed else "red",
-    )
+    console.print(verify.words, style="green" if verify.passed else "red", soft_wrap=True)
     for name in verify.uncompared:
         console.print(f"not compared: {name}", soft_wrap=True)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout
-from ranp.commands._tables import plain_table
+from ranp.commands._tables import plain_table, print_weights
 from ranp.figures import size, spell_all
 from ranp.jobs.options import Export
 
@@ -19,11 +19,14 @@ def export(options: Export) -> None:
 
     found = export_run(
         runs.read(options.run), onnx=options.onnx, torch_export=options.torch_export, opset=options.opset,
-        dynamic=options.dynamic, model=options.model, seed=options.seed, force=options.force, dry_run=options.dry_run,
+        dynamic=options.dynamic, model=options.model, weights=options.weights, seed=options.seed, force=options.force,
+        dry_run=options.dry_run,
     )  # fmt: skip
     if options.as_json:
         emit_json(found)
-    elif options.dry_run:
+        return
+    print_weights(stdout(), next(iter(found.values()))["weights"])
+    if options.dry_run:
         for entry in found.values():
             stdout().print(f"dry run: would write {entry['path']}", soft_wrap=True)
     else:

@@ -24,6 +24,8 @@ def fuse(options: Fuse) -> None:
 
 def _print(report: dict[str, Any]) -> None:
     console = stdout()
+    for line in report.get("weights", ()):
+        console.print(f"weights: {line}", soft_wrap=True, markup=False)
     for part, count in report["params"].items():
         console.print(f"{part:12s} {count:>12,} parameters")
     console.print("output       " + " x ".join(map(str, report["output"])))

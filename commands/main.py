@@ -7,6 +7,7 @@ import typer
 from ranp.commands import kernels
 from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
+from ranp.commands.adopt import adopt
 from ranp.commands.compare import compare
 from ranp.commands.doctor import doctor
 from ranp.commands.export import export
@@ -61,6 +62,7 @@ add(app, inspect)
 add(app, profile)
 add(app, prune)
 add(app, verify)
+add(app, adopt)
 add(app, transfer)
 add(app, export)
 add(app, compare)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
-from ranp.commands._tables import plain_table
+from ranp.commands._tables import plain_table, print_weights
 from ranp.figures import operations, share, size, spell_all
 from ranp.jobs.options import Profile
 
@@ -30,7 +30,9 @@ def profile(options: Profile) -> None:
 def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
     preset = f" ({found['preset']})" if found["preset"] else ""
     shapes = spell_all(found["input"])
-    console.print(f"[bold]{found['model']}{preset}[/bold], batch {found['batch']} of {shapes}\n", soft_wrap=True)
+    console.print(f"[bold]{found['model']}{preset}[/bold], batch {found['batch']} of {shapes}", soft_wrap=True)
+    print_weights(console, found["weights"])
+    console.print()
     if layers:
         console.print(_layers(found))
         console.print()
@@ -41,6 +43,8 @@ def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
         f"{size(found['memory_bytes'])} of activations",
         soft_wrap=True,
     )
+    for note in found["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if "training" in found:
         _print_training(console, found["training"])
     if "latency" in found:

@@ -158,7 +158,7 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
     """Return an option, and a value of it, as the reader of a message writes them.
 
     Args:
-        option: its name in Python.
+        option: its name in Python; a word in capitals is an argument that goes by its place.
         value: that it was given; on the command line True is the option alone, a switch.
         flag: its name on the command line, where that is not `--` and its name.
 
@@ -169,7 +169,7 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
     ('--min-width 0', '--set')
     """
     if _ON_COMMAND_LINE.get():
-        words = flag or f"--{option.replace('_', '-')}"
+        words = flag or (option if option.isupper() else f"--{option.replace('_', '-')}")
         return words if value is _NOT_GIVEN or value is True else f"{words} {value}"
     if value is _NOT_GIVEN:
         return f"{option}="
@@ -197,7 +197,7 @@ def check_type(option: str, value: object, fits: bool, expected: str) -> None:
     """Refuse an argument of the wrong type.
 
     Args:
-        option: its name in Python.
+        option: its name in Python; a word in capitals is an argument that goes by its place.
         value: that it was given.
         fits: whether it will do.
         expected: what would.

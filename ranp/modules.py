@@ -3,9 +3,10 @@
 import copy
 import fnmatch
 import gc
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar, cast
 
@@ -69,6 +70,70 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the caller's inference mode and autocast, under which neither gradients nor a proof come out right."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+"""Modules that run another one and compute nothing by themselves, by class, and where they hold it."""
+AVERAGES = re.compile("[Aa]verage|[Mm]oving|EMA|Ema")
+AVERAGED = ("module", "ema_model", "averaged_model")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside what people wrap one in, or the module itself.
+
+    DataParallel, DistributedDataParallel and compiled modules, averages of weights (AveragedModel, EMA), and a training
+    module (Lightning's, or one with its `training_step` and `configure_optimizers`) that holds a single network.
+    """
+    while (inner := _inside(model)) is not None:
+        model = inner
+    return model
+
+
+def _inside(model: nn.Module) -> nn.Module | None:
+    """Return what a wrapper holds, None for any other module."""
+    names = {kind.__name__ for kind in type(model).__mro__}
+    for name, key in WRAPPERS.items():
+        if name in names:
+            held = getattr(model, key, None)
+            return held if isinstance(held, nn.Module) else None
+    children = dict(model.named_children()) if isinstance(model, nn.Module) else {}
+    if any(AVERAGES.search(name) for name in names):
+        return next((children[key] for key in AVERAGED if key in children and _holds_all(children[key], model)), None)
+    if "LightningModule" in names or all(hasattr(model, key) for key in ("training_step", "configure_optimizers")):
+        networks = [child for child in children.values() if any(True for _ in child.parameters())]
+        own = any(each is not None for each in model._parameters.values())
+        return networks[0] if len(networks) == 1 and not own else None
+    return None
+
+
+def _holds_all(child: nn.Module, model: nn.Module) -> bool:
+    """Whether a wrapper has no parameters but those of one child and of its other, equal copies."""
+    sizes = [[p.shape for p in each.parameters()] for each in model.children() if any(True for _ in each.parameters())]
+    own = any(each is not None for each in model._parameters.values())
+    return not own and all(each == [p.shape for p in child.parameters()] for each in sizes)
+
+
+def wrapping(model: nn.Module) -> str | None:
+    """Say that a network was taken out of a wrapper, None where there is none.
+
+    >>> wrapping(nn.DataParallel(nn.Conv2d(1, 2, 3)))
+    'DataParallel is a wrapper: what is traced and made smaller is the Conv2d inside'
+    """
+    inner = unwrapped(model)
+    if inner is model:
+        return None
+    return f"{type(model).__name__} is a wrapper: what is traced and made smaller is the {type(inner).__name__} inside"
 
 
 def lies_in(path: str, pattern: str) -> bool:

@@ -26,6 +26,7 @@ Rule = Literal["global", "layerwise", "random", "snip"]
 Weighting = Literal["layer", "none"]
 Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
+DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
 Loss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo"]
 Data = Literal["phantom", "nifti"]
@@ -42,6 +43,7 @@ def option(
     complete: str | None = None,
     argument: bool = False,
     kept: bool = True,
+    writes: str | None = None,
     **limits: Any,
 ) -> Any:
     """Return a field of an option.
@@ -55,6 +57,7 @@ def option(
         complete: what the shell completes its value from: "model" or "preset"; words it takes are completed anyway.
         argument: whether it is given by its place.
         kept: whether a run's config.yaml keeps it.
+        writes: the kind of what is written there, of `files.KINDS`, or "run"; None for an option that names no output.
         limits: of pydantic: ge, gt, le, lt.
     """
     known: dict[str, Any] = {
@@ -64,6 +67,7 @@ def option(
         "complete": complete,
         "argument": argument,
         "kept": kept,
+        "writes": writes,
     }
     return Field(default, description=help, json_schema_extra=known, **limits)
 
@@ -233,6 +237,7 @@ class Scoring(Options):
     group: ClassVar[str] = "choice"
     method: Method | None = option(None, "{choices}.", shown="mpmg; snip with --rule snip")
     reduce: Reduce = option("sum", "From elements to a neuron: {choices}.")
+    dead_norms: DeadNorms = option("one", "Norms whose weight is zero: score with it at one, or keep it.")
 
 
 class Ranking(Options):
@@ -265,6 +270,7 @@ class Selection(Ranking, Sparsity, Shared):
     """How units are chosen: what `select` takes."""
 
     max_sparsity: bool = option(False, "Remove as many as can be.")
+    allow_less: bool = option(False, "Take what can go where it is much less than was asked for.")
     published_transposed: bool = option(
         False, "Rank transposed convolutions by their inputs, keep their outputs, and count them as published."
     )

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
+from ranp.figures import spell_all
 
 
 class Part(BaseModel):
@@ -94,11 +95,15 @@ class Verification(Part):
 
     Args:
         max_abs_diff: largest difference over all outputs and inputs tried.
-        max_rel_diff: that of each output divided by the output's largest magnitude.
+        max_rel_diff: that of each output divided by how far the output varies between the inputs.
         inputs: how many random inputs were tried.
         tolerance: largest relative difference that counts as equal.
         frozen: how many units stayed for each reason.
-        uncompared: statistics that could not be taken over the kept channels, by name, and outputs that may shrink.
+        uncompared: what could not be compared, in words: statistics that could not be taken over the kept channels,
+            outputs that do not change with the input or may shrink.
+        compared_input: the shape of each input, with the batch.
+        outputs: how many there are.
+        compared: how many of them changed with the input, so that comparing them says something.
     """
 
     max_abs_diff: float
@@ -107,22 +112,36 @@ class Verification(Part):
     tolerance: float
     frozen: dict[str, int]
     uncompared: tuple[str, ...] = ()
+    compared_input: list[list[int]] = Field(default_factory=list)
+    outputs: int | None = None
+    compared: int | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """Whether the two agree."""
-        return self.max_rel_diff <= self.tolerance
+        """Whether the two agree, in something that could be compared."""
+        return self.max_rel_diff <= self.tolerance and self.compared != 0
+
+    @property
+    def words(self) -> str:
+        """What was found, in a line."""
+        if self.compared == 0 and self.max_rel_diff <= self.tolerance:
+            return "NOT PROVED: no output changes with the input, so that there is nothing to compare"
+        shapes = f" of {spell_all(self.compared_input)}" if self.compared_input else ""
+        return (
+            f"{'verified' if self.passed else 'FAILED'}: slim = masked to {self.max_rel_diff:.1e} of how far the "
+            f"outputs vary ({self.inputs} inputs{shapes}, float64)"
+        )
 
     def require(self) -> None:
-        """Do nothing if the two agree.
+        """Do nothing unless the two differ.
 
         Raises:
             CheckFailed: they do not.
         """
-        if not self.passed:
+        if not self.max_rel_diff <= self.tolerance:
             raise CheckFailed(
-                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of the largest output "
+                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of how far its outputs vary "
                 f"(tolerance {self.tolerance:.0e}): a defect in ranp, please report it"
             )
 
@@ -182,15 +201,31 @@ class Exported(Part):
     note: str = ""
     opset: int | None = None
     path: str | None = None
+    weights: str = ""
+
+
+class Trained(Part):
+    """A checkpoint of the slim network that took the place of the run's weights.
+
+    Args:
+        file: its name.
+        sha256: of it.
+        loaded: what was found in it, in a line.
+    """
+
+    file: str
+    sha256: str
+    loaded: str
 
 
 class Head(Part):
-    """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, and where the run is."""
+    """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, its checkpoint, where the run is."""
 
     model: str | None = None
     preset: str | None = None
     input: list[list[int]] | None = None
     batch: int | None = None
+    weights: str = ""
     out: str | None = None
 
 
@@ -206,9 +241,11 @@ class Report(Head):
         groups: their widths.
         verify: the verification.
         seconds: of each step.
-        notes: of the trace.
+        notes: of the trace, the scores and the costs.
         transfer: where a transferred plan comes from.
         latency: measured times, where they were.
+        scored_on: the data behind the scores, in words; phantoms unless asked otherwise.
+        trained: where trained weights of the slim network came from, once they are in the run.
         onnx: the exported file, where there is one.
         torch_export: likewise.
         hashes: of the run's files.
@@ -226,6 +263,8 @@ class Report(Head):
     notes: list[str] = Field(default_factory=list)
     transfer: Moved | None = None
     latency: Latency | None = None
+    scored_on: str = ""
+    trained: Trained | None = None
     onnx: Exported | None = None
     torch_export: Exported | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
@@ -238,7 +277,7 @@ class Report(Head):
 
     @property
     def max_rel_diff(self) -> float:
-        """The same, relative to the largest magnitude of an output."""
+        """The same, relative to how far an output varies between inputs."""
         return self.verify.max_rel_diff
 
 
@@ -249,13 +288,15 @@ class Trial(Head):
     full: Figures
     units: Units
     config: dict[str, Any]
+    scored_on: str = ""
 
 
 class Proof(Verification):
-    """What `ranp verify` says of a run: its model, the hashes that were compared, the verification."""
+    """What `ranp verify` says of a run: its model, where its weights come from, hashes, the verification."""
 
     run: str
     model: str | None
+    weights: str = ""
     hashes: dict[str, str]
 
 

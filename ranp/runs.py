@@ -12,7 +12,10 @@ the caller gives the model again.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +30,8 @@ from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
-from ranp.modules import Module, copy_with, tensors_of
+from ranp.models.weights import load_weights_
+from ranp.modules import Module, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
@@ -35,6 +39,7 @@ from ranp.version import __version__
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 HASHED = (CONFIG, PLAN, WEIGHTS)
+UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
 
@@ -87,7 +92,7 @@ class Run:
             UsageError: no such network, or the config names a factory that is never called from a file.
         """
         if isinstance(model, nn.Module):
-            return model
+            return unwrapped(model)
         settings = settings_of(self.config) if settings is None else settings
         if model is not None and not isinstance(model, str):
             return build_with(model, settings, getattr(model, "__name__", type(model).__name__))
@@ -109,6 +114,33 @@ class Run:
         empty = slimmed(self.full(model), self.plan)
         return _with_weights(empty, self.weights(), self.path / WEIGHTS)
 
+    def slim_with(self, weights: Path | None, model: Model | None = None) -> tuple[nn.Module, str]:
+        """Return the slim network with trained weights of it, and where they come from in words.
+
+        Args:
+            weights: a checkpoint of the slim network; None for the run's own.
+            model: as for `full`.
+
+        Raises:
+            UsageError: as `slim`, or as `load_weights_`.
+        """
+        network = self.slim(model)
+        return network, self.weights_are if weights is None else load_weights_(network, weights)
+
+    @property
+    def weights_are(self) -> str:
+        """Where the slim network's weights come from, in words; "" where the run does not say."""
+        trained, init = self.values.get("trained"), self.config.get("init")
+        if isinstance(trained, dict):
+            return f"trained, {trained.get('loaded')}"
+        if self.config.get("weights") and init == "keep":
+            return f"what the pruning left of {Path(self.config['weights']).name}"
+        if init == "keep":
+            return f"{UNTRAINED}, unless the network's own factory loads trained ones"
+        if self.values.get("transfer") and self.config.get("keep_weights"):
+            return f"{UNTRAINED}, but for the tensors inherited in the transfer"
+        return UNTRAINED if init or self.values.get("transfer") else ""
+
     def weights(self) -> dict[str, Tensor]:
         """Return the weights by name.
 
@@ -129,6 +161,25 @@ class Run:
         """
         with whole_file(self.path / REPORT) as temporary:
             temporary.write_text(self.report_with(found))
+
+    def adopt(self, slim: nn.Module, found: Mapping[str, Any], without: Iterable[str] = ()) -> None:
+        """Write the weights of a network that the plan makes in the place of the run's, whole or not at all.
+
+        Args:
+            slim: the network; every other file of the folder stays as it is.
+            found: what its report holds from now on.
+            without: what its report held of the former weights.
+
+        Raises:
+            UsageError: the folder can't be written, or a file of it was changed by others than ranp.
+        """
+        self.check_hashes()
+        report = {key: value for key, value in self.values.items() if key not in set(without)}
+        with whole_folder(self.path, force=True) as folder:
+            shutil.copytree(self.path, folder, symlinks=True, dirs_exist_ok=True)
+            write_weights(slim, folder / WEIGHTS)
+            hashes = {name: sha256(folder / name) for name in HASHED}
+            (folder / REPORT).write_text(_text({**report, **found, "hashes": hashes, "ranp": __version__}))
 
     def report_with(self, found: Mapping[str, Any]) -> str:
         """Return the text of the report that is on disk now, with more in it.
@@ -193,29 +244,47 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def check_out(path: Path, *, force: bool = False, known_by: str = PLAN) -> None:
+def check_out(
+    path: Path, *, force: bool = False, known_by: str = PLAN, option: str = "out", keeps: bool = False
+) -> None:
     """Refuse a place where a run can't be written: something is there already, or the folder is read-only.
 
     Args:
         path: of the run folder to be.
         force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
         known_by: the file that every run of this kind holds.
+        option: that named it, for messages.
+        keeps: whether what else is in the folder stays there.
 
     Raises:
         UsageError: naming what is in the way.
     """
-    check_absent(path, force=force)
+    check_absent(path, force=force, option=option)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
-        raise UsageError(f"{named('out', path)}: not a run folder, so {named('force', True)} does not replace it")
+        raise UsageError(f"{named(option, path)}: not a run folder, so {named('force', True)} does not replace it")
+    if path.exists() and not keeps and (foreign := _foreign(path)):
+        kept = f"so {named('force', True)} does not replace it"
+        raise UsageError(f"{named(option, path)}: holds {foreign[0]}, which is not of the run, {kept}")
     path, given = path.resolve(), path
+    said = named(option, given)
     if path in (here := Path.cwd(), *here.parents):
-        raise UsageError(
-            f"{named('out', given)}: the working folder is in it; name another, or work from outside of it"
-        )
+        raise UsageError(f"{said}: the working folder is in it; name another, or work from outside of it")
     above = next(folder for folder in path.parents if folder.exists())
     if not above.is_dir():
-        raise UsageError(f"{named('out', given)}: {above} is not a folder")
-    check_writable(above, named("out", given))
+        raise UsageError(f"{said}: {above} is not a folder")
+    check_writable(above, said)
+
+
+def _foreign(path: Path) -> list[str]:
+    """Return the names in a run folder of what no command of ranp wrote there."""
+    kind = kind_of(path)
+    own = {kind.marker, *kind.files} if kind else set()
+    with suppress(UsageError):  # a report that can't be read names no exported files
+        report = read_json(path / REPORT)
+        entries = [report.get(name) for name in ("onnx", "torch_export")]
+        own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
+    made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
+    return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
 
 
 def save(

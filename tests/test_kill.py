@@ -9,7 +9,7 @@ import torch
 
 import ranp
 from ranp import models, runs
-from ranp.files import whole_file
+from ranp.files import whole_file, whole_folder
 
 pytest.importorskip("resource", reason="needs fork and the signals of Unix")
 from killing import content, every_step, killed_beyond
@@ -55,12 +55,21 @@ def test_a_kill_inside_of_a_write_leaves_the_old_run(tmp_path: Path) -> None:
     assert content(run) != old
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
-    )
-    left = tmp_path / f".a.txt.{ended.stdout.strip()}.xyz"
-    left.write_text("half")
-    with whole_file(tmp_path / "a.txt") as temporary:
-        temporary.write_text("whole")
-    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_is_swept(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "a.[1]"
+    writes = whole_file if kind == "file" else whole_folder
+    killed = f"""
+import os, signal
+from pathlib import Path
+from ranp.files import {writes.__name__}
+with {writes.__name__}(Path({str(place)!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".a.[1].ranp-")
+    with writes(place):
+        pass
+    assert list(tmp_path.iterdir()) == [place]

@@ -9,4 +9,5 @@ FUSED = Kind(
     factory="ranp.adapters.jobs.fuse:load_fused",
     former=("ranp.adapters.fused_runs:load",),
     made_by="ranp fuse",
+    files=("config.yaml", "report.json", "a", "b"),
 )

@@ -11,6 +11,7 @@ user.
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,15 @@ def run(options: Fuse) -> dict[str, Any]:
     """
     runs.check_out(options.out, force=options.force, known_by=WEIGHTS)
     place, own = check_device(options.device), Fused(**options.only(Fused))
-    fused = build(own, device=place)
+    loaded: list[str] = []
+    fused = build(own, device=place, tell=loaded.append)
     image = segmenter_of(own).inputs(own.seed, place)[0]
     report = {
         "options": own.model_dump(mode="json"),
         "inputs": [list(image.shape)],
         "superpixels": describe(fused.superpixels),
         **check(fused, image),
+        **({"weights": loaded} if loaded else {}),
     }
     if not options.dry_run:
         save(options.out, fused, own, report, options.force)
@@ -115,7 +118,12 @@ def run(options: Fuse) -> dict[str, Any]:
 
 
 def build(
-    options: Fused, *, trust_a: bool = True, trust_b: bool = True, device: torch.device | str = "cpu"
+    options: Fused,
+    *,
+    trust_a: bool = True,
+    trust_b: bool = True,
+    device: torch.device | str = "cpu",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> FusedSegmenter:
     """Build both networks, load their weights, and fuse them; in evaluation mode.
 
@@ -124,6 +132,7 @@ def build(
         trust_a: whether the user wrote the MODEL word A; False for that of a run.
         trust_b: likewise B.
         device: where to.
+        tell: called with a line for each checkpoint, what was found in it.
 
     Raises:
         UsageError: what the options, the networks, the weights or `fuse` refuse.
@@ -131,10 +140,12 @@ def build(
     request, second = segmenter_of(options), superpixels_of(options)
     if len(request.shapes) != 1:
         raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
-    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a)
+    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a, tell)
     superpixels = None
     if second is not None:
-        superpixels = _network(second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b)
+        superpixels = _network(
+            second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b, tell
+        )
         superpixels = superpixels.to(device).eval()
     segmenter = segmenter.to(device).eval()
     return fuse(
@@ -274,11 +285,17 @@ def _request_of_run(run: str, part: str, given: object) -> Request:
 
 
 def _network(
-    request: Request, model: str | None, weights: Path | None, option: str, seed: int, trusted: bool
+    request: Request,
+    model: str | None,
+    weights: Path | None,
+    option: str,
+    seed: int,
+    trusted: bool,
+    tell: Callable[[str], None],
 ) -> nn.Module:
     if Path(request.model).is_dir():
         return runs.load(request.model, model if trusted else None)
     network = resolve(request.model, request.settings, preset=request.preset, seed=seed, trusted=trusted)
     if weights is not None:
-        load_weights_(network, weights, option)
+        tell(load_weights_(network, weights, option))
     return network

@@ -60,7 +60,7 @@ class Fuse(Fused, Device, Config, DryRun, Force, Printed):
     """`ranp fuse`."""
 
     group: ClassVar[str] = "output"
-    out: Path = option(..., "The run folder to write.", kept=False)
+    out: Path = option(..., "The run folder to write.", kept=False, writes="run")
 
 
 class Refining(Options):
@@ -84,8 +84,10 @@ class Refine(Refining, Device, Config, DryRun, Force, Printed):
     logits: Path = option(
         ..., ".npy or .npz (channels first), or .nii, .nii.gz (channels last).", argument=True, metavar="LOGITS"
     )
-    out: Path = option(..., "The refined labels: .npy, .npz, .nii or .nii.gz.")
+    out: Path = option(..., "The refined labels: .npy, .npz, .nii or .nii.gz.", writes="labels")
     image: Path | None = option(None, "The image whose edges the labels should follow.")
     labels: Path | None = option(None, "The true labels, to measure before and after.")
     probabilities: bool = option(False, "LOGITS holds probabilities.")
-    picture: Path | None = option(None, "Draw the slice that changed most, before and after (.png, .pdf, .svg).")
+    picture: Path | None = option(
+        None, "Draw the slice that changed most, before and after (.png, .pdf, .svg).", writes="picture"
+    )

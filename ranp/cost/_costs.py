@@ -155,6 +155,21 @@ def compile(graph: Graph, convention: str = "standard", *, published_transposed:
     return CostFunction(graph, _rows(graph, sizes, entries, width), sizes)
 
 
+def counted_by_default(graph: Graph) -> list[str]:
+    """Return a note of the ops that the standard convention's table does not know, or nothing.
+
+    Such an op counts as one FLOP for each element of its first result, which an FFT, a solver or a custom op is not.
+    """
+    unknown: dict[str, list[str]] = {}
+    for record in graph.runs["eval"].records:
+        if not standard.is_known(record):
+            unknown.setdefault(record.op, []).append(record.module or "the top")
+    if not unknown:
+        return []
+    ops = (f"{op} at {where[0]}" + (f" and {len(where) - 1} more" * (len(where) > 1)) for op, where in unknown.items())
+    return [f"counted by default, one FLOP per element of the result: {', '.join(ops)}"]
+
+
 def _rows(graph: Graph, sizes: Sizes, entries: Iterator[Entry], width: int) -> dict[str, _Row]:
     kinds = {call.module: call.kind.__name__ for call in graph.runs["eval"].calls}
     kinds |= {layer.module: layer.kind for layer in graph.layers}

@@ -13,7 +13,7 @@
 | resampling | 2 x corners per output element: 2 x 2^d linear, 2 x 4^d cubic; nearest 0 |
 | reduction, scan, sort | 1 per input element; variance 4 |
 | copy, concat, pad, index, shuffle, unpooling | 0 |
-| anything else (activation, sum, product) | 1 per output element |
+| anything else (activation, sum, product) | 1 per output element; an op that is none of these is named in the notes |
 
 Constants, made in the forward from no input and no parameter, cost nothing. Memory is what every op newly stores:
 results of views and constants are not counted, nor the statistics of norms, the indices of pooling, and the rest of a
@@ -22,7 +22,10 @@ tensor that is written in part. An in-place op counts as if it stored its result
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from math import prod
+
+import torch
 
 from ranp.cost._entry import Entry
 from ranp.cost.polynomials import Polynomial, as_polynomial
@@ -157,6 +160,34 @@ def flops(sizes: Sizes, record: Record) -> Polynomial:
     if name in REDUCTIONS or (name in ("max", "min") and len(record.inputs) + len(record.weights) == 1):
         return sizes.source(record)
     return sizes.source(record) * 4 if name in VARIANCES else out
+
+
+COUNTED = MOVES | CONVOLUTIONS | set(LEFT_OPERAND) | STATISTICS | SOFTMAX | REDUCTIONS | VARIANCES | ALIASES
+PARTS_OF_NAMES = (ATTENTION, "batch_norm", "_pool", "upsample", "grid_sampler")
+# Ops that PyTorch does not tag as pointwise though they make each element by itself, or draw it.
+ELEMENTWISE = {
+    *("bernoulli", "cauchy", "complex", "exponential", "geometric", "glu", "hardswish", "heaviside", "lerp"),
+    *("log_normal", "log_sigmoid_forward", "native_dropout", "normal", "normal_functional", "polar", "prelu"),
+    *("_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "uniform", "where", "zero", "one_hot"),
+    *("_conj", "conj", "conj_physical", "_conj_physical", "resolve_conj", "resolve_neg", "real", "imag", "alias_copy"),
+    *("max", "min", "empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like"),
+    *("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "floor_divide", "masked_fill"),
+}
+
+
+@cache
+def _is_pointwise(name: str) -> bool:
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = packet.overloads() if packet is not None and hasattr(packet, "overloads") else []
+    return any(torch.Tag.pointwise in getattr(packet, each).tags for each in overloads)
+
+
+def is_known(record: Record) -> bool:
+    """Whether the table of this module speaks of an op; any other counts as one FLOP per element of its result."""
+    name = record.op
+    made = [flow for flow in record.outputs if not flow.constant]
+    told = name in COUNTED or name in ELEMENTWISE or _is_pointwise(name) or any(part in name for part in PARTS_OF_NAMES)
+    return not made or record.view or told
 
 
 def macs(sizes: Sizes, record: Record) -> Polynomial:

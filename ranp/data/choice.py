@@ -108,7 +108,7 @@ def output_shape(network: nn.Module, shapes: Sequence[Shape], places: Sequence[i
         places: --outputs, the outputs that count; all where there are none.
 
     Raises:
-        UsageError: no output has such a place, or the network does not run on inputs of these shapes or gives no tensor.
+        UsageError: no output has such a place, or the network does not run on such inputs or gives no tensor.
     """
     try:
         outputs = _run(on_meta(network), shapes, "meta")

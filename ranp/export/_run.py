@@ -26,9 +26,11 @@ from ranp.export import _onnx_file as onnx_file
 from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
 from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
 from ranp.figures import spell_all
-from ranp.files import check_file_place, check_writable, sha256, whole_file
+from ranp.files import check_file_place, check_replaces, check_writable, sha256, whole_file
 from ranp.inputs import as_arguments, draw, flatten, reshaped
+from ranp.models.folders import check_output
 from ranp.models.spec import resolve
+from ranp.modules import tensors_of
 from ranp.version import __version__
 
 NAME = "slim.onnx"
@@ -46,6 +48,7 @@ class Target:
         axes: the dynamic ones.
         cases: (args, kwargs) to compare on.
         note: what of the network stays out of the file, or "".
+        weights: where the weights come from, in words; "" where the run does not say.
     """
 
     model: nn.Module
@@ -54,6 +57,7 @@ class Target:
     axes: tuple[Axis, ...]
     cases: tuple[Any, ...]
     note: str
+    weights: str
 
 
 def export_run(
@@ -64,6 +68,7 @@ def export_run(
     opset: int = onnx_file.OPSET,
     dynamic: bool = False,
     model: nn.Module | str | None = None,
+    weights: Path | None = None,
     seed: int = 0,
     force: bool = False,
     dry_run: bool = False,
@@ -80,6 +85,7 @@ def export_run(
         opset: of the ONNX file.
         dynamic: whether batch and spatial sizes are free; the steps they are free in are written into the file.
         model: the full network or MODEL, for a run whose factory is neither a built-in nor a network of MONAI.
+        weights: a checkpoint of the slim network, by default the run's own weights.
         seed: of the random inputs.
         force: whether existing files are replaced.
         dry_run: check everything that can be checked without exporting.
@@ -98,15 +104,17 @@ def export_run(
         wanted["onnx"] = run.path / NAME
     for key, path in wanted.items():
         if path is not None:
+            check_output(path, f"--{key.replace('_', '-')}", [run.path, *filter(None, [weights])])
             check_file_place(path, force=force, option=key)
+            check_replaces(path, "onnx" if key == "onnx" else "program", key)
     if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
         raise UsageError(f"--torch-export {torch_export}: --onnx writes there")
     check_writable(run.path, "the comparison is kept in the run's report")
     if wanted["onnx"] is not None:
         onnx_file.check_opset(opset)
-    target = target_of(run, model, dynamic=dynamic, seed=seed)
+    target = target_of(run, model, weights=weights, dynamic=dynamic, seed=seed)
     if dry_run:
-        return {key: {"path": str(path)} for key, path in wanted.items() if path is not None}
+        return {key: {"path": str(path), "weights": target.weights} for key, path in wanted.items() if path is not None}
     found = {}
     with whole_file(run.path / runs.REPORT) as report, ExitStack() as files:
         if (path := wanted["onnx"]) is not None:
@@ -119,9 +127,17 @@ def export_run(
     return {key: {**entry, "path": str(wanted[key])} for key, entry in found.items()}
 
 
-def target_of(run: runs.Run, model: nn.Module | str | None = None, *, dynamic: bool = False, seed: int = 0) -> Target:
+def target_of(
+    run: runs.Run,
+    model: nn.Module | str | None = None,
+    *,
+    weights: Path | None = None,
+    dynamic: bool = False,
+    seed: int = 0,
+) -> Target:
     """Return what is exported of a run, with the inputs to compare on; see `export_run`."""
-    slim: nn.Module = run.slim(resolve(model, runs.settings_of(run.config)) if isinstance(model, str) else model)
+    full = resolve(model, runs.settings_of(run.config)) if isinstance(model, str) else model
+    slim, loaded = run.slim_with(weights, full)
     hook = getattr(slim, "export_module", None)
     module, note = hook() if callable(hook) else (slim, "")
     module = module.float().cpu().eval()
@@ -143,7 +159,7 @@ def target_of(run: runs.Run, model: nn.Module | str | None = None, *, dynamic: b
         return as_arguments(draw(reshaped(example, lambda _: next(left)), generator, torch.float32))
 
     inputs = [inputs_of(sizes) for sizes in [shapes, *drawn]]
-    return Target(module, inputs[0], names, axes, tuple(inputs[1:]), note)
+    return Target(module, inputs[0], names, axes, tuple(inputs[1:]), note, loaded)
 
 
 def input_names(model: nn.Module, example: Any) -> tuple[str, ...]:
@@ -178,7 +194,7 @@ def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: r
     program = onnx_file.convert(target.model, target.inputs, target.names, target.axes, opset, note)
     temporary, weights = files.enter_context(whole_file(path)), None
     if onnx_file.weight_bytes(target.model) > onnx_file.LIMIT:
-        made_from = json.dumps([run.hashes[runs.WEIGHTS], opset, note], sort_keys=True)
+        made_from = json.dumps([_digest_of(target.model), opset, note], sort_keys=True)
         data = path.with_name(f"{path.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:8]}.data")
         weights = files.enter_context(whole_file(data))
         weights.unlink()
@@ -187,6 +203,13 @@ def _write_onnx(files: ExitStack, path: Path, target: Target, opset: int, run: r
     if weights:
         onnx_file.point_at(temporary, data.name)
     return _describe(path, target, cases, [temporary, *filter(None, [weights])])
+
+
+def _digest_of(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors_of(model).items():
+        digest.update(name.encode() + tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _sweep_data(path: Path) -> None:
@@ -259,6 +282,7 @@ def _describe(path: Path, target: Target, cases: list[Case], written: list[Path]
         "parity": [case.to_dict() for case in cases],
         "passed": all(case.passed for case in cases),
         "note": target.note,
+        "weights": target.weights,
     }
 
 

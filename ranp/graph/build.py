@@ -1,6 +1,6 @@
 """trace(): from a module and example inputs to its channel graph."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,12 +16,23 @@ from ranp.graph.labels import Ints
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
-from ranp.modules import check_initialised, collector_paused, lies_in, on_meta, tensors_of
+from ranp.modules import (
+    check_initialised,
+    collector_paused,
+    copy_with,
+    lies_in,
+    on_meta,
+    tensors_of,
+    undisturbed,
+    unwrapped,
+    wrapping,
+)
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
+@undisturbed()
 def trace(
     model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (), outputs: Iterable[int] = ()
 ) -> Graph:
@@ -32,7 +43,8 @@ def trace(
     what they stop is frozen, with the reason.
 
     Args:
-        model: any module of convolutions; it is untouched.
+        model: any module of convolutions; it is untouched. Of a wrapper (DataParallel, a compiled module, an average of
+            weights, a training module) the network inside is traced, and a note says so.
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword ones; shapes and dtypes matter.
         freeze: globs of module or parameter paths whose channels must stay.
         outputs: places of the tensors, among those the network returns, that must keep their shape: (-1,) is the last.
@@ -52,6 +64,7 @@ def trace(
     """
     if not isinstance(model, nn.Module):
         raise WrongType(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    told, model = wrapping(model), unwrapped(model)
     described = describe(example_inputs)
     check_initialised(model)
     check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
@@ -70,7 +83,8 @@ def trace(
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes)
+    notes = (told, *graph.notes) if told else graph.notes
+    return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes, notes=notes)
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], outputs: tuple[int, ...]) -> Graph:
@@ -101,14 +115,17 @@ def _trace(
         said = told(failure.error, 200)
         notes.append(f"not traced in training mode: {failure.where}: {said}")
     if reads_values:
-        notes += _other_paths(grown, model, inputs, first.read)
+        _other_paths(grown, model, inputs, first.read)
+    notes += _by_flags(grown, model, inputs)
+    if idle := _idle(grown, model):
+        notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
     decisions = Decisions(fixed=_by_user(grown, patterns))
     graph = settle(grown, model, inputs, list(tensors_of(model)), decisions)
     return replace(graph, notes=tuple(notes))
 
 
-def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> list[str]:
-    """Follow other paths of a network whose path depends on values, so that what they share is tied; note what is left.
+def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> None:
+    """Follow other paths of a network whose path depends on values, so that what they share is tied.
 
     Conditions are taken for true and for false, whole numbers for small ones, and random inputs are tried. A path that
     does not run is left.
@@ -121,16 +138,81 @@ def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -
         with suppress(Failure):
             run(grown, model, given, follower, training=False)
     grown.runs = runs
-    layers = (nn.modules.conv._ConvNd, nn.Linear)
-    idle = [path for path, module in model.named_modules() if isinstance(module, layers) and not _ran(grown, path)]
-    if not idle:
-        return []
-    shown = ", ".join(idle[:5]) + (f" and {len(idle) - 5} more" if len(idle) > 5 else "")
-    return [f"never ran on the paths tried, keeps its full size: {shown}"]
 
 
-def _ran(grown: Trace, path: str) -> bool:
-    return any(layer.module == path for layer in grown.layers.values())
+Flag = tuple[type, str, bool]
+"""A class of modules, an attribute of theirs, and the value that is tried."""
+
+
+def _by_flags(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
+    """Follow what boolean flags of modules switch on, where parameters never ran, so that it is tied too; say what was.
+
+    All modules of a class have a flag's other value at once; after each flag by itself, all are on or off together.
+    What runs no idle parameter is left: a flag that asks for more outputs alone would only freeze them.
+    """
+    notes: list[str] = []
+    for flags in _flags_of(model) if _idle(grown, model) else []:
+        for training in (False, True):
+            idle, scratch, runs = _idle(grown, model), Trace(), dict(grown.runs)
+            if not idle or not _runs(scratch, model, inputs, flags, training=training) or not idle & scratch.read:
+                continue
+            _runs(grown, model, inputs, flags, training=training)
+            grown.runs = runs
+            words = ", ".join(dict.fromkeys(f"{kind.__name__}.{name}={value}" for kind, name, value in flags))
+            what = ", ".join(_modules_of(idle & grown.read, model))
+            notes.append(f"off the path as it is, and coupled with it: {what}, by {words}")
+    return notes
+
+
+def _flags_of(model: nn.Module) -> list[list[Flag]]:
+    """Return the flags to try together: each one's other values by itself, then all on, then all off."""
+    held: dict[tuple[type, str], set[bool]] = {}
+    for module in model.modules():
+        if not type(module).__module__.startswith("torch."):
+            for name, value in _bools(module):
+                held.setdefault((type(module), name), set()).add(value)
+    other = [(kind, name, value) for (kind, name), now in held.items() for value in (True, False) if {value} != now]
+    together = [[(kind, name, value) for kind, name in held] for value in (True, False)]
+    return [[flag] for flag in other] + (together if len(held) > 1 else [])
+
+
+def _bools(module: nn.Module) -> Iterator[tuple[str, bool]]:
+    own = {name: value for kind in reversed(type(module).__mro__) for name, value in vars(kind).items()}
+    for name, value in {**own, **vars(module)}.items():
+        if isinstance(value, bool) and not hasattr(nn.Module, name) and name not in _OWN and not name.startswith("__"):
+            yield name, value
+
+
+_OWN = frozenset(vars(nn.Module()))
+
+
+def _runs(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, training: bool) -> bool:
+    """Run a copy of a network under some flags, and return whether it ran."""
+    copied = copy_with(model)
+    for module in copied.modules():
+        for kind, name, value in flags:
+            if type(module) is kind:
+                with suppress(AttributeError):  # a property without a setter
+                    setattr(module, name, value)
+    try:
+        run(grown, copied, inputs, Recorder(grown), training=training, private=True)
+    except Failure:
+        return False
+    return True
+
+
+def _idle(grown: Trace, model: nn.Module) -> set[str]:
+    """Return the names of the parameters that no op took."""
+    return {name for name, _ in model.named_parameters()} - grown.read
+
+
+def _modules_of(names: set[str], model: nn.Module) -> list[str]:
+    """Return the outermost modules that hold none but these parameters, and the parameters in no such module."""
+    inside = {path: {name for name, _ in each.named_parameters(path)} for path, each in model.named_modules() if path}
+    whole = {path for path, held in inside.items() if held and held <= names}
+    outermost = [path for path in inside if path in whole and path.rpartition(".")[0] not in whole]
+    covered = {name for path in outermost for name in inside[path]}
+    return [*outermost, *(name for name in sorted(names) if name not in covered)]
 
 
 def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:

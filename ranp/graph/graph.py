@@ -249,10 +249,11 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
+    rows = [each[(each != FREE).any(axis=1)] for each in rows]  # zeros made in the forward follow whatever they meet
     distinct = {(row.shape, row.tobytes()): row for row in rows if (row >= 0).any()}
     balance = tuple(distinct.values())
-    reasons = _held(reasons, balance)
     least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
+    reasons = _held(reasons, balance, groups, group_of, least)
     return Graph(
         count,
         reasons,
@@ -269,19 +270,45 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     )
 
 
-def _held(reasons: tuple[str | None, ...], balance: tuple[Ints, ...]) -> tuple[str | None, ...]:
-    """Freeze what keeps as many as units of which none may go."""
+def _held(
+    reasons: tuple[str | None, ...],
+    balance: tuple[Ints, ...],
+    groups: tuple[Group, ...],
+    group_of: Ints,
+    least: tuple[int, ...],
+) -> tuple[str | None, ...]:
+    """Freeze rows that are as long as another one stays at least: what is frozen in it, and what its groups need."""
     held = list(reasons)
     while True:
         before = sum(each is not None for each in held)
         for rows in balance:
-            full = [row for row in rows if all(unit < 0 or held[unit] for unit in row.tolist())]
-            whys = [held[unit] for row in full for unit in row.tolist() if unit >= 0]
-            if whys:
-                for unit in rows[rows >= 0].tolist():
-                    held[unit] = held[unit] or f"keeps as many as what stays: {whys[0]}"
+            stays, why = max((_stays(row, held, groups, group_of, least) for row in rows), key=lambda each: each[0])
+            for row in rows:
+                if stays >= len(row):
+                    for unit in row[row >= 0].tolist():
+                        held[unit] = held[unit] or f"{_AS_MANY}{why.removeprefix(_AS_MANY)}"
         if sum(each is not None for each in held) == before:
             return tuple(held)
+
+
+_AS_MANY = "keeps as many as what stays: "
+
+
+def _stays(
+    row: Ints, held: list[str | None], groups: tuple[Group, ...], group_of: Ints, least: tuple[int, ...]
+) -> tuple[int, str]:
+    """Return how much of a row stays in every plan, and why; a unit may stand in it several times."""
+    units, weights = np.unique(row[row >= 0], return_counts=True)
+    frozen = np.array([held[unit] is not None for unit in units.tolist()], dtype=bool)
+    count = int((row < 0).sum() + weights[frozen].sum())
+    why = next((str(held[unit]) for unit in units[frozen].tolist()), "channels that are no units")
+    for number in np.unique(group_of[units[~frozen]]).tolist():
+        mine = ~frozen & (group_of[units] == number)
+        needed = least[number] - (len(groups[number].units) - int(mine.sum()))  # though all others of the group stay
+        if needed > 0:
+            count += int(np.sort(weights[mine])[:needed].sum())
+            why = why if frozen.any() else f"{groups[number].name} needs {least[number]}"
+    return count, why
 
 
 def _layer(table: Ints, made: Made, born: dict[int, Ints]) -> Layer:

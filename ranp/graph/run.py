@@ -6,6 +6,7 @@ real tensors. Nothing is captured: Python control flow just runs.
 """
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,8 +61,6 @@ class _NoGradients(TorchFunctionMode):
         """Run the function unless it asks for gradients."""
         if func is Tensor.requires_grad_:
             return args[0]
-        if func is Tensor.requires_grad.__set__:  # type: ignore[attr-defined]
-            return None
         return func(*args, **(kwargs or {}))
 
 
@@ -143,6 +142,7 @@ class Recorder(Follower):
         """Read the flows of an op's arguments."""
         self._tensors = flatten(args) + flatten(kwargs)
         self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
+        self.trace.read.update(self.trace.names[id(each)] for each in self._tensors if self.trace.is_parameter(each))
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
@@ -362,23 +362,44 @@ class _Context(torch.autograd.function.FunctionCtx):
         self.needs_input_grad = (False,) * count
 
 
+_APPLY = torch.autograd.Function.__dict__["apply"]
+_FOLLOWED = threading.local()  # .runs: how many runs this thread is in
+
+
+def _plain_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    if not getattr(_FOLLOWED, "runs", 0) or not torch._C._are_functorch_transforms_active():
+        return _APPLY.__get__(None, cls)(*args, **kwargs)
+    own = () if cls.setup_context is not _SINGLE.setup_context else (_Context(len(args)),)
+    return cls.forward(*own, *args, **kwargs)
+
+
+_SINGLE = torch.autograd.function._SingleLevelFunction
+_PATCH = threading.Lock()
+_patched = 0  # how many runs of all threads need the patch
+
+
 @contextmanager
 def _plain_functions() -> Iterator[None]:
-    """Run the forward of custom autograd functions as plain code, which functionalisation refuses otherwise."""
-    function, known = torch.autograd.Function, torch.autograd.Function.__dict__["apply"]
-    plain = torch.autograd.function._SingleLevelFunction.setup_context
+    """Run the forward of custom autograd functions as plain code, which functionalisation refuses otherwise.
 
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not torch._C._are_functorch_transforms_active():  # another thread's
-            return known.__get__(None, cls)(*args, **kwargs)
-        own = () if cls.setup_context is not plain else (_Context(len(args)),)
-        return cls.forward(*own, *args, **kwargs)
-
-    function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    PyTorch has no hook for it, so that their `apply` is replaced for the process while any thread runs a network, and
+    put back by whichever ends last. Threads that run none get what they would have got.
+    """
+    global _patched
+    function = torch.autograd.Function
+    with _PATCH:
+        _patched += 1
+        if _patched == 1:
+            function.apply = classmethod(_plain_apply)  # type: ignore[assignment, method-assign]
+    _FOLLOWED.runs = getattr(_FOLLOWED, "runs", 0) + 1
     try:
         yield
     finally:
-        function.apply = known  # type: ignore[method-assign]
+        _FOLLOWED.runs -= 1
+        with _PATCH:
+            _patched -= 1
+            if _patched == 0:
+                function.apply = _APPLY  # type: ignore[method-assign]
 
 
 def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: Inputs, follower: Follower) -> None:

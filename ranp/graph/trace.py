@@ -138,6 +138,7 @@ class Trace:
         self.reasons: list[str] = []
         self.frozen: list[tuple[Ints, int]] = []
         self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
+        self.read: set[str] = set()  # parameters that some op took
 
     def begin(self, name: str, tensors: list[torch.Tensor]) -> None:
         """Start the record of a run over these parameter tensors."""

@@ -12,6 +12,7 @@ from ranp.errors import UsageError
 from ranp.inputs import Shape, draw, flatten, generator_of, reshaped
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.request import read_request, read_size
+from ranp.models.weights import load_weights_
 
 Inputs = tuple[Tensor, ...] | dict[str, Tensor]
 
@@ -25,12 +26,14 @@ class Subject:
         preset: of a built-in, or None.
         network: built, with initial weights or those of a run.
         inputs: standard normal, with the batch in front.
+        weights: where they come from, in words; "" for initial ones.
     """
 
     name: str
     preset: str | None
     network: nn.Module
     inputs: Inputs
+    weights: str = ""
 
     @property
     def shapes(self) -> list[list[int]]:
@@ -50,6 +53,7 @@ def read_subject(
     size: str | None = None,
     batch: int | None = None,
     seed: int = 0,
+    weights: Path | None = None,
 ) -> Subject:
     """Build what MODEL names: a network by `read_request`, or the slim network of a run folder.
 
@@ -59,6 +63,7 @@ def read_subject(
         size: --input.
         batch: --batch; by default the preset's, the run's, or 1.
         seed: of initial weights and inputs.
+        weights: a checkpoint of the network, of a run of its slim one.
 
     Raises:
         UsageError: as `read_request`, or a run folder that is damaged.
@@ -70,11 +75,14 @@ def read_subject(
         if whole is None and any(words.values()):
             raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
         run = runs.read(model)
-        return Subject(model, None, run.slim(whole), _inputs_of(run.plan.example_inputs(), size, batch, seed))
+        slim, loaded = run.slim_with(weights, whole)
+        return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), size, batch, seed), loaded)
     if full is not None:
         raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
     request = read_request(model, size=size, batch=batch, **words)
-    return Subject(model, request.preset, request.network(seed), request.inputs(seed))
+    built = request.network(seed)
+    loaded = "" if weights is None else load_weights_(built, weights)
+    return Subject(model, request.preset, built, request.inputs(seed), loaded)
 
 
 def _inputs_of(examples: Inputs, size: str | None, batch: int | None, seed: int) -> Inputs:

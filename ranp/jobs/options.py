@@ -129,12 +129,21 @@ class Run(Options):
     run: Path = option(..., "A run folder.", argument=True, metavar="RUN")
 
 
+class Weights(Options):
+    """Weights that the user brings."""
+
+    group: ClassVar[str] = "network"
+    weights: Path | None = option(
+        None, "A checkpoint of the network, of a run that of its slim one: .safetensors, or a torch state dict.",
+        metavar="FILE",
+    )  # fmt: skip
+
+
 class CostSize(Options):
     """The size costs are counted at."""
 
     group: ClassVar[str] = "network"
     input: str | None = option(None, "Size the costs are counted at; by default that of --patch.", metavar="SIZE")
-    weights: Path | None = option(None, "Checkpoint of the full network: .safetensors, or a torch state dict.")
 
 
 class Files(Options):
@@ -180,15 +189,24 @@ class Start(Options):
     loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
 
 
-class Scored(Network, CostSize, Source, Files, Batches, Scoring, Start, Seed, Device):
+class Scored(Network, CostSize, Weights, Source, Files, Batches, Scoring, Start, Seed, Device):
     """A network, data, and how it is scored on them."""
 
 
-class Prune(Scored, Selection, Config, DryRun, Force, Printed):
+class Proved(Options):
+    """How the slim network is proved."""
+
+    group: ClassVar[str] = "choice"
+    verify_input: str | None = option(
+        None, "Size slim and masked are compared at.", metavar="SIZE", shown="the smallest that takes the same path"
+    )
+
+
+class Prune(Scored, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
-    out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL")
+    out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL", writes="run")
 
 
 class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
@@ -201,35 +219,41 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     )  # fmt: skip
     convention: Convention = option("standard", "Figures of the table: {choices}.")
     peers: bool = option(False, "Prune with Torch-Pruning at the same ratio too.")
-    out: Path | None = option(None, "Write the table as JSON; `ranp report` shows RUN/compare.json.", metavar="FILE")
+    out: Path | None = option(
+        None, "Write the table as JSON; `ranp report` shows RUN/compare.json.", metavar="FILE", writes="table"
+    )
 
 
-class Verify(Run, RunModel, Factory, Seed, Printed):
+class Verify(Run, RunModel, Weights, Factory, Proved, Seed, Printed):
     """`ranp verify`."""
 
     inputs: int = option(2, "Random inputs to compare on.", ge=1)
 
 
-class Transfer(Run, RunModel, Factory, Channels, Files, Seed, Config, DryRun, Force, Printed):
+class Transfer(Run, RunModel, Factory, Channels, Files, Proved, Seed, Config, DryRun, Force, Printed):
     """`ranp transfer`."""
 
     group: ClassVar[str] = "output"
-    out: Path = option(..., "The run folder to write.")
+    out: Path = option(..., "The run folder to write.", writes="run")
     input: str | None = option(None, "Input size, 128 or 16x112x112.", metavar="SIZE", shown="the run's")
     data: Data | None = option(None, "nifti: read channels and classes off --images and --labels.")
     keep_weights: bool = option(False, "Inherit weights where names and shapes agree.")
 
 
-class Export(Run, RunModel, Seed, Config, DryRun, Force, Printed):
+class Export(Run, RunModel, Weights, Seed, Config, DryRun, Force, Printed):
     """`ranp export`."""
 
     group: ClassVar[str] = "output"
-    onnx: Path | None = option(None, "The ONNX file.", metavar="FILE", shown="RUN/slim.onnx")
+    onnx: Path | None = option(None, "The ONNX file.", metavar="FILE", shown="RUN/slim.onnx", writes="onnx")
     torch_export: Path | None = option(
-        None, "A file of torch.export (.pt2); alone, no ONNX is written.", metavar="FILE"
+        None, "A file of torch.export (.pt2); alone, no ONNX is written.", metavar="FILE", writes="program"
     )
     opset: int = option(20, "Of the ONNX file; from 21 on group norm is one operator.")
     dynamic: bool = option(False, "Leave batch and spatial sizes free.")
+
+
+class Adopt(Run, RunModel, Weights, Factory, Seed, Config, DryRun, Printed):
+    """`ranp adopt`."""
 
 
 class Report(Run, RunModel, Device, Config, DryRun, Force, Printed):
@@ -241,7 +265,7 @@ class Report(Run, RunModel, Device, Config, DryRun, Force, Printed):
         None, "What `ranp compare --out` wrote.", metavar="FILE", shown="RUN/compare.json if any"
     )
     out: Path | None = option(
-        None, "The page.", metavar="FILE", shown="RUN/report.html, of two runs RUN/compare-OTHER.html"
+        None, "The page.", metavar="FILE", shown="RUN/report.html, of two runs RUN/compare-OTHER.html", writes="page"
     )
     measure: bool = option(False, "Time a forward of the full and the slim network, and keep it in RUN.")
 
@@ -255,11 +279,11 @@ class Inspect(Network, Size, Full, Config, Force, Printed):
     outputs: tuple[int, ...] = option(
         (), "Place of an output that must keep its shape (-1: the last); repeat it.", metavar="PLACE", shown="all"
     )
-    dot: Path | None = option(None, "Write the coupling as graphviz text.", metavar="FILE")
-    svg: Path | None = option(None, "Draw the coupling.", metavar="FILE")
+    dot: Path | None = option(None, "Write the coupling as graphviz text.", metavar="FILE", writes="dot")
+    svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 
 
-class Profile(Network, Size, Full, Seed, Device, Config, Printed):
+class Profile(Network, Size, Full, Weights, Seed, Device, Config, Printed):
     """`ranp profile`."""
 
     group: ClassVar[str] = "costs"

@@ -16,9 +16,9 @@ def profile_network(options: Profile) -> dict[str, Any]:
     """Return the costs of a network in plain values.
 
     Returns:
-        model, preset, convention, input, batch, params, flops, memory_bytes, layers (one row per convolution and linear
-        layer), kinds (one row per kind of module, which add up to the whole), and training, latency, cross_check where
-        asked.
+        model, preset, convention, input, batch, params, flops, memory_bytes, weights (where they come from, in words),
+        layers (one row per convolution and linear layer), kinds (one row per kind of module, which add up to the
+        whole), notes (what was counted by default, what never ran), and training, latency, cross_check where asked.
 
     Raises:
         UsageError: no such convention or device.
@@ -28,8 +28,9 @@ def profile_network(options: Profile) -> dict[str, Any]:
     where = check_device(options.device)
     convention = options.convention
     subject = read_subject(
-        options.only(Network), full=options.full, size=options.input, batch=options.batch, seed=options.seed
-    )
+        options.only(Network), full=options.full, size=options.input, batch=options.batch, seed=options.seed,
+        weights=options.weights,
+    )  # fmt: skip
     graph = trace(subject.network, subject.inputs)
     everything, counted = np.ones(graph.count, dtype=bool), cost.compile(graph, convention)
     found: dict[str, Any] = {
@@ -39,8 +40,10 @@ def profile_network(options: Profile) -> dict[str, Any]:
         "input": subject.shapes,
         "batch": subject.batch,
         **counted(everything).to_dict(),
+        "weights": subject.weights,
         "layers": [row.to_dict() for row in counted.layers(everything)],
         "kinds": _by_kind(counted.modules(everything)),
+        "notes": [*graph.notes, *(cost.counted_by_default(graph) if convention == "standard" else [])],
     }
     if options.training:
         predicted = cost.peak_training_memory(subject.network, subject.inputs)

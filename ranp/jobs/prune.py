@@ -40,6 +40,7 @@ class Prepared:
         inputs: of these shapes.
         batches: to score it on; None where nothing needs them.
         loss: of (outputs, target).
+        loaded: what was found in the checkpoint, in a line; "" without one.
     """
 
     options: Scored
@@ -48,6 +49,7 @@ class Prepared:
     inputs: tuple[Tensor, ...]
     batches: Iterable[Any] | None
     loss: losses.Loss
+    loaded: str = ""
 
     def head(self) -> dict[str, Any]:
         """Return what every report begins with."""
@@ -56,7 +58,18 @@ class Prepared:
             "preset": self.options.preset,
             "input": [list(shape[1:]) for shape in self.request.shapes],
             "batch": self.request.batch,
+            **({"weights": self.loaded} if self.loaded else {}),
         }
+
+    def scored_on(self) -> str:
+        """Say in words what the scores come from."""
+        options = self.options
+        if self.batches is None:
+            return "no data"
+        size = f"{options.batches} batches of {options.batch_size}, {options.patch}"
+        if options.data == "phantom":
+            return f"phantoms, which are generated, not your data ({size})"
+        return f"{len(options.images)} NIfTI image{'s'[: len(options.images) != 1]} ({size})"
 
 
 def prepare(options: Prune) -> Prepared:
@@ -105,8 +118,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
         losses.check_channels(word, _channels(given))
     options = options.model_copy(update={"loss": word})
     loss = only_outputs(losses.get(word, **({"maxdisp": maxdisp} if word == "stereo" else {})), options.outputs)
-    if options.weights is not None:
-        load_weights_(network, options.weights)
+    loaded = "" if options.weights is None else load_weights_(network, options.weights)
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
     batches = None
@@ -116,7 +128,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
             images=options.images, labels=options.labels, classes=options.classes, batches=options.batches,
             batch_size=options.batch_size, seed=options.seed, maxdisp=maxdisp,
         )  # fmt: skip
-    return Prepared(options, request, network, request.inputs(options.seed), batches, loss)
+    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded)
 
 
 def plan_only(prepared: Prepared, watch: Callable[[str], None] | None = None) -> Trial:
@@ -129,7 +141,7 @@ def plan_only(prepared: Prepared, watch: Callable[[str], None] | None = None) ->
     config = options.to_config()
     return Trial(
         **prepared.head(), out=config.get("out"), dry_run=True, full=costs_of(graph, whole)["standard"].full,
-        units=whole.units(), config=config,
+        units=whole.units(), config=config, scored_on=prepared.scored_on(),
     )  # fmt: skip
 
 
@@ -151,10 +163,11 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         prepared.network, prepared.inputs, batches=batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
         outputs=options.outputs,
+        dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        watch=watch, progress=track or False, **options.only(Selection),
+        verify_input=options.verify_input, watch=watch, progress=track or False, **options.only(Selection),
     )  # fmt: skip
-    head = {**prepared.head(), "out": str(options.out)}
+    head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     return replace(result, report=Report(**head, **result.report.to_dict()))
 
 

@@ -75,7 +75,10 @@ def carry_out(prepared: Prepared) -> Transferred:
     """
     run, options = prepared.run, prepared.options
     weights = run.weights() if options.keep_weights else None
-    result = transfer(run.plan, prepared.network, prepared.inputs, weights=weights, seed=options.seed)
+    result = transfer(
+        run.plan, prepared.network, prepared.inputs,
+        weights=weights, seed=options.seed, verify_input=options.verify_input,
+    )  # fmt: skip
     shapes = [list(spec.shape) for spec in specs(result.plan.inputs)]
     before = [list(spec.shape[1:]) for spec in specs(run.plan.inputs)]
     moved = Moved(**{"from": run.path.name}, input_before=before, inherited=list(result.inherited))

@@ -27,6 +27,9 @@ def prove(options: Verify) -> Proof:
         raise CheckFailed(str(error)) from None
     full = run.full(options.model, options.settings or None)
     inputs = run.plan.example_inputs()
-    checked = verify(full, run.slim(full), run.plan, inputs, inputs=options.inputs, seed=options.seed)
+    slim, weights = run.slim_with(options.weights, full)
+    checked = verify(
+        full, slim, run.plan, inputs, inputs=options.inputs, seed=options.seed, verify_input=options.verify_input
+    )
     hashes = {name: run.hashes[name] for name in HASHED}
-    return Proof(run=str(run.path), model=run.config.get("model"), hashes=hashes, **checked.to_dict())
+    return Proof(run=str(run.path), model=run.config.get("model"), hashes=hashes, weights=weights, **checked.to_dict())

@@ -6,8 +6,12 @@ points of the group "ranp.folders", each the name of a `Kind`, so that nothing h
 
 import functools
 import importlib.metadata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from ranp.errors import UsageError
+from ranp.files import same_place
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Kind:
             runs, which are loaded by `ranp.runs`.
         former: names the factory had in earlier versions, which configs still hold.
         made_by: the command that writes it.
+        files: what every folder of the kind is made of, beside the marker.
     """
 
     name: str
@@ -28,9 +33,10 @@ class Kind:
     factory: str
     former: tuple[str, ...] = ()
     made_by: str = ""
+    files: tuple[str, ...] = ("config.yaml", "report.json")
 
 
-PRUNED = Kind("pruned", "plan.json", "", made_by="ranp prune")
+PRUNED = Kind("pruned", "plan.json", "", made_by="ranp prune", files=("config.yaml", "slim.safetensors", "report.json"))
 
 
 @functools.cache
@@ -48,3 +54,32 @@ def kind_of(path: Path | str) -> Kind | None:
 def factory_of(spec: str) -> str | None:
     """Return the factory that MODEL names if it is one of a kind of folder, under today's name; None for another."""
     return next((kind.factory for kind in kinds() if kind.factory and spec in (kind.factory, *kind.former)), None)
+
+
+def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> None:
+    """Refuse an output that would destroy what a command reads, or a part of a run; `--force` is no leave for that.
+
+    Args:
+        path: of the output, a file or a folder.
+        option: that named it, for messages.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        UsageError: the output is an input, holds one, or is a file that a run is made of.
+    """
+    real = path.resolve()
+    for given in inputs:
+        if not given.exists():
+            continue
+        if same_place(path, given):
+            raise UsageError(f"{option} {path}: is the input {given}; name another output")
+        if real.is_dir() and real in given.resolve().parents:
+            raise UsageError(f"{option} {path}: holds the input {given}; name another output")
+        kind = kind_of(given) if given.is_dir() else None
+        for name in (kind.marker, *kind.files) if kind else ():
+            if same_place(path, given / name):
+                raise UsageError(f"{option} {path}: is {name} of the run {given}; name another output")
+    for folder in real.parents[:3]:
+        kind = kind_of(folder)
+        if kind is not None and real.relative_to(folder).parts[0] in (kind.marker, *kind.files):
+            raise UsageError(f"{option} {path}: is {real.name} of a run; name another output")

@@ -21,8 +21,7 @@ from ranp.pipeline._peers import PEERS, torch_pruned
 from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
 from ranp.reports import Comparison, Figures, Row
-from ranp.scores import Scores, importance
-from ranp.scores.method import check_given
+from ranp.scores import Scores, check_given, importance
 from ranp.selection import select
 
 FILE = "compare.json"
@@ -52,6 +51,7 @@ def compare(
     freeze: Iterable[str] = (),
     outputs: Iterable[int] = (),
     zero_conv_biases: bool = False,
+    dead_norms: str = "one",
     device: str = "cpu",
     seed: int = 0,
     peers: bool = False,
@@ -75,6 +75,7 @@ def compare(
         freeze: globs of module paths whose channels must stay.
         outputs: places of the outputs that must keep their shape, see `trace`.
         zero_conv_biases: see `importance`.
+        dead_norms: see `importance`.
         device: where to score.
         seed: of the random rule and of dropout while scoring.
         peers: also prune with Torch-Pruning at the same channel ratio.
@@ -86,7 +87,7 @@ def compare(
         UnsupportedError: the network can't be traced.
         MissingExtra: `peers` without Torch-Pruning.
     """
-    Scoring.read({"method": method, "reduce": reduce})
+    Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     check_goal(sparsity, max_sparsity_of, **selection)
     check_given(batches, loss, method)
     if isinstance(batches, Iterator):
@@ -99,7 +100,7 @@ def compare(
         with steps(f"score by {each}"):
             scores[each] = importance(
                 model, graph, batches, loss, method=each, reduce=reduce,
-                device=device, seed=seed, zero_conv_biases=zero_conv_biases,
+                device=device, seed=seed, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms,
             )  # fmt: skip
     with steps("select"):
         chooser, prices = _Chooser(graph, scores, method, {**selection, "seed": seed}), _Prices(graph)

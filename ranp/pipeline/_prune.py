@@ -11,16 +11,16 @@ from torch import nn
 
 from ranp import cost
 from ranp.data.paired import KEYS, Key, Paired, first_inputs
+from ranp.figures import share
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
 from ranp.options import Scoring, Selection
-from ranp.plan import Plan
+from ranp.plan import Choice, Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
-from ranp.scores import Scores, importance
-from ranp.scores.method import check_given
+from ranp.scores import Scores, check_given, importance
 from ranp.selection import select
-from ranp.surgery import slim, verify
+from ranp.surgery import Size, compared_at, slim, verify
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ def prune(
     freeze: Iterable[str] = (),
     outputs: Iterable[int] = (),
     zero_conv_biases: bool = False,
+    dead_norms: str = "one",
     device: str = "cpu",
     seed: int = 0,
+    verify_input: Size | None = None,
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -86,8 +88,10 @@ def prune(
         freeze: globs of module paths whose channels must stay.
         outputs: places of the outputs that must keep their shape, see `trace`.
         zero_conv_biases: see `importance`.
+        dead_norms: see `importance`.
         device: where to score.
         seed: of the random rule and of dropout while scoring.
+        verify_input: the spatial size the proof is made at: see `verify`.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, rule, reweight, strength, ...
@@ -106,7 +110,7 @@ def prune(
         >>> result.slim[2].in_channels < 8
         True
     """
-    Scoring.read({"method": method, "reduce": reduce})
+    Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     asked = Selection.read(selection)
     asked.check(method, seed)
     check_given(batches, loss, "l1" if asked.rule == "random" else method)
@@ -117,12 +121,14 @@ def prune(
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
+        if verify_input is not None:  # a mistake in it is said before anything takes long
+            compared_at(model, example_inputs, verify_input)
     with steps("score"):
         scores = None
         if selection.get("rule") != "random":
             scores = importance(
                 model, graph, batches, loss, method=method, reduce=reduce,
-                device=device, seed=seed, zero_conv_biases=zero_conv_biases,
+                device=device, seed=seed, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms,
                 transposed="inputs" if selection.get("published_transposed") else "outputs", progress=progress,
             )  # fmt: skip
     with steps("select"):
@@ -130,13 +136,15 @@ def prune(
     with steps("slim"):
         small = slim(model, plan)
     with steps("verify"):
-        checked = verify(model, small, plan, example_inputs, seed=seed)
-    report = report_of(graph, plan, checked, steps.seconds)
+        checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
+    report = report_of(graph, plan, checked, steps.seconds, scores)
     checked.require()
     return Result(small, plan, report, graph, scores)
 
 
-def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float]) -> Report:
+def report_of(
+    graph: Graph, plan: Plan, checked: Verification, seconds: dict[str, float], scores: Scores | None = None
+) -> Report:
     """Return the report of a plan that was carried out and verified."""
     costs, choice = costs_of(graph, plan), plan.choice
     return Report(
@@ -148,8 +156,18 @@ def report_of(graph: Graph, plan: Plan, checked: Verification, seconds: dict[str
         groups=[Width(name=g.name, before=g.width, after=len(g.kept), frozen=g.frozen) for g in plan.groups],
         verify=checked,
         seconds=dict(seconds),
-        notes=list(graph.notes),
+        notes=[*graph.notes, *(scores.notes if scores else ()), *cost.counted_by_default(graph), *_said_of(choice)],
     )
+
+
+def _said_of(choice: Choice) -> list[str]:
+    """Say where much less is gone than was asked for."""
+    if 2 * choice.achieved >= choice.sparsity:
+        return []
+    return [
+        f"{share(choice.achieved)} of the neurons are gone, less than half of the {share(choice.sparsity)} that the "
+        "ranking dropped: what is frozen, tied layers and whole widths keep the rest"
+    ]
 
 
 def costs_of(graph: Graph, plan: Plan) -> dict[str, Both]:

@@ -17,10 +17,10 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Group
 from ranp.inputs import Inputs, generator_of
 from ranp.models.init import initialise_
-from ranp.modules import copy_with, tensors_of
+from ranp.modules import copy_with, tensors_of, unwrapped
 from ranp.pipeline._prune import Result, Steps, report_of
 from ranp.plan import Plan, PlanGroup
-from ranp.surgery import slim, verify
+from ranp.surgery import Size, slim, verify
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def transfer(
     *,
     weights: nn.Module | Mapping[str, Tensor] | None = None,
     seed: int = 0,
+    verify_input: Size | None = None,
 ) -> Transferred:
     """Slim a network of the same architecture, built for other channels, classes or sizes, by a plan.
 
@@ -49,6 +50,7 @@ def transfer(
         example_inputs: of the new shapes.
         weights: a slim network of the plan, or its tensors by name, to inherit from wherever name and shape agree.
         seed: of the drawn weights.
+        verify_input: the spatial size the proof is made at: see `verify`.
 
     Raises:
         UsageError: the plan does not fit; the group that differs is named.
@@ -78,7 +80,7 @@ def transfer(
     with steps("slim"):
         small, inherited = _initialised(slim(model, fitting), weights, seed)
     with steps("verify"):
-        checked = verify(model, small, fitting, example_inputs, seed=seed)
+        checked = verify(model, small, fitting, example_inputs, seed=seed, verify_input=verify_input)
     report = report_of(graph, fitting, checked, steps.seconds)
     checked.require()
     return Transferred(small, fitting, report, graph, None, inherited)
@@ -121,7 +123,7 @@ def _initialised(
     model: nn.Module, weights: nn.Module | Mapping[str, Tensor] | None, seed: int
 ) -> tuple[nn.Module, tuple[str, ...]]:
     initialise_(model, "glorot", generator_of(seed))
-    trained = tensors_of(weights) if isinstance(weights, nn.Module) else weights or {}
+    trained = tensors_of(unwrapped(weights)) if isinstance(weights, nn.Module) else weights or {}
     inherited: list[str] = []
 
     def chosen(name: str, own: Tensor) -> Tensor:

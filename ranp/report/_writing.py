@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ranp import runs
 from ranp.errors import UsageError
-from ranp.files import check_file_place, check_writable, read_json, whole_file
+from ranp.files import check_file_place, check_replaces, check_writable, read_json, whole_file
+from ranp.models.folders import check_output
 from ranp.pipeline import FILE
 from ranp.report import _pair as pair
 from ranp.report import _single as single
@@ -42,7 +43,9 @@ def write_report(
     if other is not None and comparison is not None:
         raise UsageError(f"--compare {comparison}: shown for one run, and two are given")
     if out is not None:
+        check_output(out, "--out", filter(None, [run, other, comparison]))
         check_file_place(out, force=force)
+        check_replaces(out, "page", "out")
     first = runs.read(run)
     path = out or run / (NAME if other is None else f"compare-{other.resolve().name}.html")
     if out is None:

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, UsageError, check_type, listed, nearest
+from ranp.errors import UnsupportedError, UsageError, check_type, listed, named, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
-from ranp.modules import tensors_of
+from ranp.modules import tensors_of, undisturbed, unwrapped
 from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._progress import Track, tracked
@@ -46,6 +46,7 @@ def importance(
     device: str | torch.device = "cpu",
     seed: int = 0,
     zero_conv_biases: bool = False,
+    dead_norms: str = "one",
     transposed: str = "outputs",
     progress: bool | Track | None = None,
 ) -> Scores:
@@ -67,6 +68,8 @@ def importance(
         device: where the copy runs.
         seed: of dropout and of what the batches draw from torch's global generators.
         zero_conv_biases: score with the biases of convolutions at zero, as the paper does.
+        dead_norms: norms whose weight is zero throughout (residual branches at the start) send no gradient back, and
+            what leads to them scores zero: "one" scores with their weight at one, "keep" as it is; not for `l1`.
         transposed: "inputs" scores transposed convolutions by input channel, as published, without their biases.
         progress: a bar over the batches, on stderr: None draws it where that is a terminal, True anywhere, False never;
             a function is given the batches and returns what is iterated over, such as `tqdm.tqdm`.
@@ -83,17 +86,21 @@ def importance(
         >>> importance(net, trace(net, torch.zeros(1, 2)), method="l1").neurons
         {'0.weight': array([1., 1., 1.])}
     """
-    Scoring.read({"method": method, "reduce": reduce})
+    Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     if transposed not in get_args(Transposed):
         known = get_args(Transposed)
         raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
     check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
     check_given(batches, loss, method)
+    model = unwrapped(model)
     tally = _tally(model, graph, method, reduce, transposed)
     where = check_device(str(device))
-    zeroed = [layer.bias for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"]
-    with torch.inference_mode(False), torch.enable_grad(), seeded(seed, where):
-        network, scored = scoring_copy(model, tally.names, zeroed, where)
+    filled = {layer.bias: 0.0 for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"}
+    dead = [] if method == "l1" else _dead_norms(model)
+    if dead_norms == "one":
+        filled |= {_weight_of(path): 1.0 for path in dead}
+    with undisturbed(), torch.enable_grad(), seeded(seed, where):
+        network, scored = scoring_copy(model, tally.names, filled, where)
         if method == "l1":
             count = _add_magnitudes(tally, scored)
         else:
@@ -108,7 +115,54 @@ def importance(
             stacklevel=2,
         )
     elements = tally.elements(count) if method == "snip" else {}
-    return Scores(method, reduce, 0 if method == "l1" else count, neurons, elements, transposed)
+    notes = [*_said_of_norms(dead, dead_norms), *_said_of_zeros(graph, neurons)]
+    return Scores(method, reduce, 0 if method == "l1" else count, neurons, elements, transposed, tuple(notes))
+
+
+SHOWN = 8  # names a note lists at most
+
+
+def _dead_norms(model: nn.Module) -> list[str]:
+    """Return the paths of norms whose weight is zero throughout."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if "Norm" in type(module).__name__
+        and isinstance(weight := module._parameters.get("weight"), Tensor)
+        and weight.ndim == 1
+        and not weight.is_meta
+        and not weight.any()
+    ]
+
+
+def _weight_of(path: str) -> str:
+    return f"{path}.weight" if path else "weight"
+
+
+def _said_of_norms(dead: list[str], way: str) -> list[str]:
+    if not dead:
+        return []
+    what = f"the weights of {len(dead)} norm(s) are zero ({_some(dead)}), so that what leads to them is dead"
+    if way == "one":
+        return [f"{what}: scored with them at one ({named('dead_norms', 'keep')} scores them as they are)"]
+    return [f"{what}: scored as they are ({named('dead_norms', 'one')} scores with them at one)"]
+
+
+def _said_of_zeros(graph: Graph, neurons: dict[str, NDArray[np.float64]]) -> list[str]:
+    """Say which layers score zero throughout."""
+    zero = [layer.module or layer.name for layer in graph.layers if not neurons[layer.name].any()]
+    if not zero:
+        return []
+    if len(zero) == len(graph.layers):
+        return ["every score is zero: no neuron ranks before another, and a seeded draw decides which go"]
+    return [
+        f"{len(zero)} of {len(graph.layers)} layers score zero throughout ({_some(zero)}): layers they are tied to "
+        "decide for them, and where there are none a seeded draw decides which neurons go"
+    ]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def check_given(batches: object, loss: object, method: str = "l1") -> None:

@@ -17,24 +17,23 @@ Batches = Iterable[Any]
 
 
 def scoring_copy(
-    model: nn.Module, scored: Iterable[str], zeroed: Iterable[str], device: torch.device
+    model: nn.Module, scored: Iterable[str], filled: Mapping[str, float], device: torch.device
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     """Copy a network to a device, in training mode, where only what is scored has gradients.
 
     Args:
         model: the caller's.
         scored: names of parameters, or of buffers that are weights.
-        zeroed: names of parameters that are zero in the copy.
+        filled: the value of parameters that are constant in the copy, by name.
         device: of the copy.
 
     Returns:
         The copy and its scored tensors by name.
     """
-    zero = set(zeroed)
 
     def moved(name: str, tensor: Tensor) -> Tensor:
         copied = tensor.detach().to(device, copy=True)
-        return copied.zero_() if name in zero else copied
+        return copied.fill_(filled[name]) if name in filled else copied
 
     copied = copy_with(model, moved).train()
     for parameter in copied.parameters():

@@ -1,17 +1,18 @@
 """From neurons each layer would keep to units the network keeps.
 
-`paper`: a group keeps as many units as the largest count among its layers; depthwise layers do not decide. Which ones
-is decided by the sum of the members' scores, each divided by its layer's mean. `sum`, `mean` and `max` rank units
-instead, by that combination of their members' values.
+`paper`: a group keeps as many units as the largest count among its layers; depthwise layers do not decide, nor do
+layers whose scores are all zero, as they say nothing; where a group has no other layer, they do. Which ones is decided
+by the sum of the members' scores, each divided by its layer's mean. `sum`, `mean` and `max` rank units instead, by that
+combination of their members' values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.graph.graph import Graph, Layer
+from ranp.graph.graph import Graph, Layer, staying
 from ranp.graph.labels import Ints
 
 Floats = NDArray[np.float64]
@@ -26,14 +27,12 @@ class Share:
         layer: the layer.
         neurons: indices of its output channels in the group.
         each: how many of them one unit holds.
-        decides: whether its count decides the group's width.
         full: whether its count is always the group's full width (the published rule for transposed convolutions).
     """
 
     layer: Layer
     neurons: Ints
     each: int
-    decides: bool = True
     full: bool = False
 
     def needs(self, width: int) -> int:
@@ -41,9 +40,15 @@ class Share:
         return (width - 1) * self.each + 1
 
 
-def shares(graph: Graph, published_transposed: bool = False) -> list[list[Share]]:
-    """Return, for each group, what each layer has in it. Where only depthwise layers make a group, they decide."""
-    found: list[list[Share]] = [[] for _ in graph.groups]
+def shares(graph: Graph, published_transposed: bool = False, silent: Collection[str] = ()) -> list[list[Share]]:
+    """Return, for each group, what each layer that decides its width has in it.
+
+    Args:
+        graph: of the network.
+        published_transposed: whether transposed convolutions keep all their outputs.
+        silent: layers whose scores say nothing. Where a group has only such and depthwise layers, they decide.
+    """
+    members: list[list[Share]] = [[] for _ in graph.groups]
     for layer in graph.layers:
         real = np.flatnonzero(layer.units >= 0)
         groups = graph.group_of[layer.units[real]]
@@ -51,13 +56,14 @@ def shares(graph: Graph, published_transposed: bool = False) -> list[list[Share]
             neurons = real[groups == group]
             each = -(-len(neurons) // len(np.unique(layer.units[neurons])))
             full = published_transposed and layer.kind == "transposed"
-            found[group].append(Share(layer, neurons, each, layer.kind != "depthwise", full))
-    return [_deciding(each) for each in found]
+            members[group].append(Share(layer, neurons, each, full))
+    return [_deciding(each, silent) for each in members]
 
 
-def _deciding(found: list[Share]) -> list[Share]:
-    some = [share for share in found if share.decides]
-    return some or [Share(s.layer, s.neurons, s.each, True, s.full) for s in found]
+def _deciding(members: list[Share], silent: Collection[str]) -> list[Share]:
+    dense = [share for share in members if share.layer.kind != "depthwise"]
+    heard = [share for share in dense if share.layer.name not in silent]
+    return heard or dense or members
 
 
 def priorities(graph: Graph, scores: Mapping[str, Floats]) -> Floats:
@@ -116,3 +122,28 @@ def _best(units: Ints, priority: Floats, stays: Mask, count: int) -> Ints:
     """Return the units of highest priority up to a count, those that stay anyway first, the lowest number on ties."""
     order = np.lexsort((units, -priority[units], ~stays[units]))
     return units[order[:count]]
+
+
+def level(graph: Graph, kept: Mask, priority: Floats) -> Mask:
+    """Return kept units of which rows that keep equally many keep about the mean of what they kept, their best.
+
+    `grow` fills rows up to the fullest of them, which is nearly full where rows are many and short (32 groups of 4
+    channels), so that next to nothing would go.
+
+    Args:
+        graph: of the network.
+        kept: mask (count,) of units.
+        priority: of each unit.
+    """
+    kept, frozen = kept.copy(), staying(graph.frozen)
+    for rows in graph.balance:  # (rows, n)
+        counts = staying(kept)[rows].sum(axis=1)
+        target = max(-(-int(counts.sum()) // len(rows)), int(frozen[rows].sum(axis=1).max()), 1)
+        for row in rows[counts > target]:
+            units, weights = np.unique(row[row >= 0], return_counts=True)
+            left = int(staying(kept)[row].sum())
+            for place in np.lexsort((-units, priority[units])).tolist():  # the worst first, the highest number on ties
+                unit, weight = units[place], int(weights[place])
+                if kept[unit] and not frozen[unit] and left - weight >= target:
+                    kept[unit], left = False, left - weight
+    return kept

@@ -1,6 +1,7 @@
 """From a plan to a smaller module, slim(), and the proof that it was cut right, verify()."""
 
+from ranp.surgery._size import Size, compared_at
 from ranp.surgery._slim import slim
 from ranp.surgery._verify import verify
 
-__all__ = ["slim", "verify"]
+__all__ = ["Size", "compared_at", "slim", "verify"]

@@ -19,7 +19,7 @@ from ranp.graph.rules.registry import base_name
 from ranp.graph.trace import Mixing, Record
 from ranp.modules import Change, Module, copy_with
 
-Subset = dict[int, Tensor]  # dimension -> kept indices
+Subset = dict[int, tuple[int, Tensor]]  # dimension -> its length, and the kept indices
 QUOTIENTS = {"div", "_weight_norm_interface"}
 SAME_SHAPE = {"native_group_norm", "native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax"}
 
@@ -41,6 +41,10 @@ def masked(graph: Graph, model: Module, kept: Mask, change: Change | None = None
         return value.detach().masked_fill(graph.read_by(name, kept).to(value.device), 0)
 
     return copy_with(model, zeroed)
+
+
+class OtherSize(RuntimeError):
+    """A statistic over channels that lie in a dimension which changes with the size of the input."""
 
 
 class KeptStatistics(TorchDispatchMode):
@@ -81,7 +85,7 @@ class KeptStatistics(TorchDispatchMode):
                 if units.size != units.shape[dim]:
                     self.uncompared.append(f"{record.op} at {record.module}: its channels lie in several dimensions")
                     continue
-                found[dim] = torch.from_numpy(mask.ravel().nonzero()[0])
+                found[dim] = units.size, torch.from_numpy(mask.ravel().nonzero()[0])
         return found
 
     def __enter__(self) -> "KeptStatistics":
@@ -108,13 +112,15 @@ class KeptStatistics(TorchDispatchMode):
         if not subset:
             out = func(*args, **(kwargs or {}))
             return _without_nan(out, args) if name in QUOTIENTS else out
-        subset = {dim: index.to(args[0].device) for dim, index in subset.items()}
+        if any(args[0].shape[dim] != length for dim, (length, _) in subset.items()):
+            raise OtherSize(f"{name}: statistics over channels of another size than in the trace")
+        subset = {dim: (length, index.to(args[0].device)) for dim, (length, index) in subset.items()}
         out = func(*_subset_arguments(name, args, subset), **(kwargs or {}))
         if name not in SAME_SHAPE:
             return out
         if isinstance(out, Tensor):
-            return _spread(out, args[0], subset)
-        return (_spread(out[0], args[0], subset), *out[1:])
+            return _spread(out, subset)
+        return (_spread(out[0], subset), *out[1:])
 
 
 def _without_nan(out: Any, args: tuple[Any, ...]) -> Any:
@@ -129,15 +135,15 @@ def _without_nan(out: Any, args: tuple[Any, ...]) -> Any:
 def _subset_arguments(name: str, args: tuple[Any, ...], subset: Subset) -> tuple[Any, ...]:
     """Return the arguments of a statistic with the kept channels alone."""
     tensor = args[0]
-    for dim, index in subset.items():
+    for dim, (_, index) in subset.items():
         tensor = tensor.index_select(dim, index)
     if name == "native_group_norm":
-        weight, bias = (_picked(each, 0, subset[1]) for each in args[1:3])
+        weight, bias = (_picked(each, 0, subset[1][1]) for each in args[1:3])
         return (tensor, weight, bias, args[3], tensor.shape[1], *args[5:])
     if name == "native_layer_norm":
         first = tensor.ndim - len(args[1])
         weight, bias = args[2:4]
-        for dim, index in subset.items():
+        for dim, (_, index) in subset.items():
             weight, bias = _picked(weight, dim - first, index), _picked(bias, dim - first, index)
         return (tensor, list(tensor.shape[first:]), weight, bias, *args[4:])
     return (tensor, *args[1:])
@@ -147,10 +153,10 @@ def _picked(tensor: Tensor | None, dim: int, index: Tensor) -> Tensor | None:
     return None if tensor is None else tensor.index_select(dim, index)
 
 
-def _spread(part: Tensor, like: Tensor, subset: Subset) -> Tensor:
+def _spread(part: Tensor, subset: Subset) -> Tensor:
     """Put the results of the kept channels back in their places, zeros elsewhere."""
-    for dim, index in reversed(subset.items()):
+    for dim, (length, index) in reversed(subset.items()):
         shape = list(part.shape)
-        shape[dim] = like.shape[dim]
+        shape[dim] = length
         part = part.new_zeros(shape).index_copy(dim, index, part)
     return part

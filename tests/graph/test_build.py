@@ -147,7 +147,7 @@ def test_layers_that_never_ran_are_named() -> None:
             return self.b(self.far(x) if x.sum().item() == 0.125 else x)
 
     graph = trace(Far(), torch.ones(1, 3, 4, 4))
-    assert graph.notes[0] == "never ran on the paths tried, keeps its full size: far"
+    assert graph.notes[0] == "never ran, keeps its full size: far"
 
 
 def test_what_keeps_as_many_as_what_stays_is_frozen_too() -> None:

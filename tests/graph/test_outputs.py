@@ -1,6 +1,7 @@
 """Networks that return features beside their result: `outputs=` names what must keep its shape."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Features(nn.Module):
             nn.Sequential(
                 nn.Conv2d(a, b, 3, stride=2, padding=1), nn.BatchNorm2d(b) if norm else nn.Identity(), nn.LeakyReLU()
             )
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in pairwise(widths)
         )
         self.score = nn.Conv2d(16, 1, 1)
 
@@ -80,14 +81,15 @@ def test_what_is_not_named_shrinks_and_what_is_stays_exact(
     model, x = make().eval(), torch.randn(shape)
     whole = ranp.prune(model, x, method="l1", max_sparsity=True)
     result = ranp.prune(model, x, method="l1", sparsity=0.4, outputs=outputs)
-    assert result.plan.choice.maximum > whole.plan.choice.maximum
-    assert result.plan.choice.achieved > 0.3
+    most = ranp.prune(model, x, method="l1", max_sparsity=True, outputs=outputs)
+    assert most.plan.choice.achieved > whole.plan.choice.achieved
+    assert result.plan.choice.achieved > 0.25
     assert result.plan.outputs == result.graph.outputs == outputs
     full, slim = flatten(model(x)), flatten(result.slim.eval()(x))
     stays = {place % len(full) for place in outputs}
     assert all(slim[place].shape == full[place].shape for place in stays)
     assert any(slim[place].shape[1] < full[place].shape[1] for place in range(len(full)) if place not in stays)
-    others = [f"output {place}, which may shrink" for place in range(len(full)) if place not in stays]
+    others = [f"output {place + 1} of {len(full)}: it may shrink" for place in range(len(full)) if place not in stays]
     assert list(result.report.verify.uncompared) == others
     assert result.report.verify.passed
 

@@ -112,8 +112,9 @@ def random_widths(graph: Graph, seed: int) -> Iterator[tuple[int, list[int]]]:
 
 
 def lowest_rank(graph: Graph, tried: Iterator[tuple[int, list[int]]], least: int) -> int:
-    """Return the lowest rank at which no group is too narrow, having tried every one."""
-    needed = [min(max(least, own), len(group.units)) for own, group in zip(graph.least, graph.groups, strict=True)]
+    """Return the lowest rank at which no group that can lose any is too narrow, having tried every one."""
+    needed = [max(least, own) for own in graph.least]
+    needed = [need if need < len(group.units) else 0 for need, group in zip(needed, graph.groups, strict=True)]
     lives = {rank: all(w >= n for w, n in zip(each, needed, strict=True)) for rank, each in tried}
     lowest = min(rank for rank, alive in lives.items() if alive)
     assert all(alive for rank, alive in lives.items() if rank >= lowest)
@@ -130,7 +131,7 @@ def test_maximum_equals_brute_force_with_coupling(name: str, rule: str, least: i
     model, inputs = network(name)
     graph = ranp.trace(model, inputs)
     generator = np.random.default_rng(least)
-    for draw in (lambda n: generator.integers(1, 6, n).astype(float), lambda n: generator.random(n)):  # ties, none
+    for draw in (lambda n: generator.random(n) ** 4, lambda n: generator.random(n)):  # equal ones: test_ties
         neurons = {layer.name: draw(len(layer.units)) for layer in graph.layers}
         elements = {layer.name: draw(graph.shapes[layer.name]).astype(np.float32) for layer in graph.layers}
         scores = Scores("snip", "sum", 1, neurons, elements)
@@ -148,10 +149,11 @@ def test_maximum_equals_brute_force_with_coupling(name: str, rule: str, least: i
             tried = unit_widths(graph, neurons, rule)
         count = len(pool) if rule in ("global", "snip", "random") else len(made(graph))
         lowest = lowest_rank(graph, tried, least)
-        largest = ranp.largest_sparsity(graph, scores, **options)
-        assert (count - int(count * largest) if rule == "random" else int(count * (1 - largest))) == lowest
-        plan = ranp.select(graph, scores, sparsity=largest, **options)
+        plan = ranp.select(graph, scores, max_sparsity=True, **options)
+        nominal, largest = plan.choice.sparsity, plan.choice.maximum
+        assert (count - int(count * nominal) if rule == "random" else int(count * (1 - nominal))) == lowest
         assert all(len(group.kept) >= min(least, group.width) for group in plan.groups)
+        assert largest == nominal or (rule != "snip" and plan.choice.achieved <= largest < nominal)
         if lowest > 1:
             with pytest.raises(InfeasibleError) as error:
                 ranp.select(graph, scores, sparsity=min(1 - (lowest - 1) / count + 1e-9, 1 - 1e-9), **options)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranp.selection._ranking import STEP, Global, Layerwise, Ranking, at_random, by_elements, by_scores
+from ranp.selection._ranking import STEP, Global, Ranking, at_random, by_elements, by_layer, by_scores
 
 Needs = list[list[tuple[str, np.ndarray, int]]]
 
@@ -35,31 +35,57 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], Needs]:
 @given(case=cases())
 def test_largest_sparsity_is_feasible_and_the_next_step_is_not(rule: str, case: tuple) -> None:
     values, needs = case
+    draws = {name: np.arange(len(each)) for name, each in values.items()}
     ranking: Ranking
     if rule == "global":
-        ranking = by_scores(values)
+        ranking = by_scores(values, draws)
     elif rule == "layerwise":
-        ranking = Layerwise(values)
+        ranking = by_layer(values, draws)
     elif rule == "random":
         ranking = at_random({name: len(each) for name, each in values.items()}, seed=3)
     else:
         elements = {name: np.stack([each, each / 2]) for name, each in values.items()}
-        ranking = by_elements(elements, values)
+        ranking = by_elements(elements, values, draws)
     largest = ranking.largest(needs)
     assert lives(ranking, needs, largest)
     above = largest + STEP
     assert above >= 1 or not lives(ranking, needs, above)
 
 
-def test_global_keeps_ties_and_floors_the_float_product() -> None:
-    ranking = by_scores({"a": np.array([3.0, 2.0, 2.0, 1.0]), "b": np.arange(6.0)})
+def test_global_floors_the_float_product_and_orders_equal_scores_by_the_draw() -> None:
+    values = {"a": np.array([3.0, 2.0, 2.0, 1.0]), "b": np.arange(6.0)}
+    ranking = by_scores(values, {"a": np.array([0, 7, 8, 1]), "b": np.array([3, 4, 9, 2, 5, 6])})
     assert ranking.rank(0.9) == 0  # int(10 * (1 - 0.9)) is int(0.9999...)
-    assert ranking.keep(0.5)["a"].tolist() == [True, True, True, False]  # k = 5: 5 4 3 3 2 and the tied 2s
-    assert ranking.keep(0.5)["b"].tolist() == [False, False, True, True, True, True]
+    assert ranking.keep(0.5)["a"].tolist() == [True, True, False, False]  # k = 5: 5 4 3 3 and the 2 drawn first
+    assert ranking.keep(0.5)["b"].tolist() == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.25, 0.5, 0.75])
+def test_equal_scores_lose_exactly_what_is_asked(sparsity: float) -> None:
+    values = {"a": np.zeros(12), "b": np.zeros(8)}
+    draw = np.random.default_rng(1).permutation(20)
+    draws = {"a": draw[:12], "b": draw[12:]}
+    kept = by_scores(values, draws).keep(sparsity)
+    assert sum(int(each.sum()) for each in kept.values()) == int(20 * (1 - sparsity))
+    elements = {name: np.zeros((len(each), 3), np.float32) for name, each in values.items()}
+    kept = by_elements(elements, values, draws).keep(sparsity)
+    assert sum(int(each.sum()) for each in kept.values()) == pytest.approx(20 * (1 - sparsity), abs=1)
+
+
+def test_distinct_elements_rank_as_the_threshold_does() -> None:
+    generator = np.random.default_rng(0)
+    elements = {name: generator.random((size, 4)).astype(np.float32) for name, size in (("a", 9), ("b", 5))}
+    neurons = {name: each.max(1).astype(np.float64) for name, each in elements.items()}
+    ranking = by_elements(elements, neurons, {"a": np.arange(9), "b": np.arange(5)})
+    pool = np.sort(np.concatenate([each.ravel() for each in elements.values()]))[::-1]
+    for rank in range(1, len(pool)):
+        kept = ranking.keep(1 - (rank + 0.5) / len(pool))
+        assert all((kept[name] == (neurons[name] >= pool[rank - 1])).all() for name in elements)
 
 
 def test_layerwise_keeps_the_ceiling_of_each_layer() -> None:
-    kept = Layerwise({"a": np.arange(5.0), "b": np.arange(2.0)}).keep(0.7)
+    values = {"a": np.arange(5.0), "b": np.arange(2.0)}
+    kept = by_layer(values, {"a": np.arange(5), "b": np.arange(2)}).keep(0.7)
     assert [int(each.sum()) for each in kept.values()] == [2, 1]
 
 
@@ -77,4 +103,4 @@ def test_random_leaves_the_global_generator_alone() -> None:
 
 
 def test_nothing_needed_still_keeps_something() -> None:
-    assert Global({"a": np.arange(4.0)}, np.arange(4.0)).largest([]) < 1
+    assert Global({"a": np.arange(1, 5)}, 4).largest([]) < 1
