@@ -47,7 +47,7 @@ def ranp(
     """Fit a network to the machine before training it."""
 
 
-@app.command("help")
+@app.command("help", hidden=True)
 def show_help(
     context: typer.Context,
     words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="A command.", show_default=False)] = None,

@@ -5,7 +5,7 @@ and None may stand among them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Annotated, Any
 
@@ -163,6 +163,39 @@ def flatten(value: Any, *, spend: bool = False) -> list[Tensor]:
     tensors: list[Tensor] = []
     _gather(value, tensors, {}, spend)
     return tensors
+
+
+def places_of(outputs: Sequence[int], count: int) -> set[int]:
+    """Return the places that are named among so many outputs; all where none is, or none of them is there.
+
+    >>> places_of((-1,), 3), places_of((), 2)
+    ({2}, {0, 1})
+    """
+    named_ones = {place % count for place in outputs if -count <= place < count}
+    return named_ones or set(range(count))
+
+
+def check_outputs(outputs: Sequence[int], count: int) -> None:
+    """Refuse places that a network's outputs don't have.
+
+    Raises:
+        UsageError: the first that is not there.
+    """
+    for place in outputs:
+        if not -count <= place < count:
+            said = f"the network gives {count} tensor(s)"
+            raise UsageError(f"{named('outputs', place)}: {said}, counted from 0, or from -1 at the end")
+
+
+def only_outputs(function: Callable[[Any, Any], Any], outputs: Sequence[int]) -> Callable[[Any, Any], Any]:
+    """Return a loss that is given the named ones among a network's outputs alone; a single one is not in a list."""
+
+    def of_named(given: Any, target: Any) -> Any:
+        tensors = flatten(given, spend=True)
+        chosen = [tensors[place] for place in sorted(places_of(outputs, len(tensors)))]
+        return function(chosen[0] if len(chosen) == 1 else chosen, target)
+
+    return of_named if outputs else function
 
 
 def _gather(value: Any, tensors: list[Tensor], seen: dict[int, Any], spend: bool) -> None:

@@ -67,6 +67,7 @@ class Plan(_Strict):
         inputs: what the network was traced with: a list of positional inputs or a mapping of keyword ones. Tensors are
             shapes and dtypes; None, numbers and words stand for themselves.
         freeze: globs of what the user fixed.
+        outputs: places of the outputs that keep their shape; none named means all.
         groups: in the order of the graph.
         choice: how they were chosen.
         scores: per layer the least, mean and largest score.
@@ -78,6 +79,7 @@ class Plan(_Strict):
     model: str = ""
     inputs: Description
     freeze: tuple[str, ...] = ()
+    outputs: tuple[int, ...] = ()
     groups: tuple[PlanGroup, ...]
     choice: Choice
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -110,6 +112,7 @@ class Plan(_Strict):
                 "model": graph.model,
                 "inputs": graph.inputs,
                 "freeze": graph.freeze,
+                "outputs": graph.outputs,
                 "groups": groups,
                 "choice": choice,
                 "scores": scores,
@@ -135,7 +138,7 @@ class Plan(_Strict):
         """
         if self._graph is not None and _same_shapes(self._graph, model):
             return self._graph
-        graph = trace(model, self.example_inputs(), freeze=self.freeze)
+        graph = trace(model, self.example_inputs(), freeze=self.freeze, outputs=self.outputs)
         self.mask(graph)
         return graph
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ranp.data.geometry import difference
 from ranp.errors import UsageError, need
 from ranp.files import check_absent, whole_file
 
@@ -61,13 +62,13 @@ def _is_label_map(array: Array) -> bool:
     return not np.array_equal(array.sum(0), np.ones(array.shape[1:]))
 
 
-def read_image(path: Path, spatial: tuple[int, ...]) -> Tensor:
-    """Read an image of the size of the logits as (C, *spatial) float32.
+def read_image(path: Path, spatial: tuple[int, ...], affine: Array | None = None) -> Tensor:
+    """Read an image of the size of the logits, and in their place where both files say, as (C, *spatial) float32.
 
     Raises:
         UsageError: the file can't be read, or has another size.
     """
-    array, _ = _read(path, "--image")
+    array, own = _read(path, "--image")
     if array.ndim == len(spatial) + 1:
         last = path.name.lower().endswith((*NIFTI, *PICTURES))
         array = np.moveaxis(array, -1, 0) if last else array
@@ -75,6 +76,9 @@ def read_image(path: Path, spatial: tuple[int, ...]) -> Tensor:
         array = array[None]
     if array.shape[1:] != spatial or not np.isfinite(array).all():
         raise UsageError(f"--image {path}: expected finite values of size {spatial}, got shape {array.shape}")
+    apart = None if own is None or affine is None else difference(own, affine, spatial)
+    if apart is not None:
+        raise UsageError(f"--image {path}: {apart} as LOGITS: resample one of them")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 

@@ -67,7 +67,7 @@ def load(
     spatial = tuple(scores.values.shape[1:])
     return Case(
         scores,
-        None if image is None else read_image(image, spatial),
+        None if image is None else read_image(image, spatial, scores.affine),
         None if labels is None else read_labels(labels, spatial, scores.values.shape[0]),
         out,
         picture,

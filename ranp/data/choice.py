@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from ranp.data import volumes
 from ranp.data._batches import Source
@@ -13,6 +12,7 @@ from ranp.data._generators import generated
 from ranp.data.volumes import nifti
 from ranp.errors import UsageError, named, nearest, told
 from ranp.figures import spell
+from ranp.inputs import check_outputs, flatten, places_of
 from ranp.modules import copy_with, on_meta
 
 Shape = tuple[int, ...]
@@ -99,22 +99,26 @@ def _classes_of(output_shape: Shape) -> tuple[int, ...]:
     return (1, 2) if output_shape[0] == 1 else (output_shape[0],)
 
 
-def output_shape(network: nn.Module, shapes: Sequence[Shape]) -> Shape:
+def output_shape(network: nn.Module, shapes: Sequence[Shape], places: Sequence[int] = ()) -> Shape:
     """Return the shape of a network's first output that is no scalar, in evaluation mode and without the batch.
 
     Args:
         network: untouched; it runs on meta tensors where it can.
         shapes: of every input, with the batch.
+        places: --outputs, the outputs that count; all where there are none.
 
     Raises:
-        UsageError: the network does not run on inputs of these shapes, or gives no tensor.
+        UsageError: no output has such a place, or the network does not run on such inputs or gives no tensor.
     """
     try:
         outputs = _run(on_meta(network), shapes, "meta")
     except Exception:  # a network may read values while it runs; its real complaint comes from the real run
         outputs = _run_for_real(network, shapes)
-    for leaf in tree_leaves(outputs):
-        if isinstance(leaf, Tensor) and leaf.dim():
+    leaves = flatten(outputs, spend=True)
+    check_outputs(places, len(leaves))
+    counted = places_of(places, len(leaves))
+    for place, leaf in enumerate(leaves):
+        if place in counted and leaf.dim():
             return tuple(leaf.shape[1:])
     raise UsageError(f"MODEL: {type(network).__name__} gives no tensor")
 

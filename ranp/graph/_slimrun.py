@@ -44,6 +44,7 @@ class SlimTrace(Trace):
     def __init__(self, graph: Graph, kept: Mask) -> None:
         super().__init__(graph.count)
         self.graph = graph
+        self.outputs = graph.outputs
         self.stays = staying(kept)
         self.immovable = graph.frozen
         self.depthwise = {layer.name: layer.kind == "depthwise" for layer in graph.layers}

@@ -15,7 +15,7 @@ from ranp.graph.graph import Graph
 from ranp.graph.labels import Ints
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
-from ranp.inputs import Inputs, describe, draw, generator_of, map_tensors
+from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
     check_kind,
@@ -34,7 +34,9 @@ NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
 @undisturbed()
-def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = ()) -> Graph:
+def trace(
+    model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (), outputs: Iterable[int] = ()
+) -> Graph:
     """Find which channels of which parameters live and die together.
 
     The network runs on meta tensors in evaluation mode, and in training mode where it can (heads used only in
@@ -46,6 +48,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
             weights, a training module) the network inside is traced, and a note says so.
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword ones; shapes and dtypes matter.
         freeze: globs of module or parameter paths whose channels must stay.
+        outputs: places of the tensors, among those the network returns, that must keep their shape: (-1,) is the last.
+            The others, features beside the result, may shrink. By default all keep theirs.
 
     Raises:
         UsageError: the model is not a module, the inputs are no tensors, or a glob matches nothing.
@@ -66,14 +70,18 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     check_kind(model)
     check_initialised(model)
     check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
-    patterns = tuple(freeze)
+    check_type("outputs", outputs, not isinstance(outputs, int | str), "a list of places, such as (-1,)")
+    patterns, stays = tuple(freeze), tuple(map(int, outputs))
     with collector_paused():
         try:
             graph = _trace(
-                on_meta(model), map_tensors(example_inputs, lambda t: torch.empty_like(t, device="meta")), patterns
+                on_meta(model),
+                map_tensors(example_inputs, lambda t: torch.empty_like(t, device="meta")),
+                patterns,
+                stays,
             )
         except Failure:
-            graph = _trace_real(model, example_inputs, patterns)
+            graph = _trace_real(model, example_inputs, patterns, stays)
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -81,23 +89,27 @@ def trace(model: nn.Module, example_inputs: Inputs, *, freeze: Iterable[str] = (
     return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes, notes=notes)
 
 
-def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...]) -> Graph:
+def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], outputs: tuple[int, ...]) -> Graph:
     """Trace on real tensors, for a network that reads values while it runs; what has only a shape is zero."""
 
     def real(tensor: Tensor) -> Tensor:
         return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
 
     try:
-        graph = _trace(model, map_tensors(inputs, real), patterns, reads_values=True)
+        graph = _trace(model, map_tensors(inputs, real), patterns, outputs, reads_values=True)
     except Failure as failure:
         raise failed(failure) from failure.error
     return replace(graph, notes=(*graph.notes, "traced on real tensors: the network reads values while it runs"))
 
 
-def _trace(model: nn.Module, inputs: Any, patterns: tuple[str, ...], *, reads_values: bool = False) -> Graph:
+def _trace(
+    model: nn.Module, inputs: Any, patterns: tuple[str, ...], outputs: tuple[int, ...], *, reads_values: bool = False
+) -> Graph:
     grown, notes = Trace(), []
+    grown.outputs = outputs
     first = Recorder(grown)
     run(grown, model, inputs, first, training=False)
+    check_outputs(outputs, first.given)
     try:
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:

@@ -101,6 +101,7 @@ class Graph:
         notes: what a person should know about the trace.
         model: class of the network, for a reader.
         freeze: globs of what the user fixed.
+        outputs: places of the outputs that keep their shape; none named means all.
         shapes: of every parameter, those without units too, buffers left out.
         least: how many units each group keeps at least: 2 where a width of 1 would change the meaning of an op, else 1.
         sizes: numbers of modules that count channels, set in a slim module.
@@ -119,6 +120,7 @@ class Graph:
     notes: tuple[str, ...] = ()
     model: str = ""
     freeze: tuple[str, ...] = ()
+    outputs: tuple[int, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     least: tuple[int, ...] = ()
     sizes: tuple[Size, ...] = ()
@@ -267,6 +269,7 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
         balance,
         trace.runs,
         table,
+        outputs=trace.outputs,
         least=least,
         sizes=tuple(extra.sizes),
     )

@@ -26,7 +26,7 @@ from ranp.graph.flow import Flow
 from ranp.graph.rules import Op, apply
 from ranp.graph.rules.registry import base_name, bind, numbers
 from ranp.graph.trace import Call, Record, Trace, like_input
-from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
+from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
 from ranp.modules import all_names, copy_with
 
 
@@ -129,6 +129,7 @@ class Recorder(Follower):
         super().__init__()
         self.trace = trace
         self.seen = seen
+        self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
 
@@ -200,10 +201,12 @@ class Recorder(Follower):
             self.trace.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
 
     def finish(self, outputs: list[Tensor]) -> None:
-        """Freeze what a network puts out."""
-        for flow in map(self.trace.flow, outputs):
+        """Freeze what a network puts out, or those of its outputs that were named."""
+        self.given, stays = len(outputs), places_of(self.trace.outputs, len(outputs))
+        for place, flow in enumerate(map(self.trace.flow, outputs)):
             self.trace.freeze_picks(flow)
-            self.trace.freeze_flow(flow, "network output")
+            if place in stays:
+                self.trace.freeze_flow(flow, "network output")
 
 
 class Insisting(Recorder):

@@ -137,6 +137,7 @@ class Trace:
         self.summed: list[tuple[Ints, str]] = []  # of parameters a norm runs over: they stay unless they are read
         self.reasons: list[str] = []
         self.frozen: list[tuple[Ints, int]] = []
+        self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
         self.read: set[str] = set()  # parameters that some op took
 
     def begin(self, name: str, tensors: list[torch.Tensor]) -> None:

@@ -115,6 +115,7 @@ def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track
     table = compare(
         prepared.network, prepared.inputs, batches, prepared.loss, sparsity=asked.sparsity,
         max_sparsity_of=asked.max_sparsity_of, method=options.method, reduce=options.reduce, freeze=options.freeze,
+        outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
         peers=asked.peers, watch=watch, **options.only(Shared),

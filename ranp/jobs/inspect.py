@@ -21,7 +21,7 @@ def look(options: Inspect) -> dict[str, Any]:
         if path is not None:
             check_file_place(path, force=options.force, option=option)
     subject = read_subject(options.only(Network), full=options.full, size=options.input)
-    graph = trace(subject.network, subject.inputs, freeze=options.freeze)
+    graph = trace(subject.network, subject.inputs, freeze=options.freeze, outputs=options.outputs)
     groups = couplings.couplings(graph)
     chosen = couplings.about(groups, options.module) if options.module else groups
     if options.dot is not None:

@@ -179,6 +179,10 @@ class Start(Options):
     freeze: tuple[str, ...] = option(
         (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
     )
+    outputs: tuple[int, ...] = option(
+        (), "Place of an output that must keep its shape (-1: the last), where others are features; repeat it.",
+        metavar="PLACE", shown="all",
+    )  # fmt: skip
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
@@ -272,6 +276,9 @@ class Inspect(Network, Size, Full, Config, Force, Printed):
     group: ClassVar[str] = "output"
     module: str | None = option(None, "Only what this module (or glob) touches, in full.", metavar="NAME")
     freeze: tuple[str, ...] = option((), "Modules whose channels stay; repeat it.", metavar="PATTERN")
+    outputs: tuple[int, ...] = option(
+        (), "Place of an output that must keep its shape (-1: the last); repeat it.", metavar="PLACE", shown="all"
+    )
     dot: Path | None = option(None, "Write the coupling as graphviz text.", metavar="FILE", writes="dot")
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 

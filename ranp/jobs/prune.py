@@ -13,7 +13,7 @@ from ranp.data.choice import check_files, choose_source, output_shape
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.graph.build import trace
-from ranp.inputs import check_device, generator_of
+from ranp.inputs import check_device, generator_of, only_outputs
 from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
 from ranp.models.init import initialise_
@@ -112,12 +112,12 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
     network = request.network(options.seed, trusted=trusted)
-    given = output_shape(network, scored.shapes)
+    given = output_shape(network, scored.shapes, options.outputs)
     word = options.loss or losses.for_channels(_loss_of(request.model, request.preset), _channels(given))
     if needs_batches:
         losses.check_channels(word, _channels(given))
     options = options.model_copy(update={"loss": word})
-    loss = losses.get(word, **({"maxdisp": maxdisp} if word == "stereo" else {}))
+    loss = only_outputs(losses.get(word, **({"maxdisp": maxdisp} if word == "stereo" else {})), options.outputs)
     loaded = "" if options.weights is None else load_weights_(network, options.weights)
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
@@ -136,7 +136,7 @@ def plan_only(prepared: Prepared, watch: Callable[[str], None] | None = None) ->
     if watch:
         watch("trace")
     options = prepared.options
-    graph = trace(prepared.network, prepared.inputs, freeze=options.freeze)
+    graph = trace(prepared.network, prepared.inputs, freeze=options.freeze, outputs=options.outputs)
     whole = select(graph, None, rule="random", sparsity=0.0)
     config = options.to_config()
     return Trial(
@@ -162,6 +162,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     result = prune(
         prepared.network, prepared.inputs, batches=batches,
         loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
+        outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
         verify_input=options.verify_input, watch=watch, progress=track or False, **options.only(Selection),

@@ -49,6 +49,7 @@ def compare(
     method: str = "mpmg",
     reduce: str = "sum",
     freeze: Iterable[str] = (),
+    outputs: Iterable[int] = (),
     zero_conv_biases: bool = False,
     dead_norms: str = "one",
     device: str = "cpu",
@@ -72,6 +73,7 @@ def compare(
         method: of the scores: see `importance`.
         reduce: see `importance`.
         freeze: globs of module paths whose channels must stay.
+        outputs: places of the outputs that must keep their shape, see `trace`.
         zero_conv_biases: see `importance`.
         dead_norms: see `importance`.
         device: where to score.
@@ -92,7 +94,7 @@ def compare(
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
     steps = Steps(watch)
     with steps("trace"):
-        graph = trace(model, example_inputs, freeze=freeze)
+        graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
     scores: dict[str, Scores] = {}
     for each in dict.fromkeys((method, "snip")):
         with steps(f"score by {each}"):

@@ -62,6 +62,7 @@ def prune(
     method: str = "mpmg",
     reduce: str = "sum",
     freeze: Iterable[str] = (),
+    outputs: Iterable[int] = (),
     zero_conv_biases: bool = False,
     dead_norms: str = "one",
     device: str = "cpu",
@@ -86,6 +87,7 @@ def prune(
         method: see `importance`.
         reduce: see `importance`.
         freeze: globs of module paths whose channels must stay.
+        outputs: places of the outputs that must keep their shape, see `trace`.
         zero_conv_biases: see `importance`.
         dead_norms: see `importance`.
         device: where to score.
@@ -119,7 +121,7 @@ def prune(
         batches = Paired(batches, keys)
     steps = Steps(watch)
     with steps("trace"):
-        graph = trace(model, example_inputs, freeze=freeze)
+        graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
         check_values(unwrapped(model))
         if verify_input is not None:  # a mistake in it is said before anything takes long
             compared_at(model, example_inputs, verify_input)

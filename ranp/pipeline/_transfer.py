@@ -75,7 +75,7 @@ def transfer(
     check_type("weights", weights, fits, "a slim network, or its tensors by name")
     steps = Steps()
     with steps("trace"):
-        graph = trace(model, example_inputs, freeze=plan.freeze)
+        graph = trace(model, example_inputs, freeze=plan.freeze, outputs=plan.outputs)
     fitting = fitted(plan, graph)
     with steps("slim"):
         small, inherited = _initialised(slim(model, fitting), weights, seed)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.transient import left_behind
-from ranp.inputs import Inputs, as_arguments, draw, flatten
+from ranp.inputs import Inputs, as_arguments, draw, flatten, places_of
 from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Verification
@@ -43,6 +43,7 @@ def verify(
     what reads removed units is zeroed. Both run in evaluation mode in float64 on random inputs, of the smallest size on
     which the network does what it does on the example. A difference counts by how far the output varies between the
     inputs: one that does not vary (a head of zeros, dead units) says nothing, and is compared with random weights.
+    Outputs that may shrink (`outputs=` of `ranp.trace`) are named as not compared.
 
     Args:
         model: the full module, for its architecture; on any device, even meta.
@@ -77,7 +78,11 @@ def verify(
         example = example_inputs  # the ops are the same, and yet something asks for the size
         found = _agreements([pair], example, tries, generator)
     uncompared = [*KeptStatistics(graph, kept).uncompared]
-    still = [index for index, each in enumerate(found) if not each.moves and each.relative <= tolerance]
+    stays = places_of(graph.outputs, len(found))
+    uncompared += [
+        f"output {index + 1} of {len(found)}: it may shrink" for index in range(len(found)) if index not in stays
+    ]
+    still = [index for index in sorted(stays) if not found[index].moves and found[index].relative <= tolerance]
     if still:
         again = _with_random_weights(model, pair, example, tries, generator)
         for index in still:
@@ -168,8 +173,10 @@ def _agreements(pairs: list[_Pair], example: Any, tries: int, generator: torch.G
         found += [_Agreement() for _ in range(max(len(expected), len(slim)) - len(found))]
         if len(expected) != len(slim):
             found[-1].gap = float("inf")
-        for agreement, left, right in zip(found, expected, slim, strict=False):
-            agreement.add(left, right)
+        stays = places_of(pairs[0].graph.outputs, len(expected))
+        for index, (agreement, left, right) in enumerate(zip(found, expected, slim, strict=False)):
+            if index in stays:
+                agreement.add(left, right)
     return found
 
 

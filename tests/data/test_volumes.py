@@ -101,7 +101,7 @@ def with_nan() -> np.ndarray:
         (volume((*SHAPE, 2)), tissue(), {"channels": 1}, r"--images .*2 channel\(s\), the network takes 1"),
         (volume((*SHAPE, 2, 2)), tissue(), {}, "--labels .*differs"),
         (volume(), tissue(), {"classes": 3}, r"--labels .*0 to 2 \(--classes 3\), found 3"),
-        (volume(), tissue() * 255, {}, "found 253, 254, 255"),
+        (volume(), tissue() * 255, {"classes": 3}, "found 253, 254, 255"),
         (volume(), tissue().astype(np.int16) - 1, {}, "found -1"),
         (volume(), tissue() * np.float32(0.5), {}, "expected integer labels, found 0.5, 1.5"),
         (volume(), tissue(), {"patch": (64, 8, 8)}, "--patch 64x8x8: larger than .*shape is 20x24x16"),
