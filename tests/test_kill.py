@@ -1,5 +1,6 @@
 """kill -9 at every moment of a prune: the run is the old one or the new one, whole."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path

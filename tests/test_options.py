@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from ranp.commands._command import add, command
-from ranp.commands._console import OneLineErrors
+from ranp.commands._console import OneLineErrors, stdout
 from ranp.data import losses
 from ranp.data.choice import KINDS
 from ranp.errors import UsageError, on_command_line
@@ -40,7 +40,7 @@ def program() -> typer.Typer:
     @command(Wider, "ranp wide unet3d --breadth 4")
     def wide(options: Wider) -> None:
         """Say what was asked for."""
-        typer.echo(yaml.safe_dump(options.to_config()))
+        stdout().print(yaml.safe_dump(options.to_config()), markup=False)
 
     @app.command()
     def rest() -> None: ...
