@@ -35,7 +35,7 @@ def command(options: type[Given], example: str) -> Callable[[Callable[[Given], N
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            with guarded(debug=bool(given.get("debug"))):
+            with guarded(debug=bool(given.get("debug")), quiet=bool(given.get("quiet") or given.get("as_json"))):
                 asked = options.read({name: value for name, value in given.items() if value is not None})
                 if writes:
                     from ranp.jobs.outputs import check_outputs  # with torch, which a call that writes needs anyway

@@ -26,6 +26,7 @@ Track = Callable[[Iterable[Any]], Iterable[Any]]
 
 _RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)  # stdout, while others' prints go to stderr
 _JSON: ContextVar[bool] = ContextVar("_JSON", default=False)  # whether the words of this call hold --json
+_QUIET: ContextVar[bool] = ContextVar("_QUIET", default=False)  # no lines of steps: --quiet, or --json
 _UNBROKEN = 10_000  # columns
 _LONGEST = 2_000  # characters of a message
 
@@ -58,13 +59,15 @@ def progress() -> Iterator[Progress]:
     """Yield a progress display on stderr; it stays silent where stderr is not a terminal."""
     console = stderr()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=_QUIET.get() or not console.is_terminal) as bar:
         yield bar
 
 
 @contextmanager
 def steps(first: str, names: Sequence[str] = (), batches: int | None = None) -> Iterator[tuple[Watch, Track]]:
     """Yield what a job calls when a step begins, and what counts the batches it works through.
+
+    Where stderr is no terminal, a step is a line on it instead; --quiet and --json show none.
 
     Args:
         first: the step before the named ones.
@@ -76,6 +79,8 @@ def steps(first: str, names: Sequence[str] = (), batches: int | None = None) -> 
 
         def watch(step: str) -> None:
             bar.update(task, description=step, advance=1)
+            if not (_QUIET.get() or stderr().is_terminal):
+                typer.echo(f"step: {step}", err=True)
 
         def track(items: Iterable[Any]) -> Iterable[Any]:
             return bar.track(items, total=batches, description="batches")
@@ -151,7 +156,7 @@ def _only_results_on_stdout() -> Iterator[None]:
 
 
 @contextmanager
-def guarded(*, debug: bool = False) -> Iterator[None]:
+def guarded(*, debug: bool = False, quiet: bool = False) -> Iterator[None]:
     """Turn the errors of a command into one line on stderr and an exit code; with --json into an object on stdout too.
 
     What the user's code prints goes to stderr.
@@ -161,7 +166,9 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
 
     Args:
         debug: show the traceback instead.
+        quiet: show no progress.
     """
+    _QUIET.set(quiet)
     try:
         with _only_results_on_stdout(), _warnings_as_lines(), on_command_line():
             yield

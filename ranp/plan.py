@@ -7,6 +7,7 @@ name and width, so that it fits the same architecture anywhere and says which gr
 import json
 from collections import Counter
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -86,6 +87,24 @@ class Plan(_Strict):
     stages: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
 
     _graph: Graph | None = PrivateAttr(default=None)
+
+    def __repr__(self) -> str:
+        units, choice = self.units(), self.choice
+        ways = f"rule {choice.rule}" + (f", method {choice.method}" if choice.method else "")
+        kept = f"{units.kept} of {units.total} units kept in {len(self.groups)} groups"
+        return (
+            f"Plan for {self.model}: {kept}\n  sparsity {choice.achieved:.4f} of at most {choice.maximum:.4f}; {ways}"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return a table of the groups for a notebook."""
+        rows = "".join(
+            f"<tr><td>{escape(group.name)}</td><td>{group.width}</td><td>{len(group.kept)}</td></tr>"
+            for group in self.groups
+        )
+        return f"<table><tr><th>group</th><th>width</th><th>kept</th></tr>{rows}</table>"
 
     @classmethod
     def of(

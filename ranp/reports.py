@@ -4,12 +4,13 @@ Everything is read as an attribute; `report["full"]["params"]` works too. What a
 """
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
-from ranp.figures import spell_all
+from ranp.figures import operations, saved, size, spell_all
 
 
 class Part(BaseModel):
@@ -269,6 +270,46 @@ class Report(Head):
     torch_export: Exported | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
     ranp: str = "?"
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return what costs, of the full and the slim network, in words, and what was saved."""
+        full, slim = self.full, self.slim
+        return [
+            ("parameters", f"{full.params:,}", f"{slim.params:,}", saved(full.params, slim.params)),
+            ("FLOPs", operations(full.flops), operations(slim.flops), saved(full.flops, slim.flops)),
+            (
+                "activations",
+                size(full.memory_bytes),
+                size(slim.memory_bytes),
+                saved(full.memory_bytes, slim.memory_bytes),
+            ),
+        ]
+
+    def table(self) -> str:
+        """Return a few lines: what costs, full and slim, the units that stay, and the proof."""
+        rows = [("", "full", "slim", "saved"), *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in rows
+        ]
+        return "\n".join([*lines, *self._said()])
+
+    def _said(self) -> list[str]:
+        units, proof = self.units, self.verify
+        frozen = f", {sum(units.frozen.values())} of them frozen" if units.frozen else ""
+        return [
+            f"units: {units.kept} of {units.total} kept{frozen}; sparsity {self.sparsity.achieved:.4f}",
+            proof.words,
+        ]
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        head = "".join(f"<th>{word}</th>" for word in ("", "full", "slim", "saved"))
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows())
+        return f"<table><tr>{head}</tr>{body}</table><p>{'<br>'.join(map(escape, self._said()))}</p>"
 
     @property
     def max_abs_diff(self) -> float:

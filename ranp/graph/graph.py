@@ -6,8 +6,10 @@ members in the same parameters, so they form one group of width 2. The four outp
 because they are the network's output.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 import torch
@@ -22,6 +24,9 @@ from ranp.graph.trace import Run, Trace
 from ranp.inputs import Description
 
 Mask = NDArray[np.bool_]
+
+
+SHOWN = 5  # reasons that a few lines name
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Group:
     layers: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
     """Which channels of which parameters live and die together.
 
@@ -124,6 +129,21 @@ class Graph:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     least: tuple[int, ...] = ()
     sizes: tuple[Size, ...] = ()
+
+    def __repr__(self) -> str:
+        whole = f"{len(self.layers)} layers, {self.count} units in {len(self.groups)} groups"
+        why = Counter(reason for reason in self.reasons if reason is not None)
+        frozen = [f"  frozen: {count} ({reason})" for reason, count in why.most_common(SHOWN)]
+        more = [f"  and {len(why) - SHOWN} other reasons"] if len(why) > SHOWN else []
+        return "\n".join([f"Graph of {self.model or 'a network'}: {whole}", *frozen, *more])
+
+    def _repr_html_(self) -> str:
+        """Return a table of the groups for a notebook."""
+        rows = "".join(
+            f"<tr><td>{escape(group.name)}</td><td>{len(group.units)}</td><td>{escape(why or '')}</td></tr>"
+            for group, why in zip(self.groups, map(self.reason_of, self.groups), strict=True)
+        )
+        return f"<table><tr><th>group</th><th>width</th><th>frozen</th></tr>{rows}</table>"
 
     @property
     def frozen(self) -> Mask:

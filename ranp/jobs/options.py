@@ -33,6 +33,7 @@ class Printed(Options):
 
     group: ClassVar[str] = "general"
     debug: bool = option(False, "Show tracebacks.", kept=False)
+    quiet: bool = option(False, "Show neither bars nor the lines of steps on stderr.", kept=False)
     as_json: bool = option(
         False, "Print one JSON object on stdout, everything else on stderr.", flag="--json", kept=False
     )
@@ -172,17 +173,23 @@ class Batches(Options):
     batch_size: int = option(1, "Samples in a batch.", ge=1)
 
 
-class Start(Options):
+class Outputs(Options):
+    """Which outputs must keep their shape."""
+
+    group: ClassVar[str] = "choice"
+    outputs: tuple[int, ...] = option(
+        (), "Place of an output that must keep its shape (-1: the last), where others are features; repeat it.",
+        metavar="PLACE", shown="all",
+    )  # fmt: skip
+
+
+class Start(Outputs):
     """What the network is scored with."""
 
     group: ClassVar[str] = "choice"
     freeze: tuple[str, ...] = option(
         (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
     )
-    outputs: tuple[int, ...] = option(
-        (), "Place of an output that must keep its shape (-1: the last), where others are features; repeat it.",
-        metavar="PLACE", shown="all",
-    )  # fmt: skip
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
@@ -270,15 +277,12 @@ class Report(Run, RunModel, Device, Config, DryRun, Force, Printed):
     measure: bool = option(False, "Time a forward of the full and the slim network, and keep it in RUN.")
 
 
-class Inspect(Network, Size, Full, Config, Force, Printed):
+class Inspect(Network, Outputs, Size, Full, Config, Force, Printed):
     """`ranp inspect`."""
 
     group: ClassVar[str] = "output"
     module: str | None = option(None, "Only what this module (or glob) touches, in full.", metavar="NAME")
     freeze: tuple[str, ...] = option((), "Modules whose channels stay; repeat it.", metavar="PATTERN")
-    outputs: tuple[int, ...] = option(
-        (), "Place of an output that must keep its shape (-1: the last); repeat it.", metavar="PLACE", shown="all"
-    )
     dot: Path | None = option(None, "Write the coupling as graphviz text.", metavar="FILE", writes="dot")
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 

@@ -24,7 +24,7 @@ from ranp.selection import select
 from ranp.surgery import Size, compared_at, slim, stale_widths, verify
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What `prune` returns: the slim module, the plan, the report and the graph; scores where there were any."""
 
@@ -33,6 +33,13 @@ class Result:
     report: Report
     graph: Graph
     scores: Scores | None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.slim).__name__})\n{self.report.table()}"
+
+    def _repr_html_(self) -> str:
+        """Return the report's table for a notebook."""
+        return self.report._repr_html_()
 
 
 class Steps:

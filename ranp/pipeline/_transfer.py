@@ -23,7 +23,7 @@ from ranp.plan import Plan, PlanGroup
 from ranp.surgery import Size, slim, stale_widths, verify
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transferred(Result):
     """What `transfer` returns: the result of a prune, and the names of the tensors whose values were inherited."""
 
