@@ -84,7 +84,7 @@ def test_what_can_not_be_cut_is_refused_in_one_line(name: str, options: dict[str
 
 def test_a_scripted_part_stays_as_it_is() -> None:
     net = nn.Sequential(quiet(lambda: torch.jit.script(network())), nn.Conv2d(2, 8, 1), nn.Conv2d(8, 2, 1))
-    result = prune(net)
+    result = prune(net, allow_less=True)  # the scripted channels may not go
     assert result.report.verify.passed
     assert result.slim[1].out_channels < 8
 

@@ -45,7 +45,7 @@ def test_casts_do_not_stop_the_proof() -> None:
     assert result.report.verify["max_rel_diff"] < 1e-12
     Casts.seen.clear()
     assert ranp.verify(net, result.slim, result.plan, image, inputs=1).max_rel_diff < 1e-12
-    assert Casts.seen == [torch.float64] * 3 * 2  # casts, in the masked and in the slim network
+    assert Casts.seen == [torch.float64] * 3 * 2 * 2  # casts, in the masked and in the slim network, at two inputs
     Casts.seen.clear()
     assert result.slim(image).dtype == torch.float32
     assert Casts.seen == [torch.float32, torch.bfloat16, torch.float32]

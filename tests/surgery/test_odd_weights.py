@@ -101,8 +101,9 @@ def built(kind: type[Net]) -> Net:
 def test_it_prunes_and_is_proved(kind: type[Net], method: str) -> None:
     rule = "snip" if method == "snip" else "global"
     result = ranp.prune(
-        built(kind), INPUT, sparsity=0.3, method=method, rule=rule, batches=BATCHES, loss=F.cross_entropy
-    )
+        built(kind), INPUT, sparsity=0.3, method=method, rule=rule, batches=BATCHES, loss=F.cross_entropy,
+        allow_less=True,  # of some nothing can go
+    )  # fmt: skip
     assert result.report.verify["max_rel_diff"] < 1e-9
     assert result.slim(INPUT).shape == (2, 2, 8, 8)
     if kind in (Mixed, Rotated) and method != "snip":  # there a neuron stays while one of its elements does
