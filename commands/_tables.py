@@ -1,6 +1,7 @@
 """The tables that `ranp prune` and `ranp verify` print for people."""
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from ranp.figures import at_most, operations, saved, seconds, share, size, spell_all
@@ -17,6 +18,14 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
+def print_table(console: Console, table: Table) -> None:
+    """Print a table as wide as its cells are: rich would break words to fit it into the terminal."""
+    wide = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    own, console.width = console.width, max(console.width, wide)
+    console.print(table, markup=False)
+    console.width = own
+
+
 def print_head(console: Console, head: Head, more: str = "") -> None:
     """Print what was worked on."""
     preset = f" ({head.preset})" if head.preset else ""
@@ -29,7 +38,7 @@ def print_prune(console: Console, report: Report) -> None:
     """Print what a prune saved, the widths, the proof and where the run is."""
     print_head(console, report)
     _print_scored(console, report.scored_on)
-    console.print(_costs(report))
+    print_table(console, _costs(report))
     sparsity = report.sparsity
     console.print(
         f"\nsparsity: asked {at_most(sparsity.asked, 4)}, achieved {sparsity.achieved:.4f}, "
@@ -37,7 +46,7 @@ def print_prune(console: Console, report: Report) -> None:
     )
     _print_units(console, report.units)
     console.print()
-    console.print(_widths(report.groups))
+    print_table(console, _widths(report.groups))
     console.print()
     print_verification(console, report.verify)
     console.print(seconds(report.seconds))

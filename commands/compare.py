@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
-from ranp.commands._tables import plain_table, print_head
+from ranp.commands._tables import plain_table, print_head, print_table
 from ranp.figures import operations, size
 from ranp.jobs.options import Compare
 from ranp.reports import Comparison
@@ -47,7 +47,7 @@ def _print(console: Console, table: Comparison, convention: str) -> None:
             row.name, f"{costs.params:,}", operations(costs.flops), size(costs.memory_bytes),
             f"{row.achieved:.4f}", largest,
         )  # fmt: skip
-    console.print(shown)
+    print_table(console, shown)
     for row in table.rows:
         if row.reason:
             console.print(f"{row.name}: {row.reason}", soft_wrap=True, markup=False)

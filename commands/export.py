@@ -4,7 +4,7 @@ from typing import Any
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout
-from ranp.commands._tables import plain_table, print_weights
+from ranp.commands._tables import plain_table, print_table, print_weights
 from ranp.figures import size, spell_all
 from ranp.jobs.options import Export
 
@@ -46,7 +46,7 @@ def _print(kind: str, entry: dict[str, Any]) -> None:
         shapes = spell_all(case["shapes"])
         agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"
         table.add_row(shapes, f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement)
-    console.print(table)
+    print_table(console, table)
     tolerance = entry["tolerance"]
     limit = f"{tolerance['max_rel_diff']:.0e} of the largest output"
     console.print(f"agrees: tolerance {limit}, and {tolerance['agreement']:.2%} of the labels")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
-from ranp.commands._tables import plain_table
+from ranp.commands._tables import plain_table, print_table
 from ranp.jobs.options import Inspect
 
 SHOWN = 3  # modules that a cell names
@@ -35,7 +35,7 @@ def inspect(options: Inspect) -> None:
 
 def _print(console: Console, report: dict[str, Any]) -> None:
     if _fits(console, report):
-        console.print(_table(report), markup=False)
+        print_table(console, _table(report))
     else:
         _print_groups(console, report, _few)
     console.print(f"\n{report['layers']} layers, {report['units']} units in {len(report['groups'])} groups")

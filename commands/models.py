@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout
-from ranp.commands._tables import plain_table
+from ranp.commands._tables import plain_table, print_table
 from ranp.jobs.options import Models
 
 
@@ -30,7 +30,7 @@ def _print_all(console: Console, found: dict[str, Any]) -> None:
     table.columns[1].justify = table.columns[2].justify = "left"
     for each in found["models"]:
         table.add_row(each["name"], each["input"], ", ".join(preset["name"] for preset in each["presets"]))
-    console.print(table)
+    print_table(console, table)
     console.print("\none of them in detail: ranp models unet3d")
 
 

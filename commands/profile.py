@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
-from ranp.commands._tables import plain_table, print_weights
+from ranp.commands._tables import plain_table, print_table, print_weights
 from ranp.figures import operations, share, size, spell_all
 from ranp.jobs.options import Profile
 
@@ -34,9 +34,9 @@ def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
     print_weights(console, found["weights"])
     console.print()
     if layers:
-        console.print(_layers(found))
+        print_table(console, _layers(found))
         console.print()
-    console.print(_kinds(found))
+    print_table(console, _kinds(found))
     word = "2 a multiply-accumulate, every op" if found["convention"] == "standard" else "as the published tables"
     console.print(
         f"\n{found['params']:,} parameters, {operations(found['flops'])}FLOPs ({word}), "

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from ranp.commands._command import add, command
 from ranp.commands._console import OneLineErrors, emit_json, stdout
+from ranp.commands._tables import plain_table, print_table
 from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, UsageError
 from ranp.jobs.options import Printed
 
@@ -76,3 +77,15 @@ def test_long_names_stay_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.delenv("COLUMNS", raising=False)
     stdout().print("model." + "submodule." * 30 + "conv and more")
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_no_word_of_a_table_is_broken_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    table = plain_table("group", "width", "slim")
+    table.add_row("encoder.layers.0.blocks.1.conv", "1,234,567", "8")
+    print_table(stdout(), table)
+    said = capsys.readouterr().out
+    assert "encoder.layers.0.blocks.1.conv" in said
+    assert "1,234,567" in said
