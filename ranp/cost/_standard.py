@@ -13,6 +13,7 @@
 | resampling | 2 x corners per output element: 2 x 2^d linear, 2 x 4^d cubic; nearest 0 |
 | reduction, scan, sort | 1 per input element; variance 4 |
 | copy, concat, pad, index, shuffle, unpooling | 0 |
+| an operator that is not PyTorch's | what `FLOPS` says |
 | anything else (activation, sum, product) | 1 per output element; an op that is none of these is named in the notes |
 
 Constants, made in the forward from no input and no parameter, cost nothing. Memory is what every op newly stores:
@@ -21,7 +22,7 @@ tensor that is written in part. An in-place op counts as if it stored its result
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from math import prod
 
@@ -96,6 +97,8 @@ ALIASES = {
 # Ops of which only the first result is a feature map.
 ONE_RESULT = re.compile(r"norm|_pool|attention|native_dropout|_softmax")
 CORNERS = {"linear": 2, "cubic": 4, "nearest": 0}
+FLOPS: dict[str, Callable[[Sizes, Record], Polynomial]] = {}
+"""What operators cost that are not PyTorch's, by name; who brings one enters it here, as its rule for labels."""
 
 
 def entries(sizes: Sizes) -> Iterator[Entry]:
@@ -140,6 +143,8 @@ def flops(sizes: Sizes, record: Record) -> Polynomial:
     name = record.op
     if record.view or name in MOVES:
         return as_polynomial(0)
+    if name in FLOPS:
+        return FLOPS[name](sizes, record)
     if name in CONVOLUTIONS:
         return _convolution(sizes, record)
     out = sizes.elements(record.outputs[0])
