@@ -8,5 +8,6 @@ model = swap_upsampling(model, "fade", example_inputs=image)      # a copy of a 
 from ranp.adapters.upsampling.blending import blend
 from ranp.adapters.upsampling.carafe import CARAFE
 from ranp.adapters.upsampling.fade import FADE, FADELite
+from ranp.adapters.upsampling.swapping import Feature, Upsampled, swap_upsampling
 
-__all__ = ["CARAFE", "FADE", "FADELite", "blend"]
+__all__ = ["CARAFE", "FADE", "FADELite", "Feature", "Upsampled", "blend", "swap_upsampling"]

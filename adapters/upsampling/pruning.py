@@ -1,4 +1,4 @@
-"""What pruning makes of upsampling, and what it costs: channels pass through a reassembly, the taps of its kernels stay.
+"""What pruning makes of upsampling, and what it costs: channels pass through a reassembly, its kernels' taps stay.
 
 The rest follows from PyTorch's own operators: a gate, or a skip that is added, ties the encoder's channels to the
 decoder's and so to those of the result; the channels that features are compressed to are free, tied over both

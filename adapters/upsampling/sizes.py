@@ -36,7 +36,7 @@ def per_axis(value: PerAxis, dims: int, name: str) -> tuple[int, ...]:
     >>> per_axis(2, 3, "scale"), per_axis((1, 2, 2), 3, "scale")
     ((2, 2, 2), (1, 2, 2))
     """
-    sizes = (value,) * dims if isinstance(value, int) else tuple(value)
+    sizes = tuple(value) if isinstance(value, Sequence) else (value,) * dims
     if len(sizes) != dims or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
         raise UsageError(f"{name}={value!r}: expected a whole number of at least 1, or {dims} of them")
     return sizes

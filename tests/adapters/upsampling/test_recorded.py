@@ -1,4 +1,4 @@
-"""Recorded arrays in float64, computed by loops from the definition: kernels, results and gradients of FADE and FADE-Lite.
+"""Recorded arrays in float64, computed by loops from the definition: kernels, results, gradients of FADE and FADE-Lite.
 
 Where an array is an input or a result says tests/data/dense/README.md.
 """
@@ -146,4 +146,3 @@ def test_every_gradient(kind: type[FADE], prefix: str) -> None:
     gate: Any = made.gate_generator
     assert_close(gate.conv.weight.grad.flatten(), arrays[f"{prefix}g_wg"], tolerance)
     assert_close(gate.conv.bias.grad.reshape(()), arrays[f"{prefix}g_bg"], tolerance)
-
