@@ -58,11 +58,11 @@ def reassemble(x: Tensor, kernels: Tensor, kernel_size: Sequence[int]) -> Tensor
         kernel_size: odd, one per axis.
     """
     check(x, kernels, kernel_size)
-    found = native_reassembly.forward(x, kernels, kernel_size)
-    if found is None:
-        found = new_like(x, x.shape[1], kernels.shape[2:])
-        found.copy_(reassembly_reference.forward(x, kernels, kernel_size))
-    return found
+    out = native_reassembly.forward(x, kernels, kernel_size)
+    if out is None:
+        out = new_like(x, x.shape[1], kernels.shape[2:])
+        out.copy_(reassembly_reference.forward(x, kernels, kernel_size))
+    return out
 
 
 @reassemble.register_fake
@@ -77,9 +77,9 @@ def reassemble_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x (B, C, *coarse) and of the kernels (B, M, *fine), empty where not needed."""
     _check_backward(grad, x, kernels, kernel_size)
-    found = native_reassembly.backward(grad, x, kernels, kernel_size, need_x, need_kernels)
-    if found is not None:
-        return found
+    gradients = native_reassembly.backward(grad, x, kernels, kernel_size, need_x, need_kernels)
+    if gradients is not None:
+        return gradients
     of_x, of_kernels = _fake_backward(grad, x, kernels, kernel_size, need_x, need_kernels)
     if need_x:
         of_x.copy_(reassembly_reference.gradient_of_x(grad, kernels, kernel_size, x.shape[2:]))

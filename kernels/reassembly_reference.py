@@ -68,7 +68,7 @@ def gradient_of_x(grad: Tensor, kernels: Tensor, kernel_size: Sequence[int], coa
 
 def gradient_of_kernels(grad: Tensor, x: Tensor, kernel_size: Sequence[int]) -> Tensor:
     """Return the gradient of the kernels (B, M, *fine) from that of y (B, C, *fine)."""
-    return torch.stack([(grad * each).sum(1) for each in neighbours(x, kernel_size, grad.shape[2:])], 1)
+    return torch.stack([(grad * neighbour).sum(1) for neighbour in neighbours(x, kernel_size, grad.shape[2:])], 1)
 
 
 def _offsets(kernel_size: Sequence[int]) -> list[list[int]]:

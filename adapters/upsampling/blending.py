@@ -38,5 +38,5 @@ def blend(features: Tensor, kernels: Tensor, kernel_size: Sequence[int], *, reno
 def _reassembled(values: Tensor, weights: Tensor, kernel_size: Sequence[int]) -> Tensor:
     if is_exporting():
         return reassembly_reference.forward(values, weights, kernel_size)
-    found: Tensor = reassemble(values, weights, list(kernel_size))
-    return found
+    out: Tensor = reassemble(values, weights, list(kernel_size))
+    return out

@@ -72,8 +72,8 @@ class SemiShift(nn.Module):
         self.compressor_de = layer(decoder_channels, embedding, 1, bias=bias != "code")
         self.content_encoder = layer(embedding, outputs, content_kernel, padding=content_kernel // 2, groups=groups)
         self.once = bias == "paper"
-        for each in (self.compressor_en, self.compressor_de, self.content_encoder):
-            _initialise(each)
+        for convolution in (self.compressor_en, self.compressor_de, self.content_encoder):
+            _initialise(convolution)
 
     def forward(self, encoder: Tensor, decoder: Tensor) -> Tensor:
         """Return logits at the size of the encoder's feature."""

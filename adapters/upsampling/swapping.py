@@ -7,7 +7,9 @@ a hook where the network computes it, until the upsampler takes it. Names of fea
     decoder.0@0         the first positional input of a module, @1 the second
     @0                  the network's own input
 
-The hooks are part of the network: a copy of it, a pruned one, a compiled or an exported one carries its own.
+The hooks are part of the network: a copy of it, a pruned one, a compiled or an exported one carries its own. They are
+not made for `nn.DataParallel`, whose threads would share them (`DistributedDataParallel` is fine), nor for activation
+checkpoints around an upsampler without its encoder, which run it again after its feature is gone.
 """
 
 import copy
@@ -84,8 +86,8 @@ class Upsampled(nn.Module):
         super().__init__()
         self.projection, self.upsampler, self.feature = projection, upsampler, feature
 
-    def forward(self, decoder: Tensor, *_: Any) -> Tensor:
-        """Map (B, C, *coarse) to (B, C', *fine); a transposed convolution's further arguments are ignored."""
+    def forward(self, decoder: Tensor, output_size: Any = None) -> Tensor:
+        """Map (B, C, *coarse) to (B, C', *fine); what a transposed convolution is told of its output is not needed."""
         if self.projection is not None:
             decoder = self.projection(decoder)
         out: Tensor
@@ -139,6 +141,8 @@ def swap_upsampling(
     """
     check_word("method", method, tuple(METHODS))
     _check_settings(method, settings)
+    if method == "carafe" and (skips or skip):
+        raise UsageError(f"skip{'s' if skips else ''}=: 'carafe' looks at no feature of the encoder")
     model = copy.deepcopy(model)
     watched = _watch(model, example_inputs)
     sites = _sites(model, watched, at)
@@ -209,8 +213,8 @@ def _watch(model: nn.Module, inputs: Tensor | Sequence[Any]) -> _Watched:
 
     def enter(path: str) -> Callable[..., None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            own = [any(each is one for one in given) for each in args]
-            open_calls.append(_Call(path, watched.tick(), [_shape(each) for each in args], own))
+            own = [any(value is tensor for tensor in given) for value in args]
+            open_calls.append(_Call(path, watched.tick(), [_shape(value) for value in args], own))
             watched.calls.append(open_calls[-1])
 
         return hook
@@ -378,9 +382,9 @@ def _upsampled(
 
 def _kept(model: nn.Module, name: str) -> Feature:
     """Hook a feature up where it is computed."""
-    found = re.fullmatch(r"(.*?)(?:@(\d+))?", name)
-    assert found is not None
-    path, index = found[1], None if found[2] is None else int(found[2])
+    parts = re.fullmatch(r"(.*?)(?:@(\d+))?", name)
+    assert parts is not None
+    path, index = parts[1], None if parts[2] is None else int(parts[2])
     modules = dict(model.named_modules())
     if path not in modules:
         raise UsageError(f"skips: {name!r}: no such module{nearest(path, modules)}")
@@ -443,6 +447,6 @@ def _put(model: nn.Module, site: _Site, upsampled: Upsampled) -> None:
 
 def _check_outputs(model: nn.Module, watched: _Watched, inputs: Tensor | Sequence[Any]) -> None:
     with saying(UsageError, "swap_upsampling: the network does not run with the upsamplers in it"):
-        found = _run(model, inputs)
-    if found != watched.outputs:
-        raise UsageError(f"swap_upsampling: expected outputs {watched.outputs} as before, got {found}; see skips=")
+        outputs = _run(model, inputs)
+    if outputs != watched.outputs:
+        raise UsageError(f"swap_upsampling: expected outputs {watched.outputs} as before, got {outputs}; see skips=")

@@ -43,7 +43,7 @@ def problem(
     random = torch.Generator().manual_seed(channels)
     x = torch.randn((batch, channels, *coarse), generator=random, dtype=dtype)
     kernels = torch.randn((batch, torch.Size(kernel_size).numel(), *fine), generator=random, dtype=dtype)
-    turned = [each.movedim(1, -1).contiguous().movedim(-1, 1) if last else each for each in (x, kernels)]
+    turned = [tensor.movedim(1, -1).contiguous().movedim(-1, 1) if last else tensor for tensor in (x, kernels)]
     return turned[0], turned[1], kernel_size
 
 
@@ -97,9 +97,9 @@ def assert_same(given_: Problem) -> None:
     grad = torch.randn(theirs.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
     mine = native_reassembly.backward(grad, *given_, True, True)
     assert mine is not None
-    for found, other, exact in zip(mine, _gradients(grad, *given_), _gradients(grad, *given_, wide=True), strict=True):
-        assert found.shape == other.shape
-        error = (found - exact).abs().max()
+    for ours, other, exact in zip(mine, _gradients(grad, *given_), _gradients(grad, *given_, wide=True), strict=True):
+        assert ours.shape == other.shape
+        error = (ours - exact).abs().max()
         assert error <= 4 * (other - exact).abs().max() + 100 * torch.finfo(x.dtype).eps * exact.abs().max()
 
 
@@ -165,7 +165,7 @@ def test_derivatives_of_both_orders(
     monkeypatch.setenv("RANP_NATIVE", mode)
     x, kernels, _ = problem(1, 2, coarse, fine, kernel_size)
     for needed in ((True, True), (True, False), (False, True)):
-        inputs = [each.detach().requires_grad_(need) for each, need in zip((x, kernels), needed, strict=True)]
+        inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip((x, kernels), needed, strict=True)]
         assert torch.autograd.gradcheck(lambda a, b: reassemble(a, b, kernel_size), inputs)
     inputs = [x.requires_grad_(), kernels.requires_grad_()]
     assert torch.autograd.gradgradcheck(lambda a, b: reassemble(a, b, kernel_size), inputs, fast_mode=True)
@@ -178,7 +178,7 @@ def test_opcheck(mode: str, last: bool, monkeypatch: pytest.MonkeyPatch) -> None
     for coarse, fine, kernel_size in (CASES[2], CASES[6]):
         x, kernels, _ = problem(2, 3, coarse, fine, kernel_size, torch.float32, last)
         for needed in (False, True):
-            inputs = [each.detach().requires_grad_(needed) for each in (x, kernels)]
+            inputs = [tensor.detach().requires_grad_(needed) for tensor in (x, kernels)]
             torch.library.opcheck(reassemble, (*inputs, kernel_size))
             grad = torch.rand_like(reassemble(x, kernels, kernel_size)).requires_grad_(needed)
             for flags in ((True, True), (True, False), (False, True)):
@@ -195,13 +195,13 @@ def test_only_the_inputs_are_kept_for_the_backward() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         reassemble(x.requires_grad_(), kernels.requires_grad_(), kernel_size)
-    assert sorted(each.data_ptr() for each in kept) == sorted([x.data_ptr(), kernels.data_ptr()])
+    assert sorted(tensor.data_ptr() for tensor in kept) == sorted([x.data_ptr(), kernels.data_ptr()])
 
 
 def test_non_contiguous_and_empty_inputs() -> None:
     x, kernels, kernel_size = problem(2, 6, (4, 3), (8, 6), (3, 3))
     strided = x.repeat_interleave(2, 1)[:, ::2], kernels.flip(3).flip(3).transpose(2, 3).contiguous().transpose(2, 3)
-    assert not any(each.is_contiguous() for each in strided)
+    assert not any(tensor.is_contiguous() for tensor in strided)
     assert torch.equal(reassemble(*strided, kernel_size), reassemble(x, kernels, kernel_size))
     assert reassemble(x[:0], kernels[:0], kernel_size).shape == (0, 6, 8, 6)
     assert reassemble(x[:, :0], kernels, kernel_size).shape == (2, 0, 8, 6)

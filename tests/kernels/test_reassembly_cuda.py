@@ -62,9 +62,9 @@ def test_the_cuda_kernels_on_threads(
         return made.movedim(1, -1).contiguous().movedim(-1, 1)  # the layout of the GPU
 
     x, kernels = drawn(channels, coarse), drawn(torch.Size(kernel_size).numel(), fine)
-    found = native_reassembly.forward(x, kernels, kernel_size)
-    assert found is not None
-    assert torch.equal(found, reassembly_reference.forward(x, kernels, kernel_size))
+    out = native_reassembly.forward(x, kernels, kernel_size)
+    assert out is not None
+    assert torch.equal(out, reassembly_reference.forward(x, kernels, kernel_size))
     grad = drawn(channels, fine)
     gradients = native_reassembly.backward(grad, x, kernels, kernel_size, True, True)
     assert gradients is not None

@@ -44,10 +44,10 @@ def test_the_shuffle_is_pixel_shuffle_in_any_number_of_dimensions() -> None:
     x = drawn(2, 3 * 4, 5, 2)
     assert torch.equal(shuffled(x, 3, (2, 2)), F.pixel_shuffle(x, 2))
     volume = drawn(1, 2 * 2 * 3, 2, 4, 3)
-    found = shuffled(volume, 2, (1, 2, 3))
-    assert found.shape == (1, 2, 2, 8, 9)
+    fine = shuffled(volume, 2, (1, 2, 3))
+    assert fine.shape == (1, 2, 2, 8, 9)
     for c, a, b in [(0, 1, 2), (1, 0, 1)]:  # channel c, place (a, b) inside a block
-        assert torch.equal(found[:, c, :, a::2, b::3], volume[:, c * 6 + a * 3 + b])
+        assert torch.equal(fine[:, c, :, a::2, b::3], volume[:, c * 6 + a * 3 + b])
 
 
 def test_an_image_is_a_volume_of_one_slice() -> None:

@@ -238,13 +238,13 @@ def test_it_runs_and_learns_under_autocast() -> None:
     fade = made().float()
     decoder, encoder = (drawn(1, 3, *sizes).float().requires_grad_() for sizes in ((4, 4), (8, 8)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = fade(decoder, encoder)
-    torch.testing.assert_close(found.float(), fade(decoder, encoder), rtol=0.1, atol=0.1)
-    found.float().square().sum().backward()
-    for each in (decoder, encoder, *fade.parameters()):
-        assert each.grad is not None
-        assert bool(each.grad.isfinite().all())
-        assert each.grad.dtype == each.dtype
+        out = fade(decoder, encoder)
+    torch.testing.assert_close(out.float(), fade(decoder, encoder), rtol=0.1, atol=0.1)
+    out.float().square().sum().backward()
+    for tensor in (decoder, encoder, *fade.parameters()):
+        assert tensor.grad is not None
+        assert bool(tensor.grad.isfinite().all())
+        assert tensor.grad.dtype == tensor.dtype
 
 
 @pytest.mark.parametrize("kind", [FADE, FADELite])
@@ -254,7 +254,8 @@ def test_it_compiles_as_one_graph_with_its_backward(kind: type[FADE]) -> None:
     compiled = torch.compile(copy.deepcopy(fade), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(decoder, encoder), fade(decoder, encoder), rtol=0, atol=1e-13)
     ours, theirs = (
-        torch.autograd.grad(each(decoder, encoder).square().sum(), (decoder, encoder)) for each in (fade, compiled)
+        torch.autograd.grad(network(decoder, encoder).square().sum(), (decoder, encoder))
+        for network in (fade, compiled)
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 

@@ -153,9 +153,9 @@ def test_a_slim_network_costs_what_was_predicted() -> None:
     graph = trace(level, inputs)
     kept = random_plan(graph, 0.5, np.random.default_rng(0))
     slim = trace(resized(graph, level, kept), inputs)
-    predicted, found = cost.compile(graph)(kept), cost.compile(slim)(np.ones(slim.count, dtype=bool))
-    assert predicted == found
-    assert found.flops < cost.compile(graph)(np.ones(graph.count, dtype=bool)).flops
+    predicted, counted = cost.compile(graph)(kept), cost.compile(slim)(np.ones(slim.count, dtype=bool))
+    assert predicted == counted
+    assert counted.flops < cost.compile(graph)(np.ones(graph.count, dtype=bool)).flops
 
 
 def test_training_memory_is_replayed_through_the_operator() -> None:
@@ -179,7 +179,7 @@ def test_onnx_agrees_after_pruning(kind: type[nn.Module], dims: int, dynamic: bo
     run = onnx_file.opened(tmp_path / "slim.onnx", ("x",))
     larger = [torch.randn(3, 2, *(size + axis.step for size, axis in zip(inputs.shape[2:], axes[1:], strict=True)))
               for _ in axes[:1]]  # fmt: skip
-    for case in compare(slim, run, [((each,), {}) for each in (inputs, *larger)]):
+    for case in compare(slim, run, [((tensor,), {}) for tensor in (inputs, *larger)]):
         assert case.passed, case
 
 

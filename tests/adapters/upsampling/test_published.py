@@ -40,9 +40,9 @@ def overhead(kind: type[nn.Module], channels: int) -> tuple[int, int]:
     ],
 )
 def test_overheads(kind: type[nn.Module], places: list[tuple[int, int]], parameters: int, operations: float) -> None:
-    found = [overhead(kind, channels) for channels, _ in places]
-    assert sum(count for count, _ in found) == parameters
-    billions = sum(macs * positions for (_, macs), (_, positions) in zip(found, places, strict=True)) / 1e9
+    overheads = [overhead(kind, channels) for channels, _ in places]
+    assert sum(count for count, _ in overheads) == parameters
+    billions = sum(macs * positions for (_, macs), (_, positions) in zip(overheads, places, strict=True)) / 1e9
     assert round(billions, 2) == operations
     row = f"| {parameters:,} | {operations:.2f} G |"
     assert row in DOCS.read_text(), row
@@ -51,6 +51,6 @@ def test_overheads(kind: type[nn.Module], places: list[tuple[int, int]], paramet
 def test_the_gate_costs_eight_products_a_channel_and_position() -> None:
     """What the papers add for FADE and leave out for FADE-Lite on matting: 2.62 + 0.03, 8.80 + 0.05, 1.46."""
     gates = [sum(8 * channels * positions for channels, positions in places) / 1e9 for places in (SEGFORMER, MATTING)]
-    assert [round(each, 2) for each in gates] == [0.03, 0.05]
+    assert [round(billions, 2) for billions in gates] == [0.03, 0.05]
     for number in ("2.65", "8.85", "1.46", "0.89"):
         assert re.search(rf"\b{number}\b", DOCS.read_text()), number

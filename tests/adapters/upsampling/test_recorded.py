@@ -53,8 +53,8 @@ def generator(arrays: Arrays, prefix: str, bias: str) -> SemiShift:
     return made
 
 
-def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(found.detach(), expected, rtol=0, atol=tolerance)
+def assert_close(ours: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(ours.detach(), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 def test_kernel_logits(prefix: str, bias: str, logits: str) -> None:
     arrays, tolerance = read("semishift")
     features = "s3_" if prefix == "s3_" else ""
-    found = generator(arrays, prefix, bias)(arrays[f"{features}en"], arrays[f"{features}de"])
-    assert_close(found, arrays[logits], tolerance)
+    ours = generator(arrays, prefix, bias)(arrays[f"{features}en"], arrays[f"{features}de"])
+    assert_close(ours, arrays[logits], tolerance)
 
 
 def test_the_order_of_evaluation_changes_nothing() -> None:

@@ -44,18 +44,18 @@ def image(*spatial: int, channels: int = 1) -> Tensor:
     return torch.randn((1, channels, *spatial), generator=torch.Generator().manual_seed(0))
 
 
-def found(model: nn.Module) -> dict[str, tuple[str | None, str]]:
+def looked_at(model: nn.Module) -> dict[str, tuple[str | None, str]]:
     """Return the upsamplers by path: the feature each looks at, and what it does with it."""
-    swapped = {path: each for path, each in model.named_modules() if isinstance(each, Upsampled)}
+    swapped = {path: module for path, module in model.named_modules() if isinstance(module, Upsampled)}
     return {
-        path: (each.feature and each.feature.name, getattr(each.upsampler, "skip", "-"))
-        for path, each in swapped.items()
+        path: (module.feature and module.feature.name, getattr(module.upsampler, "skip", "-"))
+        for path, module in swapped.items()
     }
 
 
 def test_upsample_and_transposed_convolutions_are_found_with_the_features_of_the_encoder() -> None:
     swapped = swap_upsampling(Decoder(), "fade", example_inputs=image(16, 16))
-    assert found(swapped) == {"up1": ("second", "gate"), "up2": ("first", "gate")}
+    assert looked_at(swapped) == {"up1": ("second", "gate"), "up2": ("first", "gate")}
     assert isinstance(swapped.up1.projection, nn.Conv2d)  # type: ignore[union-attr]
     assert swapped.up2.projection is None  # type: ignore[union-attr]
 
@@ -112,10 +112,10 @@ def test_other_kernels_of_transposed_convolutions_keep_their_sum() -> None:
 )
 def test_methods_and_their_settings(method: str, kind: type[nn.Module], settings: dict[str, Any]) -> None:
     swapped: Any = swap_upsampling(Decoder(), method, example_inputs=image(16, 16), kernel_size=3, **settings)
-    for each in (swapped.up1, swapped.up2):
-        assert type(each.upsampler) is kind
-        assert each.upsampler.kernel_size == (3, 3)
-        assert (each.feature is None) == (method == "carafe")
+    for up in (swapped.up1, swapped.up2):
+        assert type(up.upsampler) is kind
+        assert up.upsampler.kernel_size == (3, 3)
+        assert (up.feature is None) == (method == "carafe")
     assert swapped(image(16, 16)).shape == (1, 2, 16, 16)
 
 
@@ -132,21 +132,21 @@ def test_new_weights_follow_the_seed_alone() -> None:
 
 
 def test_only_what_is_named_is_replaced() -> None:
-    assert set(found(swap_upsampling(Decoder(), example_inputs=image(16, 16), at="up2"))) == {"up2"}
-    assert set(found(swap_upsampling(Decoder(), example_inputs=image(16, 16), at=["up?"]))) == {"up1", "up2"}
+    assert set(looked_at(swap_upsampling(Decoder(), example_inputs=image(16, 16), at="up2"))) == {"up2"}
+    assert set(looked_at(swap_upsampling(Decoder(), example_inputs=image(16, 16), at=["up?"]))) == {"up1", "up2"}
 
 
 def test_a_module_of_any_kind_can_be_named() -> None:
     shuffle = nn.Sequential(nn.Conv2d(8, 24, 1), nn.PixelShuffle(2))
     swapped: Any = swap_upsampling(Decoder(shuffle), example_inputs=image(16, 16), at="up1")
-    assert found(swapped) == {"up1": ("second", "gate")}
+    assert looked_at(swapped) == {"up1": ("second", "gate")}
     assert (swapped.up1.projection.in_channels, swapped.up1.projection.out_channels) == (8, 6)
 
 
 def test_features_can_be_named() -> None:
     skips = {"up2": "@0", "up1": "third@0"}
     swapped = swap_upsampling(Decoder(), example_inputs=image(16, 16), skips=skips)
-    assert found(swapped) == {"up1": ("third@0", "gate"), "up2": ("@0", "none")}
+    assert looked_at(swapped) == {"up1": ("third@0", "gate"), "up2": ("@0", "none")}
     gated: Any = swap_upsampling(Decoder(), example_inputs=image(16, 16), skips=skips, skip="gate")
     assert gated.up2.upsampler.aligner.conv.in_channels == 1
     assert "feature='@0'" in str(gated.up2)
@@ -219,7 +219,7 @@ def test_u_nets_swap_and_then_prune_exactly(
 ) -> None:
     x = image(*spatial)
     swapped = randomise(swap_upsampling(model.eval(), example_inputs=x, kernel_size=3, embedding=5)).double().eval()
-    assert found(swapped) == expected
+    assert looked_at(swapped) == expected
     assert swapped(x.double()).shape == model(x).shape
     inputs = double((x,))
     check(trace(swapped, inputs), swapped, inputs, 0.5, seed=0)
@@ -235,8 +235,8 @@ def test_built_ins_by_factory(method: str) -> None:
     deep = networks.unet3d(method, in_channels=1, classes=2, base_width=4, depth=2)
     assert flat(image(16, 16)).shape == (1, 2, 16, 16)
     assert deep(image(8, 8, 8)).shape == (1, 2, 8, 8, 8)
-    assert len(found(flat)) == 2
-    assert len(found(deep)) == 1
+    assert len(looked_at(flat)) == 2
+    assert len(looked_at(deep)) == 1
     assert all(torch.equal(a, b) for a, b in zip(flat.parameters(), again.parameters(), strict=True))
     with pytest.raises(UsageError, match="method='fades': expected one of fade, fade-lite, carafe"):
         networks.unet2d("fades", depth=2, base_width=2)
@@ -307,8 +307,10 @@ class Shared(nn.Module):
         (Decoder(), {"skips": {"up1": "first@3"}}, r"skips: first@3 for up1: .* got None"),
         (Decoder(), {"kernel": 3}, "kernel=: 'fade' takes the settings .*; did you mean 'kernel_size'"),
         (Decoder(), {"method": "carafe", "bias": "code"}, "bias=: 'carafe' takes the settings"),
+        (Decoder(), {"method": "carafe", "skips": {"up2": "first"}}, "skips=: 'carafe' looks at no feature"),
+        (Decoder(), {"method": "carafe", "skip": "gate"}, "skip=: 'carafe' looks at no feature"),
         (Decoder(), {"kernel_size": 4}, "kernel_size=4: expected odd numbers"),
-        (Decoder(), {"at": "first"}, "first: expected a module that upsamples by a whole number, got sizes 16 x 16 -> "),
+        (Decoder(), {"at": "first"}, "first: expected a module that upsamples by a whole number, got sizes 16 x 16 "),
         (nn.Sequential(nn.Conv2d(1, 2, 3, 1, 1), nn.Upsample(scale_factor=2.5)), {},
          "1: expected a module that upsamples by a whole number, got sizes 16 x 16 -> 40 x 40"),
         (nn.Conv2d(3, 2, 3), {}, "example_inputs: the network does not run: RuntimeError: .*channels"),
