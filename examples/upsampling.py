@@ -129,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{name:16s} {count:7,} parameters   mIoU {scores.miou():.4f}   edge F {edges.compute()[0].f_measure:.4f}"
         )
     if options.picture:
-        draw(options.picture, images[0, 0], truth[0], {name: labels[0] for name, labels in rows.items()})
+        shown = max(range(len(truth)), key=lambda index: truth[index].unique().numel())  # the one of most labels
+        draw(options.picture, images[shown, 0], truth[shown], {name: labels[shown] for name, labels in rows.items()})
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from ranp.kernels import native_reassembly, reassembly_reference
-from ranp.kernels.native_reassembly import new_like
+from ranp.kernels import _native_reassembly, reassembly_reference
+from ranp.kernels._native_reassembly import new_like
 
 
 def check(x: Tensor, kernels: Tensor, kernel_size: Sequence[int]) -> None:
@@ -58,7 +58,7 @@ def reassemble(x: Tensor, kernels: Tensor, kernel_size: Sequence[int]) -> Tensor
         kernel_size: odd, one per axis.
     """
     check(x, kernels, kernel_size)
-    out = native_reassembly.forward(x, kernels, kernel_size)
+    out = _native_reassembly.forward(x, kernels, kernel_size)
     if out is None:
         out = new_like(x, x.shape[1], kernels.shape[2:])
         out.copy_(reassembly_reference.forward(x, kernels, kernel_size))
@@ -77,7 +77,7 @@ def reassemble_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x (B, C, *coarse) and of the kernels (B, M, *fine), empty where not needed."""
     _check_backward(grad, x, kernels, kernel_size)
-    gradients = native_reassembly.backward(grad, x, kernels, kernel_size, need_x, need_kernels)
+    gradients = _native_reassembly.backward(grad, x, kernels, kernel_size, need_x, need_kernels)
     if gradients is not None:
         return gradients
     of_x, of_kernels = _fake_backward(grad, x, kernels, kernel_size, need_x, need_kernels)

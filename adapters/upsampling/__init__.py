@@ -5,9 +5,27 @@ fine = up(decoder, encoder)
 model = swap_upsampling(model, "fade", example_inputs=image)      # a copy of a network, upsampling by FADE
 """
 
-from ranp.adapters.upsampling.blending import blend
-from ranp.adapters.upsampling.carafe import CARAFE
-from ranp.adapters.upsampling.fade import FADE, FADELite
-from ranp.adapters.upsampling.swapping import Feature, Upsampled, swap_upsampling
+from ranp.adapters.upsampling._blending import blend
+from ranp.adapters.upsampling._carafe import CARAFE
+from ranp.adapters.upsampling._fade import FADE, FADELite
+from ranp.adapters.upsampling._swapping import (
+    Feature,
+    Upsampled,
+    swap_upsampling,
+    with_carafe,
+    with_fade,
+    with_fade_lite,
+)
 
-__all__ = ["CARAFE", "FADE", "FADELite", "Feature", "Upsampled", "blend", "swap_upsampling"]
+__all__ = [
+    "CARAFE",
+    "FADE",
+    "FADELite",
+    "Feature",
+    "Upsampled",
+    "blend",
+    "swap_upsampling",
+    "with_carafe",
+    "with_fade",
+    "with_fade_lite",
+]

@@ -63,7 +63,11 @@ template <class T> __global__ void __launch_bounds__(32 * WARPS) correlate(RanpR
   });
 }
 
-static int64_t blocks_for(int64_t pieces) { return (pieces + WARPS - 1) / WARPS; }
+// A grid has at most 2^31 - 1 blocks, and the launch would take the number of blocks modulo 2^32: 0 where there are more.
+static int64_t blocks_for(int64_t pieces) {
+  const int64_t blocks = (pieces + WARPS - 1) / WARPS;
+  return blocks <= INT32_MAX ? blocks : 0;
+}
 
 // The channels that one warp takes: all of them where there are sources enough.
 static int64_t share_of(const RanpReassembly& a, int64_t sites) {
@@ -74,6 +78,7 @@ template <class T> int forward(const RanpReassembly& a) {
   const cudaStream_t stream = static_cast<cudaStream_t>(a.stream);
   const int64_t sites = a.batch * a.coarse[0] * a.coarse[1] * a.coarse[2], share = share_of(a, sites);
   const int64_t blocks = blocks_for(sites * ((a.channels + share - 1) / share));
+  if (!blocks) return RANP_BAD_ARGUMENT;
   gather<T><<<blocks, dim3(32, WARPS), 0, stream>>>(a, share);
   return status();
 }
@@ -83,11 +88,13 @@ template <class T> int backward(const RanpReassembly& a) {
   const int64_t sites = a.batch * a.coarse[0] * a.coarse[1] * a.coarse[2], share = share_of(a, sites);
   if (a.grad_x) {
     const int64_t blocks = blocks_for(sites * ((a.channels + share - 1) / share));
+    if (!blocks) return RANP_BAD_ARGUMENT;
     scatter<T><<<blocks, dim3(32, WARPS), 0, stream>>>(a, share);
     if (const int failed = status()) return failed;
   }
   if (a.grad_kernels) {
     const int64_t blocks = blocks_for(sites * a.kernel[0] * a.kernel[1]);
+    if (!blocks) return RANP_BAD_ARGUMENT;
     correlate<T><<<blocks, dim3(32, WARPS), 0, stream>>>(a);
   }
   return status();

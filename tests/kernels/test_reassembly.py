@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ranp.kernels import compiling, native, native_reassembly, reassembly_reference
+from ranp.kernels import _native_reassembly, compiling, native, reassembly_reference
 from ranp.kernels.reassembly import check, reassemble, reassemble_backward
 
 Problem = tuple[Tensor, Tensor, tuple[int, ...]]
@@ -89,13 +89,13 @@ def test_it_is_the_definition(
 
 def assert_same(given_: Problem) -> None:
     """The forward agrees in every bit; the sums of the backward agree up to their order."""
-    ours, theirs = native_reassembly.forward(*given_), reassembly_reference.forward(*given_)
+    ours, theirs = _native_reassembly.forward(*given_), reassembly_reference.forward(*given_)
     assert ours is not None
     assert torch.equal(ours, theirs)
     x, kernels, _ = given_
-    assert ours.stride() == native_reassembly.new_like(x, x.shape[1], kernels.shape[2:]).stride()
+    assert ours.stride() == _native_reassembly.new_like(x, x.shape[1], kernels.shape[2:]).stride()
     grad = torch.randn(theirs.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
-    mine = native_reassembly.backward(grad, *given_, True, True)
+    mine = _native_reassembly.backward(grad, *given_, True, True)
     assert mine is not None
     for ours, other, exact in zip(mine, _gradients(grad, *given_), _gradients(grad, *given_, wide=True), strict=True):
         assert ours.shape == other.shape
@@ -244,4 +244,4 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
 def test_the_structure_is_as_large_as_the_c_one() -> None:
     size = native.function("cpu", "ranp_reassembly_size", [])
     assert size is not None
-    assert size() == ctypes.sizeof(native_reassembly.RanpReassembly)
+    assert size() == ctypes.sizeof(_native_reassembly.RanpReassembly)

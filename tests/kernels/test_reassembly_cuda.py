@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ranp.kernels import native, native_reassembly, reassembly_reference
+from ranp.kernels import _native_reassembly, native, reassembly_reference
 from ranp.kernels.compiling import SOURCES, Recipe
 
 EMULATOR = Path(__file__).parent / "emulator"
@@ -62,11 +62,11 @@ def test_the_cuda_kernels_on_threads(
         return made.movedim(1, -1).contiguous().movedim(-1, 1)  # the layout of the GPU
 
     x, kernels = drawn(channels, coarse), drawn(torch.Size(kernel_size).numel(), fine)
-    out = native_reassembly.forward(x, kernels, kernel_size)
+    out = _native_reassembly.forward(x, kernels, kernel_size)
     assert out is not None
     assert torch.equal(out, reassembly_reference.forward(x, kernels, kernel_size))
     grad = drawn(channels, fine)
-    gradients = native_reassembly.backward(grad, x, kernels, kernel_size, True, True)
+    gradients = _native_reassembly.backward(grad, x, kernels, kernel_size, True, True)
     assert gradients is not None
     of_x = reassembly_reference.gradient_of_x(grad, kernels, kernel_size, coarse)
     of_kernels = reassembly_reference.gradient_of_kernels(grad, x, kernel_size)
@@ -76,4 +76,4 @@ def test_the_cuda_kernels_on_threads(
 
 
 def test_the_structure_is_as_large_as_the_cuda_one(warp_of_threads: ctypes.CDLL) -> None:
-    assert warp_of_threads.ranp_reassembly_size() == ctypes.sizeof(native_reassembly.RanpReassembly)
+    assert warp_of_threads.ranp_reassembly_size() == ctypes.sizeof(_native_reassembly.RanpReassembly)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ranp.adapters.upsampling import CARAFE
-from ranp.adapters.upsampling.carafe import shuffled
+from ranp.adapters.upsampling._carafe import shuffled
 from ranp.errors import UsageError
 
 

@@ -1,4 +1,4 @@
-"""The built-in U-Nets with other upsampling as MODEL on the command line: pruned, verified, exported."""
+"""The setting `upsampling` of the built-in U-Nets on the command line: pruned, verified, exported from the run."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ranp.commands.main import app
 
-MODEL = "ranp.adapters.upsampling.networks:unet2d"
+MODEL = "unet2d"
 SMALL = ["--set", "base_width=4", "--set", "depth=2", "--set", "in_channels=1", "--set", "classes=3", "--classes", "3"]
 
 
@@ -27,13 +27,13 @@ def test_prune_and_export(method: str, tmp_path: Path) -> None:
     assert report["slim"]["flops"] < report["full"]["flops"]
     taps = "kernel taps of the upsampling at decoder.0.upsample.upsampler"
     assert taps in json.dumps(report)
-    ranp("export", run, "--model", MODEL)
+    ranp("export", run)
     entry = json.loads((run / "report.json").read_text())["onnx"]
     assert entry["passed"]
 
 
 def test_an_unknown_method_is_one_line() -> None:
-    result = CliRunner().invoke(app, ["profile", MODEL, "--set", "upsampling=fad", "--input", "16x16"])
+    result = CliRunner().invoke(app, ["profile", MODEL, "--set", "upsampling=fad"])
     assert result.exit_code == 2
-    assert "method='fad': expected one of fade, fade-lite, carafe; did you mean 'fade'" in result.stderr
+    assert "--set upsampling='fad': expected one of carafe, fade, fade-lite; did you mean 'fade'" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -9,16 +9,17 @@ import torch
 from graph_zoo.checking import check, double, randomise
 from torch import Tensor, nn
 
-from ranp import cost, onnx_file
+from ranp import cost
 from ranp.adapters.upsampling import CARAFE, FADE, FADELite
-from ranp.axes import Paths, free_axes
+from ranp.adapters.upsampling._sizes import conv
+from ranp.export import _onnx_file as onnx_file
+from ranp.export._axes import Paths, free_axes
+from ranp.export._parity import compare
 from ranp.graph.build import trace
 from ranp.graph.constraints import random_plan
 from ranp.graph.graph import Graph
 from ranp.graph.resize import resized
-from ranp.graph.run import as_arguments
-from ranp.models.blocks import conv
-from ranp.parity import compare
+from ranp.inputs import as_arguments
 
 WIDTH = 6
 

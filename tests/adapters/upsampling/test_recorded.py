@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.adapters.upsampling import FADE, FADELite
-from ranp.adapters.upsampling.fade import SemiShift
+from ranp.adapters.upsampling._fade import SemiShift
 
 FOLDER = Path(__file__).parents[2] / "data" / "dense"
 Arrays = dict[str, Tensor]

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranp.adapters.upsampling import carafe, fade, sizes
-from ranp.adapters.upsampling.sizes import upsample_nearest
+from ranp.adapters.upsampling import _carafe, _fade, _sizes
+from ranp.adapters.upsampling._sizes import upsample_nearest
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.integers(0, 4))
@@ -31,7 +31,7 @@ def test_whole_multiples_are_what_interpolate_gives() -> None:
     assert torch.equal(upsample_nearest(x, (8, 10, 12)), F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-@pytest.mark.parametrize("module", [carafe, fade, sizes])
+@pytest.mark.parametrize("module", [_carafe, _fade, _sizes])
 def test_the_examples_in_docstrings_hold(module: object) -> None:
     outcome = doctest.testmod(module)  # type: ignore[arg-type]
     assert outcome.attempted

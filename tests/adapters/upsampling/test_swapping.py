@@ -12,7 +12,7 @@ from monai.networks import nets
 from torch import Tensor, nn
 
 from ranp import models
-from ranp.adapters.upsampling import CARAFE, FADE, FADELite, Feature, Upsampled, networks, swap_upsampling
+from ranp.adapters.upsampling import CARAFE, FADE, FADELite, Feature, Upsampled, swap_upsampling
 from ranp.errors import UsageError
 from ranp.graph.build import trace
 
@@ -226,20 +226,17 @@ def test_u_nets_swap_and_then_prune_exactly(
 
 
 @pytest.mark.parametrize("method", ["fade-lite", "carafe"])
-def test_built_ins_by_factory(method: str) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        flat = networks.unet2d(method, in_channels=1, classes=2, base_width=4, depth=3, kernel_size=3)
-        torch.manual_seed(3)
-        again = networks.unet2d(method, in_channels=1, classes=2, base_width=4, depth=3, kernel_size=3)
-    deep = networks.unet3d(method, in_channels=1, classes=2, base_width=4, depth=2)
+def test_built_ins_by_setting(method: str) -> None:
+    small: dict[str, Any] = {"in_channels": 1, "classes": 2, "base_width": 4, "upsampling": method}
+    flat, again = (models.build("unet2d", depth=3, seed=3, **small) for _ in range(2))
+    other = models.build("unet2d", depth=3, seed=4, **small)
+    deep = models.build("unet3d", depth=2, **small)
     assert flat(image(16, 16)).shape == (1, 2, 16, 16)
     assert deep(image(8, 8, 8)).shape == (1, 2, 8, 8, 8)
     assert len(looked_at(flat)) == 2
     assert len(looked_at(deep)) == 1
     assert all(torch.equal(a, b) for a, b in zip(flat.parameters(), again.parameters(), strict=True))
-    with pytest.raises(UsageError, match="method='fades': expected one of fade, fade-lite, carafe"):
-        networks.unet2d("fades", depth=2, base_width=2)
+    assert not all(torch.equal(a, b) for a, b in zip(flat.parameters(), other.parameters(), strict=True))
 
 
 def test_copies_and_pickles_carry_their_own_hooks() -> None:

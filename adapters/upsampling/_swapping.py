@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.upsampling.carafe import CARAFE
-from ranp.adapters.upsampling.fade import FADE, FADELite
-from ranp.adapters.upsampling.sizes import check_word
+from ranp.adapters.upsampling._carafe import CARAFE
+from ranp.adapters.upsampling._fade import FADE, FADELite
+from ranp.adapters.upsampling._sizes import check_word, conv
 from ranp.errors import UsageError, nearest, saying
-from ranp.models.blocks import conv
-from ranp.models.unet import Up
+from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
+from ranp.models.networks.unet import Up
+from ranp.modules import copy_with, on_meta
 
 METHODS: dict[str, type[FADE] | type[CARAFE]] = {"fade": FADE, "fade-lite": FADELite, "carafe": CARAFE}
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
@@ -103,7 +104,7 @@ def swap_upsampling(
     model: nn.Module,
     method: str = "fade",
     *,
-    example_inputs: Tensor | Sequence[Any],
+    example_inputs: Inputs,
     at: str | Sequence[str] | None = None,
     skips: Mapping[str, str] | None = None,
     skip: str | None = None,
@@ -126,8 +127,9 @@ def swap_upsampling(
     Args:
         model: any network whose upsampling modules each run once in a forward.
         method: `"fade"`, `"fade-lite"` or `"carafe"`, which looks at no encoder feature.
-        example_inputs: a tensor, or a sequence of positional inputs, for two runs in evaluation mode without gradients:
-            they tell channels and sizes, and that the copy still gives outputs of the same shapes.
+        example_inputs: a tensor, a tuple of positional inputs or a dict of keyword ones, for two runs in evaluation
+            mode: they tell channels and sizes, and that the copy still gives outputs of the same shapes. They are on
+            shapes alone where the network runs so.
         at: paths of the modules to replace, or globs; None: all that upsample.
         skips: from an upsampler's path to the name of its feature (above).
         skip: as in `FADE`; None gates where encoder and decoder have equally many channels and leaves the encoder's
@@ -144,7 +146,8 @@ def swap_upsampling(
     if method == "carafe" and (skips or skip):
         raise UsageError(f"skip{'s' if skips else ''}=: 'carafe' looks at no feature of the encoder")
     model = copy.deepcopy(model)
-    watched = _watch(model, example_inputs)
+    with saying(UsageError, "example_inputs: the network does not run"):
+        watched = _watch(model, example_inputs)
     sites = _sites(model, watched, at)
     unknown = next((path for path in skips or {} if path not in sites), None)
     if unknown is not None:
@@ -207,14 +210,23 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _watch(model: nn.Module, inputs: Tensor | Sequence[Any]) -> _Watched:
-    watched, handles, open_calls = _Watched(), [], []
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+def _watch(model: nn.Module, inputs: Inputs) -> _Watched:
+    """Watch a copy of a network run, on shapes alone where it runs so."""
+    try:
+        return _watch_run(on_meta(model), map_tensors(inputs, lambda tensor: torch.empty_like(tensor, device="meta")))
+    except Exception:  # whatever a network raises that reads values; on real tensors it says what is wrong
+        return _watch_run(copy_with(model), inputs)
+
+
+def _watch_run(model: nn.Module, inputs: Inputs) -> _Watched:
+    watched = _Watched()
+    open_calls: list[_Call] = []
+    args, kwargs = as_arguments(inputs)
 
     def enter(path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            own = [any(value is tensor for tensor in given) for value in args]
-            open_calls.append(_Call(path, watched.tick(), [_shape(value) for value in args], own))
+        def hook(_module: nn.Module, positional: tuple[Any, ...]) -> None:
+            own = [any(value is one for one in given) for value in positional]
+            open_calls.append(_Call(path, watched.tick(), [_shape(value) for value in positional], own))
             watched.calls.append(open_calls[-1])
 
         return hook
@@ -224,28 +236,12 @@ def _watch(model: nn.Module, inputs: Tensor | Sequence[Any]) -> _Watched:
         call.ended, call.output = watched.tick(), _shape(output)
 
     for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(path)))
-        handles.append(module.register_forward_hook(leave))
-    try:
-        with saying(UsageError, "example_inputs: the network does not run"):
-            watched.outputs = _run(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+        module.register_forward_pre_hook(enter(path))
+        module.register_forward_hook(leave)
+    given = [*args, *kwargs.values()]
+    with torch.no_grad():
+        watched.outputs = [tuple(tensor.shape) for tensor in flatten(model.eval()(*args, **kwargs))]
     return watched
-
-
-def _run(model: nn.Module, inputs: Tensor | Sequence[Any]) -> list[tuple[int, ...]]:
-    """Run in evaluation mode without gradients, and return the shapes of the output's tensors."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            output = model.eval()(*((inputs,) if isinstance(inputs, Tensor) else inputs))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 # What is replaced
@@ -445,8 +441,32 @@ def _put(model: nn.Module, site: _Site, upsampled: Upsampled) -> None:
                 setattr(holder, name, upsampled)
 
 
-def _check_outputs(model: nn.Module, watched: _Watched, inputs: Tensor | Sequence[Any]) -> None:
+def _check_outputs(model: nn.Module, watched: _Watched, inputs: Inputs) -> None:
     with saying(UsageError, "swap_upsampling: the network does not run with the upsamplers in it"):
-        outputs = _run(model, inputs)
+        outputs = _watch(model, inputs).outputs
     if outputs != watched.outputs:
         raise UsageError(f"swap_upsampling: expected outputs {watched.outputs} as before, got {outputs}; see skips=")
+
+
+# The built-in networks
+
+
+def with_carafe(network: nn.Module, image: Tensor) -> nn.Module:
+    """Return a built-in network with CARAFE in its decoder; an entry point of the group "ranp.upsampling"."""
+    return _built_in(network, image, "carafe")
+
+
+def with_fade(network: nn.Module, image: Tensor) -> nn.Module:
+    """Return a built-in network with FADE in its decoder; an entry point likewise."""
+    return _built_in(network, image, "fade")
+
+
+def with_fade_lite(network: nn.Module, image: Tensor) -> nn.Module:
+    """Return a built-in network with FADE-Lite in its decoder; an entry point likewise."""
+    return _built_in(network, image, "fade-lite")
+
+
+def _built_in(network: nn.Module, image: Tensor, method: str) -> nn.Module:
+    """Swap all upsampling; the new weights follow the seed that the network was drawn with."""
+    size = 5 if image.ndim < 5 else 3
+    return swap_upsampling(network, method, example_inputs=image, kernel_size=size, seed=torch.initial_seed())

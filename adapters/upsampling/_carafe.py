@@ -10,9 +10,8 @@ from math import prod
 
 from torch import Tensor, nn
 
-from ranp.adapters.upsampling.blending import blend
-from ranp.adapters.upsampling.sizes import PerAxis, check_dims, check_features, odd, per_axis, upsample_nearest
-from ranp.models.blocks import conv
+from ranp.adapters.upsampling._blending import blend
+from ranp.adapters.upsampling._sizes import PerAxis, check_features, conv, odd, per_axis, upsample_nearest
 
 
 class CARAFE(nn.Module):
@@ -47,18 +46,18 @@ class CARAFE(nn.Module):
         renormalise: bool = False,
     ) -> None:
         super().__init__()
-        check_dims(dims)
+        layer = conv(dims)
         self.scale, self.kernel_size = per_axis(scale, dims, "scale"), odd(kernel_size, dims, "kernel_size")
         self.renormalise = renormalise
         self.taps = prod(self.kernel_size)
         around = odd(content_kernel, dims, "content_kernel")[0]
-        self.channel_compressor = conv(dims)(channels, embedding, 1)
-        self.content_encoder = conv(dims)(embedding, self.taps * prod(self.scale), around, padding=around // 2)
+        self.channel_compressor = layer(channels, embedding, 1)
+        self.content_encoder = layer(embedding, self.taps * prod(self.scale), around, padding=around // 2)
         nn.init.xavier_uniform_(self.channel_compressor.weight)
         nn.init.normal_(self.content_encoder.weight, std=0.001)  # as published: kernels begin as a mean
-        for layer in (self.channel_compressor, self.content_encoder):
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+        for convolution in (self.channel_compressor, self.content_encoder):
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
 
     def forward(self, decoder: Tensor, encoder: Tensor | None = None) -> Tensor:
         """Return (B, C, *fine), fine being `scale` times coarse, or the size of the encoder's feature where given.

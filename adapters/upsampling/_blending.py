@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ranp.adapters.upsampling.pruning import channels_pass as channels_pass  # registers the rule
-from ranp.adapters.upsampling.sizes import is_exporting
+from ranp.adapters.upsampling._pruning import channels_pass as channels_pass  # registers the rule
+from ranp.adapters.upsampling._sizes import is_exporting
 from ranp.kernels import reassembly_reference
 from ranp.kernels.reassembly import reassemble
 

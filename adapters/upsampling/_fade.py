@@ -24,18 +24,17 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.upsampling.blending import blend
-from ranp.adapters.upsampling.sizes import (
+from ranp.adapters.upsampling._blending import blend
+from ranp.adapters.upsampling._sizes import (
     PerAxis,
-    check_dims,
     check_features,
     check_word,
+    conv,
     odd,
     per_axis,
     upsample_nearest,
 )
 from ranp.errors import UsageError
-from ranp.models.blocks import conv
 
 SKIPS = ("gate", "add", "none")
 BIASES = ("code", "paper", "algorithm")
@@ -146,7 +145,7 @@ class FADE(nn.Module):
         renormalise: bool = False,
     ) -> None:
         super().__init__()
-        check_dims(dims)
+        conv(dims)  # refuses another number
         check_word("skip", skip, SKIPS)
         check_word("bias", bias, BIASES)
         encoder_channels = decoder_channels if encoder_channels is None else encoder_channels

@@ -6,30 +6,26 @@ compressors, which one convolution reads; the gate has a single channel, which t
 the rule and the count.
 """
 
-from dataclasses import replace
-
-from ranp.cost.polynomials import Polynomial
-from ranp.cost.sizes import Sizes
-from ranp.cost.standard import FLOPS
 from ranp.graph.flow import Flow
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.rules.spatial import over_positions
+from ranp.graph.rules.registry import ELEMENT_FLOPS, Op, rule
 from ranp.graph.trace import Record, Trace, joined_roots
 
 
 @rule("ranp::reassemble")
-def channels_pass(op: Op, trace: Trace) -> list[Flow]:
+def channels_pass(op: Op, trace: Trace) -> Flow:
     """Pass the features' channels and freeze the taps, naming the module the operator belongs to."""
     features, kernels = trace.flow(op["x"]), trace.flow(op["kernels"])
     trace.freeze_flow(kernels, f"kernel taps of the upsampling at {op.module or 'the top'}")
-    roots = joined_roots([features, kernels])
-    return [replace(flow, roots=roots) for flow in over_positions(op, trace, features, len(features.shape) - 2)]
+    positions = range(2, len(features.shape))
+    passed = trace.settle(features, positions, f"position in {op.where}")
+    fixed = (*passed.fixed[:2], *(True for _ in positions))
+    return Flow(op.shape(), passed.fields, fixed, joined_roots([features, kernels]))
 
 
-def multiply_accumulates(sizes: Sizes, record: Record) -> Polynomial:
-    """Return the FLOPs of a reassembly: 2 per tap and output element."""
-    taps = record.inputs[1].shape[1]
-    return sizes.elements(record.outputs[0]) * (2 * taps)
+def flops(record: Record) -> int:
+    """Return the FLOPs of a reassembly per output element: 2 per tap."""
+    _, kernels = record.inputs
+    return 2 * kernels.shape[1]
 
 
-FLOPS["ranp::reassemble"] = multiply_accumulates
+ELEMENT_FLOPS["ranp::reassemble"] = flops

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ranp.errors import UsageError, nearest
 from ranp.kernels.reassembly_reference import source
@@ -12,14 +12,15 @@ DIMS = (1, 2, 3)
 PerAxis = int | Sequence[int]
 
 
-def check_dims(dims: int) -> None:
-    """Refuse another number of spatial dimensions than 1, 2 or 3.
+def conv(dims: int) -> type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]:
+    """Return the convolution over so many spatial dimensions.
 
     Raises:
-        UsageError: naming it.
+        UsageError: there is none.
     """
     if dims not in DIMS:
         raise UsageError(f"dims={dims!r}: expected 1, 2 or 3 spatial dimensions")
+    return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
 
 
 def per_axis(value: PerAxis, dims: int, name: str) -> tuple[int, ...]:
