@@ -120,9 +120,9 @@ def swap_upsampling(
     forward of yours is no module: put an `nn.Upsample` there.
 
     The encoder's feature for an upsampler is, unless `skips` names it, the first of these that has its output size: an
-    input of the innermost module around it that has one, as a decoder block is handed its skip; what a module put out
-    last before the upsampler ran, as an encoder leaves it; the network's own input. Look at what was found
-    (`print(model)` shows it), and name another where it is not the right one.
+    input of the innermost module around it that is handed one beside others, as a decoder block is handed its skip;
+    what a module put out last before the upsampler ran, as an encoder leaves it; the network's own input. Look at what
+    was chosen (`print(model)` shows it), and name another where it is not the right one.
 
     Args:
         model: any network whose upsampling modules each run once in a forward.
@@ -130,7 +130,7 @@ def swap_upsampling(
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword ones, for two runs in evaluation
             mode: they tell channels and sizes, and that the copy still gives outputs of the same shapes. They are on
             shapes alone where the network runs so.
-        at: paths of the modules to replace, or globs; None: all that upsample.
+        at: paths of the modules to replace, or globs over those that upsample; None: all that do.
         skips: from an upsampler's path to the name of its feature (above).
         skip: as in `FADE`; None gates where encoder and decoder have equally many channels and leaves the encoder's
             feature out of the sum where not; with `"gate"` and `"add"` unequal channels are aligned.
@@ -183,7 +183,6 @@ class _Call:
     path: str
     began: int
     inputs: list[tuple[int, ...] | None]
-    own: list[bool]  # whether they are the network's own inputs
     ended: int = 0
     output: tuple[int, ...] | None = None
 
@@ -225,8 +224,7 @@ def _watch_run(model: nn.Module, inputs: Inputs) -> _Watched:
 
     def enter(path: str) -> Callable[..., None]:
         def hook(_module: nn.Module, positional: tuple[Any, ...]) -> None:
-            own = [any(value is one for one in given) for value in positional]
-            open_calls.append(_Call(path, watched.tick(), [_shape(value) for value in positional], own))
+            open_calls.append(_Call(path, watched.tick(), [_shape(value) for value in positional]))
             watched.calls.append(open_calls[-1])
 
         return hook
@@ -238,7 +236,6 @@ def _watch_run(model: nn.Module, inputs: Inputs) -> _Watched:
     for path, module in model.named_modules():
         module.register_forward_pre_hook(enter(path))
         module.register_forward_hook(leave)
-    given = [*args, *kwargs.values()]
     with torch.no_grad():
         watched.outputs = [tuple(tensor.shape) for tensor in flatten(model.eval()(*args, **kwargs))]
     return watched
@@ -282,14 +279,14 @@ class _Site:
         """Return the name of the encoder's feature that is handed over here."""
         around = [call for call in watched.calls if call.began <= self.began < call.ended and call.path != self.path]
         for call in reversed(around):
-            for index, shape in enumerate(call.inputs):
-                if self.fits(shape) and not call.own[index]:
-                    return f"{call.path}@{index}"
+            fitting = [index for index, shape in enumerate(call.inputs) if self.fits(shape)]
+            if fitting and len(fitting) < sum(shape is not None for shape in call.inputs):
+                return f"{call.path}@{fitting[0]}"
         before = {call.path: call for call in watched.calls if call.ended < self.began}  # the last call of each
         for fits in (self.equals, self.fits):
-            fitting = [call for call in before.values() if fits(call.output)]
-            if fitting:
-                return max(fitting, key=lambda call: call.ended).path
+            left = [call for call in before.values() if fits(call.output)]
+            if left:
+                return max(left, key=lambda call: call.ended).path
             for index, shape in enumerate(watched.calls[0].inputs):
                 if fits(shape):
                     return f"@{index}"
@@ -299,14 +296,14 @@ class _Site:
 
 def _sites(model: nn.Module, watched: _Watched, at: str | Sequence[str] | None) -> dict[str, _Site]:
     modules = dict(model.named_modules())
-    upsampling = {path for path, module in modules.items() if _upsamples(module)}
+    upsampling = [path for path, module in modules.items() if _upsamples(module)]
     if at is None:
-        wanted = [path for path in modules if path in upsampling]
+        wanted = upsampling
     else:
         wanted = []
         for pattern in (at,) if isinstance(at, str) else at:
-            matching = [path for path in modules if path and fnmatch.fnmatchcase(path, pattern)]
-            matching = matching or [path for path in upsampling if fnmatch.fnmatchcase(f"{path}.upsample", pattern)]
+            matching = [pattern] if pattern in modules else []
+            matching += [path for path in upsampling if _named(path, modules[path], pattern) and path != pattern]
             if not matching:
                 raise UsageError(f"at={pattern!r}: matches no module{nearest(pattern, modules)}")
             wanted += [path for path in matching if path not in wanted]
@@ -314,6 +311,11 @@ def _sites(model: nn.Module, watched: _Watched, at: str | Sequence[str] | None) 
     if not sites:
         raise UsageError("swap_upsampling: no nn.Upsample or strided transposed convolution; name modules: at=...")
     return {site.path: site for site in sites}
+
+
+def _named(path: str, module: nn.Module, pattern: str) -> bool:
+    """Whether a glob names something that upsamples; in a level of ranp's own U-Nets, the module it will get."""
+    return fnmatch.fnmatchcase(f"{path}.upsample" if isinstance(module, Up) else path, pattern)
 
 
 def _upsamples(module: nn.Module) -> bool:

@@ -34,7 +34,7 @@ def overhead(kind: type[nn.Module], channels: int) -> tuple[int, int]:
         (FADE, SEGFORMER, 285_084, 2.62),
         (FADELite, SEGFORMER, 79_992, 0.86),
         (CARAFE, SEGFORMER, 444_888, 1.45),
-        (FADE, MATTING, 124_008, 8.80),
+        (FADE, MATTING, 124_008, 8.81),
         (FADELite, MATTING, 27_216, 1.46),
         (CARAFE, MATTING, 263_824, 6.00),
     ],
@@ -49,7 +49,7 @@ def test_overheads(kind: type[nn.Module], places: list[tuple[int, int]], paramet
 
 
 def test_the_gate_costs_eight_products_a_channel_and_position() -> None:
-    """What the papers add for FADE and leave out for FADE-Lite on matting: 2.62 + 0.03, 8.80 + 0.05, 1.46."""
+    """What the papers add for FADE and leave out for FADE-Lite on matting: 2.62 + 0.03, 8.81 + 0.05, 1.46."""
     gates = [sum(8 * channels * positions for channels, positions in places) / 1e9 for places in (SEGFORMER, MATTING)]
     assert [round(billions, 2) for billions in gates] == [0.03, 0.05]
     for number in ("2.65", "8.85", "1.46", "0.89"):

@@ -190,7 +190,7 @@ U_NETS: list[tuple[str, nn.Module, Sequence[int], dict[str, tuple[str, str]]]] =
         "UNet",
         nets.UNet(2, 1, 2, (4, 8, 16), (2, 2), num_res_units=2),
         (16, 16),
-        {"model.1.submodule.2.0.conv": ("model.1.submodule@0", "gate"), "model.2.0.conv": ("@0", "none")},
+        {"model.1.submodule.2.0.conv": ("model.0", "gate"), "model.2.0.conv": ("@0", "none")},
     ),
     (
         "SegResNet",
@@ -327,3 +327,27 @@ def test_a_feature_that_is_not_there_is_said() -> None:
     feature.keep_output(nn.Identity(), (), (torch.zeros(1),))
     with pytest.raises(UsageError, match="got a tuple"):
         feature.take()
+
+
+def test_what_comes_before_the_network_is_no_feature_of_its_encoder() -> None:
+    inside = nn.Sequential(nn.BatchNorm2d(1), Decoder())
+    assert looked_at(swap_upsampling(inside, example_inputs=image(16, 16))) == {
+        "1.up1": ("1.second", "gate"),
+        "1.up2": ("1.first", "gate"),
+    }
+
+
+def test_levels_of_our_own_u_nets_are_named_by_the_module_they_get() -> None:
+    model = models.build("unet3d", base_width=4, depth=3)
+    for at in ("decoder.1.upsample", "*.1.upsample"):
+        swapped = swap_upsampling(model, example_inputs=image(8, 8, 8), at=at, kernel_size=3)
+        assert set(looked_at(swapped)) == {"decoder.1.upsample"}
+
+
+def test_a_network_that_reads_values_is_run_on_real_ones() -> None:
+    class Reading(Decoder):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if float(x.sum()) > 0 else -x)
+
+    swapped = swap_upsampling(Reading(), example_inputs=image(16, 16))
+    assert set(looked_at(swapped)) == {"up1", "up2"}
