@@ -28,7 +28,7 @@ def upsampled(network: nn.Module, method: str | None, image: Tensor) -> nn.Modul
         return network
     known = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
     if method not in known:
-        choices = ", ".join(sorted(known)) or "none: no package announces one"
-        raise UsageError(f"{setting('upsampling', method)}: expected one of {choices}{nearest(method, known)}")
+        choices = f"one of {', '.join(sorted(known))}" if known else "none: no package announces one"
+        raise UsageError(f"{setting('upsampling', method)}: expected {choices}{nearest(method, known)}")
     swapped: nn.Module = known[method].load()(network, image)
     return swapped
