@@ -17,7 +17,7 @@
 #endif
 #define RANP_EXPORT extern "C" __attribute__((visibility("default")))
 
-#define RANP_ABI 2
+#define RANP_ABI 3
 
 enum RanpMethod { RANP_ISGMR = 0, RANP_TRWP = 1, RANP_SGM = 2 };
 enum RanpTies { RANP_NO_INDEX = 0, RANP_FIRST = 1, RANP_LAST = 2 };

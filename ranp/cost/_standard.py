@@ -13,6 +13,7 @@
 | resampling | 2 x corners per output element: 2 x 2^d linear, 2 x 4^d cubic; nearest 0 |
 | reduction, scan, sort | 1 per input element; variance 4 |
 | copy, concat, pad, index, shuffle, unpooling | 0 |
+| an op that is not PyTorch's | per element what is entered beside its rule (`ELEMENT_FLOPS`) |
 | anything else (activation, sum, product) | 1 per output element; an op that is none of these is named in the notes |
 
 Constants, made in the forward from no input and no parameter, cost nothing. Memory is what every op newly stores:
@@ -31,6 +32,7 @@ from ranp.cost._entry import Entry
 from ranp.cost.polynomials import Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
 from ranp.graph.flow import Flow
+from ranp.graph.rules.registry import ELEMENT_FLOPS
 from ranp.graph.run import LEFT_OPERAND
 from ranp.graph.trace import Record
 
@@ -143,6 +145,8 @@ def flops(sizes: Sizes, record: Record) -> Polynomial:
     if name in CONVOLUTIONS:
         return _convolution(sizes, record)
     out = sizes.elements(record.outputs[0])
+    if name in ELEMENT_FLOPS:
+        return out * ELEMENT_FLOPS[name](record)
     if name in LEFT_OPERAND:
         return out * sizes.axis(record.arguments["left"], -1) * 2 + out * int(record.arguments["bias"])
     if ATTENTION in name:
@@ -187,6 +191,7 @@ def is_known(record: Record) -> bool:
     name = record.op
     made = [flow for flow in record.outputs if not flow.constant]
     told = name in COUNTED or name in ELEMENTWISE or _is_pointwise(name) or any(part in name for part in PARTS_OF_NAMES)
+    told = told or name in ELEMENT_FLOPS
     return not made or record.view or told
 
 

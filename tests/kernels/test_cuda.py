@@ -50,6 +50,9 @@ def test_the_cuda_sources_compile_and_export_what_the_cpu_library_does(library: 
         "ranp_error",
         "ranp_pass_forward",
         "ranp_pass_backward",
+        "ranp_reassembly_size",
+        "ranp_reassembly_forward",
+        "ranp_reassembly_backward",
     }
 
 

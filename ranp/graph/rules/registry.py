@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from ranp.graph.flow import Flow, Shape, activation
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Record, Trace
 
 Rule = Callable[["Op", Trace], Flow | list[Flow]]
 RULES: dict[str, Rule] = {}
+ELEMENT_FLOPS: dict[str, Callable[[Record], int]] = {}
+"""FLOPs per element of the result of ops that are not PyTorch's; who brings one enters them beside its rule."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ranp.errors import UsageError, setting
 from ranp.models.networks._blocks import batch_norm, conv, conv_transpose, max_pool
 from ranp.models.registry import Preset, register
+from ranp.models.upsampling import upsampled
 
 _WIDEST = 1024  # no level of either network is wider
 _DEEPEST = 12  # levels: they halve 2048 pixels down to one
@@ -134,22 +135,41 @@ class UNet(nn.Module):
         ),
     ],
 )
-def unet3d(in_channels: int = 1, classes: int = 4, base_width: int = 32, depth: int = 4, softmax: bool = False) -> UNet:
+def unet3d(
+    in_channels: int = 1,
+    classes: int = 4,
+    base_width: int = 32,
+    depth: int = 4,
+    softmax: bool = False,
+    upsampling: str | None = None,
+) -> nn.Module:
     """3D U-Net of `4 * depth - 1` layers; level i is min(base_width * 2^i, 1024) wide."""
     levels, inputs = [], in_channels
     for width in _widths(base_width, depth):
         levels.append((max(width // 2, inputs), width))
         inputs = width
-    return UNet(3, in_channels, classes, levels, softmax=softmax)
+    network = UNet(3, in_channels, classes, levels, softmax=softmax)
+    return upsampled(network, upsampling, _image(in_channels, 3, depth))
 
 
 @register("unet2d", spatial=(256, 256))
 def unet2d(
-    in_channels: int = 3, classes: int = 21, base_width: int = 64, depth: int = 5, width: int | None = None
-) -> UNet:
+    in_channels: int = 3,
+    classes: int = 21,
+    base_width: int = 64,
+    depth: int = 5,
+    width: int | None = None,
+    upsampling: str | None = None,
+) -> nn.Module:
     """2D U-Net; both convolutions of level i are min(base_width * 2^i, 1024) wide; `width` says the same."""
     levels = [(each, each) for each in _widths(width or base_width, depth)]
-    return UNet(2, in_channels, classes, levels, transposed=True)
+    network = UNet(2, in_channels, classes, levels, transposed=True)
+    return upsampled(network, upsampling, _image(in_channels, 2, depth))
+
+
+def _image(channels: int, dims: int, depth: int) -> Tensor:
+    """Return an image, shape alone, that the deepest level sees as two pixels wide."""
+    return torch.empty(1, channels, *[2**depth] * dims, device="meta")
 
 
 def _widths(base_width: int, depth: int) -> list[int]:
