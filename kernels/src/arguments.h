@@ -1,5 +1,6 @@
-// What crosses the C interface: one plain structure per call, mirrored field by field in native_passing.py.
-// All arrays are allocated by the caller; shapes and meaning are those of reference.py.
+// What crosses the C interface: one plain structure per call, mirrored field by field in native_passing.py and
+// native_pooling.py. All arrays are allocated by the caller; shapes and meaning are those of reference.py and
+// pooling_reference.py.
 #pragma once
 
 #include <cstdint>
@@ -47,4 +48,16 @@ struct RanpPass {
   void *extra, *older;                           // backward workspaces, see passing_backward.h
   void* stream;                                  // CUDA
   void* stage;                                   // CUDA: chain buffers in global memory, for when they don't fit into shared memory
+};
+
+// Polynomial pooling. Spatial axes are three, the first of them of length 1 where there are less; strides are those of
+// (B, C, D, H, W), 0 where a tensor is broadcast.
+struct RanpPool {
+  int64_t batch, channels, float64, threads;
+  int64_t size[3], count[3], kernel[3], stride[3], padding[3], dilation[3];  // count: windows
+  int64_t x_strides[5], y_strides[5], alpha_strides[5], shift_strides[5];
+  const void *x, *alpha, *shift;  // shift may be null
+  void* y;                        // forward
+  const void* grad;               // backward: laid out as y
+  void *grad_x, *grad_alpha;      // backward: laid out as x and full of zeros; laid out as y, or null
 };

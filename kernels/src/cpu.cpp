@@ -9,15 +9,21 @@
 namespace baseline {
 int pass_forward(const RanpPass&);
 int pass_backward(const RanpPass&);
+int p_pool(const RanpPool&);
+int p_pool_backward(const RanpPool&);
 }  // namespace baseline
 #if defined(RANP_X86)
 namespace avx2 {
 int pass_forward(const RanpPass&);
 int pass_backward(const RanpPass&);
+int p_pool(const RanpPool&);
+int p_pool_backward(const RanpPool&);
 }  // namespace avx2
 namespace avx512 {
 int pass_forward(const RanpPass&);
 int pass_backward(const RanpPass&);
+int p_pool(const RanpPool&);
+int p_pool_backward(const RanpPool&);
 }  // namespace avx512
 #endif
 
@@ -27,15 +33,17 @@ struct Isa {
   const char* name;
   int (*forward)(const RanpPass&);
   int (*backward)(const RanpPass&);
+  int (*p_pool)(const RanpPool&);
+  int (*p_pool_backward)(const RanpPool&);
 };
 
 // Best first; the last one runs anywhere.
 const Isa sets[] = {
 #if defined(RANP_X86)
-    {"avx512", avx512::pass_forward, avx512::pass_backward},
-    {"avx2", avx2::pass_forward, avx2::pass_backward},
+    {"avx512", avx512::pass_forward, avx512::pass_backward, avx512::p_pool, avx512::p_pool_backward},
+    {"avx2", avx2::pass_forward, avx2::pass_backward, avx2::p_pool, avx2::p_pool_backward},
 #endif
-    {"baseline", baseline::pass_forward, baseline::pass_backward},
+    {"baseline", baseline::pass_forward, baseline::pass_backward, baseline::p_pool, baseline::p_pool_backward},
 };
 const int count = sizeof sets / sizeof *sets;
 
@@ -90,3 +98,6 @@ RANP_EXPORT const char* ranp_error(int code) {
 
 RANP_EXPORT int ranp_pass_forward(const RanpPass* arguments) { return sets[chosen].forward(*arguments); }
 RANP_EXPORT int ranp_pass_backward(const RanpPass* arguments) { return sets[chosen].backward(*arguments); }
+RANP_EXPORT int ranp_pool_size() { return sizeof(RanpPool); }
+RANP_EXPORT int ranp_p_pool(const RanpPool* arguments) { return sets[chosen].p_pool(*arguments); }
+RANP_EXPORT int ranp_p_pool_backward(const RanpPool* arguments) { return sets[chosen].p_pool_backward(*arguments); }

@@ -1,4 +1,4 @@
-// The message passing for one instruction set of the CPU: compiling.py compiles this file once for each, with RANP_ISA
+// The message passing and the pooling for one instruction set of the CPU: compiling.py compiles this file once for each, with RANP_ISA
 // as its name, and cpu.cpp chooses between them when the library is used.
 //
 //   g++ -std=c++17 -O3 -fopenmp -ffp-contract=off -mavx2 -DRANP_ISA=avx2 -c isa.cpp
@@ -10,6 +10,7 @@
 #include "lanes.h"
 #include "passing.h"
 #include "passing_backward.h"
+#include "pooling.h"
 
 namespace RANP_ISA {
 

@@ -14,11 +14,11 @@ from typing import Any
 from torch import nn
 
 from ranp.graph._decisions import VIEWS
-from ranp.graph._sizes import Key, Size, numbers_of
 from ranp.graph._slimrun import Mismatch
 from ranp.graph.flow import Flow
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import sets_sizes
+from ranp.graph.sizes import Key, Size, numbers_of
 from ranp.graph.trace import Record, Trace
 
 LOOK_AHEAD = 6  # ops from one that differs to one that tells what a number counts: the state a cell starts from

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ranp.graph._sizes import Size
 from ranp.graph.flow import Shape, first_along, reshape_field, squeeze_constant, varying
 from ranp.graph.labels import Ints, Labels
+from ranp.graph.sizes import Size
 from ranp.graph.trace import Record, Trace
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}

@@ -14,11 +14,11 @@ from torch import nn
 
 from ranp.graph._counting import found_by_trial
 from ranp.graph._decisions import PARTS, VIEWS, Decisions, Point, fields_of, fixed_size, splits_labels
-from ranp.graph._sizes import Size
 from ranp.graph._slimrun import Mismatch, check
 from ranp.graph.constraints import grow, random_plan
 from ranp.graph.graph import Graph, Group, Mask, finalise, staying
 from ranp.graph.labels import Ints
+from ranp.graph.sizes import Size
 from ranp.graph.trace import Record, Trace
 from ranp.inputs import Inputs
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.graph._decisions import Extra
-from ranp.graph._sizes import Size
 from ranp.graph.flow import Flow
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph.sizes import Size
 from ranp.graph.trace import Layer as Made
 from ranp.graph.trace import Run, Trace
 from ranp.inputs import Description

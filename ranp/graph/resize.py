@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranp.graph._sizes import set_number
 from ranp.graph.graph import Graph, Mask
+from ranp.graph.sizes import set_number
 from ranp.modules import Module, copy_with
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the modules a shape is asked for

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.graph._sizes import Key, numbers_of, set_number
 from ranp.graph.graph import Graph
 from ranp.graph.resize import sets_sizes
+from ranp.graph.sizes import Key, numbers_of, set_number
 from ranp.inputs import InputSpec, as_arguments, flatten, refill
 from ranp.modules import copy_with, on_meta
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from graph_zoo.checking import check, randomise
 from torch import Tensor, nn
 
-from ranp.graph._sizes import numbers_of, set_number
 from ranp.graph.build import trace
 from ranp.graph.constraints import random_plan
 from ranp.graph.resize import resized
+from ranp.graph.sizes import numbers_of, set_number
 
 
 class Base(nn.Module):

@@ -10,8 +10,8 @@ import ranp.graph.rules._indexing
 import ranp.graph.rules._norm
 import ranp.graph.rules._pointwise
 import ranp.graph.rules._reduction
-import ranp.graph.rules._spatial
-import ranp.graph.rules._view  # noqa: F401
+import ranp.graph.rules._view
+import ranp.graph.rules.spatial  # noqa: F401
 from ranp.graph.rules.registry import RULES, Op, apply
 
 __all__ = ["RULES", "Op", "apply"]

@@ -1,6 +1,6 @@
 """Recorded arrays in float64, computed by loops from the definition: kernels, results, gradients of FADE and FADE-Lite.
 
-Where an array is an input or a result says tests/data/dense/README.md.
+Where an array is an input or a result says tests/published/dense/README.md.
 """
 
 import json
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ranp.adapters.upsampling import FADE, FADELite
 from ranp.adapters.upsampling._fade import SemiShift
 
-FOLDER = Path(__file__).parents[2] / "data" / "dense"
+FOLDER = Path(__file__).parents[2] / "published" / "dense"
 Arrays = dict[str, Tensor]
 
 
