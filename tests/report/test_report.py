@@ -152,7 +152,9 @@ def test_importance_is_shown_at_every_stage(page: str, run: Path) -> None:
 
 
 def test_a_run_without_weighting_shows_its_scores_alone(tmp_path: Path) -> None:
-    text = write_report(make_run(tmp_path / "run", weighting="none", reweight=None, sparsity=0.3)).read_text()
+    text = write_report(
+        make_run(tmp_path / "run", weighting="none", reweight=None, sparsity=0.3, allow_less=True)
+    ).read_text()
     assert "Before weighting" in text
     assert "After weighting" not in text
 
