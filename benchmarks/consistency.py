@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ranp.adapters.consistency import consistent_logits, consistent_logits_sparse
+from ranp.adapters.fusion._consistency import consistent_logits, consistent_logits_sparse
 
 MIB = 2**20
 

@@ -29,8 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch starts OpenM
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.directions import steps
-from ranp.adapters.mrf.pairwise import Pairwise, potts, truncated_linear
+from ranp.adapters.mrf import Pairwise, potts, steps, truncated_linear
 from ranp.kernels import native
 from ranp.kernels.passing import run
 from ranp.kernels.reference import Spec

@@ -7,17 +7,18 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Debug, Json
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, stdout
+from ranp.jobs.options import Doctor
 
 
-@command
-def doctor(debug: Debug = False, json: Json = False) -> None:
+@command(Doctor, "ranp doctor")
+def doctor(options: Doctor) -> None:
     """Show what ranp finds on this machine, and what is broken.
 
     Versions, devices, native kernels, extras and folders; exit with 1 if something needed is broken.
     """
-    from ranp.diagnosis import diagnose
+    from ranp.jobs.doctor import diagnose
     from ranp.kernels.native import KINDS, cache_folder
     from ranp.kernels.status import status
 
@@ -27,7 +28,7 @@ def doctor(debug: Debug = False, json: Json = False) -> None:
     except ValueError as error:
         found["kernels"] = []
         found["problems"].append(str(error))
-    if json:
+    if options.as_json:
         emit_json(found)
     else:
         _print(stdout(), found)

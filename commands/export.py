@@ -1,48 +1,32 @@
 """`ranp export`: a run's slim network as ONNX or torch.export, compared with the network before it is kept."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Config, Debug, DryRun, Force, Json, RunModel, Seed
-from ranp.commands.tables import plain_table
-from ranp.figures import size
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, stdout
+from ranp.commands._tables import plain_table, print_table, print_weights
+from ranp.figures import size, spell_all
+from ranp.jobs.options import Export
 
 KINDS = {"onnx": "onnxruntime", "torch_export": "torch.export"}
 
 
-@command
-def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    onnx: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The ONNX file.", show_default="RUN/slim.onnx")
-    ] = None,
-    torch_export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file of torch.export (.pt2); alone, no ONNX is written.")
-    ] = None,
-    opset: Annotated[int, typer.Option(help="Of the ONNX file; from 21 on group norm is one operator.")] = 20,
-    dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave batch and spatial sizes free.")] = False,
-    model: RunModel = None,
-    seed: Seed = 0,
-    config: Config = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    debug: Debug = False,
-    json: Json = False,
-) -> None:
+@command(Export, "ranp export runs/small --onnx small.onnx --dynamic")
+def export(options: Export) -> None:
     """Export RUN's slim network and prove the file."""
     from ranp import runs
     from ranp.export import export_run
 
     found = export_run(
-        runs.read(run), onnx=onnx, torch_export=torch_export, opset=opset, dynamic=dynamic, model=model, seed=seed,
-        force=force, dry_run=dry_run,
+        runs.read(options.run), onnx=options.onnx, torch_export=options.torch_export, opset=options.opset,
+        dynamic=options.dynamic, model=options.model, weights=options.weights, seed=options.seed, force=options.force,
+        dry_run=options.dry_run,
     )  # fmt: skip
-    if json:
+    if options.as_json:
         emit_json(found)
-    elif dry_run:
+        return
+    print_weights(stdout(), next(iter(found.values()))["weights"])
+    if options.dry_run:
         for entry in found.values():
             stdout().print(f"dry run: would write {entry['path']}", soft_wrap=True)
     else:
@@ -59,10 +43,10 @@ def _print(kind: str, entry: dict[str, Any]) -> None:
         console.print(f"note: {entry['note']}", soft_wrap=True)
     table = plain_table(f"{KINDS[kind]} on", "difference", "relative", "same labels")
     for case in entry["parity"]:
-        shapes = " and ".join("x".join(map(str, shape)) for shape in case["shapes"])
+        shapes = spell_all(case["shapes"])
         agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"
         table.add_row(shapes, f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement)
-    console.print(table)
+    print_table(console, table)
     tolerance = entry["tolerance"]
     limit = f"{tolerance['max_rel_diff']:.0e} of the largest output"
     console.print(f"agrees: tolerance {limit}, and {tolerance['agreement']:.2%} of the labels")

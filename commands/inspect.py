@@ -1,94 +1,41 @@
 """`ranp inspect`: which layers share which channels, and why some are frozen."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import (
-    Classes,
-    Config,
-    Debug,
-    Force,
-    Full,
-    InChannels,
-    Input,
-    Json,
-    Model,
-    Preset,
-    Settings,
-    given_model,
-)
-from ranp.commands.tables import plain_table
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, stdout, steps
+from ranp.commands._tables import plain_table, print_table
+from ranp.jobs.options import Inspect
 
 SHOWN = 3  # modules that a cell names
 REST = 27  # what the columns without names need, and the gaps
 
 
-@command
-def inspect(
-    model: Model = None,
-    preset: Preset = None,
-    settings: Settings = None,
-    in_channels: InChannels = None,
-    classes: Classes = None,
-    input: Input = None,
-    full: Full = None,
-    module: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what this module (or glob) touches, in full.")
-    ] = None,
-    freeze: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Modules whose channels stay; repeat it.")
-    ] = None,
-    dot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the coupling as graphviz text.")] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the coupling.")] = None,
-    config: Config = None,
-    force: Force = False,
-    debug: Debug = False,
-    json: Json = False,
-) -> None:
+@command(Inspect, "ranp inspect unet3d --input 32 --svg coupling.svg")
+def inspect(options: Inspect) -> None:
     """Show which layers share which channels, and why some stay.
 
     MODEL is a network, or a run folder for its slim network.
     """
-    model = given_model(model)
-    from ranp import drawing, inspection
-    from ranp.files import check_absent, write_text
-    from ranp.graph.build import trace
-    from ranp.subject import read_subject
+    from ranp.jobs.inspect import look
 
-    for option, path in (("--dot", dot), ("--svg", svg)):
-        if path is not None:
-            check_absent(path, force=force, option=option)
-    subject = read_subject(
-        model, full=full, preset=preset, settings=settings or (), in_channels=in_channels, classes=classes, size=input
-    )
-    with progress() as bar:
-        bar.add_task("trace", total=None)
-        graph = trace(subject.network, subject.inputs, freeze=freeze or ())
-    found = inspection.couplings(graph)
-    chosen = inspection.about(found, module) if module else found
-    if dot is not None:
-        write_text(dot, drawing.dot(chosen))
-    if svg is not None:
-        write_text(svg, drawing.svg(chosen, inspection.layers_in_order(graph)))
-    report = {"model": model, **inspection.to_dict(graph, chosen)}
-    if json:
+    with steps("trace"):
+        report = look(options)
+    if options.as_json:
         emit_json(report)
         return
-    (_print_full if module else _print)(stdout(), report)
-    for path in (dot, svg):
-        if path is not None:
-            stdout().print(f"wrote {path}", soft_wrap=True)
+    (_print_full if options.module else _print)(stdout(), report)
+    for path in filter(None, (options.dot, options.svg)):
+        stdout().print(f"wrote {path}", soft_wrap=True)
 
 
 def _print(console: Console, report: dict[str, Any]) -> None:
     if _fits(console, report):
-        console.print(_table(report), markup=False)
+        print_table(console, _table(report))
     else:
         _print_groups(console, report, _few)
     console.print(f"\n{report['layers']} layers, {report['units']} units in {len(report['groups'])} groups")

@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from ranp.commands import kernels
+from ranp.commands._command import add
+from ranp.commands._console import OneLineErrors
+from ranp.commands.adopt import adopt
 from ranp.commands.compare import compare
-from ranp.commands.console import OneLineErrors
 from ranp.commands.doctor import doctor
 from ranp.commands.export import export
 from ranp.commands.fuse import fuse
@@ -26,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -44,16 +47,27 @@ def ranp(
     """Fit a network to the machine before training it."""
 
 
-app.command()(models)
-app.command()(inspect)
-app.command()(profile)
-app.command()(prune)
-app.command()(verify)
-app.command()(transfer)
-app.command()(export)
-app.command()(compare)
-app.command()(refine)
-app.command()(report)
-app.command()(fuse)
-app.command()(doctor)
+@app.command("help", hidden=True)
+def show_help(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="A command.", show_default=False)] = None,
+) -> None:
+    """Show the help of a command, or of all."""
+    assert context.parent is not None
+    context.parent.command.main([*(words or []), "--help"], prog_name=context.parent.info_name)
+
+
+add(app, models)
+add(app, inspect)
+add(app, profile)
+add(app, prune)
+add(app, verify)
+add(app, adopt)
+add(app, transfer)
+add(app, export)
+add(app, compare)
+add(app, refine)
+add(app, report)
+add(app, fuse)
+add(app, doctor)
 app.add_typer(kernels.app, name="kernels")

@@ -1,33 +1,27 @@
 """`ranp models`: the built-in networks, their settings and presets."""
 
 from json import dumps
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, stdout
-from ranp.commands.options import Debug, Json
-from ranp.commands.tables import plain_table
-from ranp.commands.words import complete_model
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, stdout
+from ranp.commands._tables import plain_table, print_table
+from ranp.jobs.options import Models
 
 
-@command
-def models(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One of them, in detail.", autocompletion=complete_model)
-    ] = None,
-    debug: Debug = False,
-    json: Json = False,
-) -> None:
+@command(Models, "ranp models unet3d")
+def models(options: Models) -> None:
     """List the built-in networks, or show one: its --set and --preset."""
     from ranp.models.describe import describe, describe_all
 
-    if name is None:
+    json = options.as_json
+    if options.name is None:
         found = describe_all()
         emit_json(found) if json else _print_all(stdout(), found)
     else:
-        one = describe(name)
+        one = describe(options.name)
         emit_json(one) if json else _print_one(stdout(), one)
 
 
@@ -36,7 +30,7 @@ def _print_all(console: Console, found: dict[str, Any]) -> None:
     table.columns[1].justify = table.columns[2].justify = "left"
     for each in found["models"]:
         table.add_row(each["name"], each["input"], ", ".join(preset["name"] for preset in each["presets"]))
-    console.print(table)
+    print_table(console, table)
     console.print("\none of them in detail: ranp models unet3d")
 
 

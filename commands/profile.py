@@ -1,93 +1,50 @@
 """`ranp profile`: what a network costs."""
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import (
-    Classes,
-    Config,
-    Debug,
-    Device,
-    Full,
-    InChannels,
-    Input,
-    Json,
-    Model,
-    Preset,
-    Seed,
-    Settings,
-    given_model,
-)
-from ranp.commands.tables import plain_table
-from ranp.figures import operations, share, size
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, stdout, steps
+from ranp.commands._tables import plain_table, print_table, print_weights
+from ranp.figures import operations, share, size, spell_all
+from ranp.jobs.options import Profile
 
 
-@command
-def profile(
-    model: Model = None,
-    preset: Preset = None,
-    settings: Settings = None,
-    in_channels: InChannels = None,
-    classes: Classes = None,
-    input: Input = None,
-    batch: Annotated[int | None, typer.Option(help="Samples in a batch.", show_default="the preset's, else 1")] = None,
-    full: Full = None,
-    convention: Annotated[
-        str, typer.Option(help="standard (every op, 2 FLOPs a multiply-accumulate) or paper (the published tables').")
-    ] = "standard",
-    layers: Annotated[bool, typer.Option("--layers", help="List every convolution and linear layer.")] = False,
-    training: Annotated[
-        bool, typer.Option("--training", help="Predict the least memory a training step takes.")
-    ] = False,
-    measure: Annotated[bool, typer.Option("--measure", help="Measure the time of a forward on --device.")] = False,
-    cross_check: Annotated[
-        bool, typer.Option("--cross-check", help="Count multiply-accumulates with fvcore too.")
-    ] = False,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    config: Config = None,
-    debug: Debug = False,
-    json: Json = False,
-) -> None:
+@command(Profile, "ranp profile unet3d --in-channels 1 --classes 4 --input 64")
+def profile(options: Profile) -> None:
     """Count parameters, FLOPs and activation memory of MODEL.
 
     MODEL is a network or a run folder.
     """
-    from ranp.profiling import profile_network
-    from ranp.subject import read_subject
+    from ranp.jobs.profile import profile_network
 
-    subject = read_subject(
-        given_model(model), full=full, preset=preset, settings=settings or (), in_channels=in_channels,
-        classes=classes, size=input, batch=batch, seed=seed,
-    )  # fmt: skip
-    with progress() as bar:
-        bar.add_task("profile", total=None)
-        found = profile_network(
-            subject, convention, training=training, measure=measure, cross_check=cross_check, device=device
-        )
-    if json:
+    with steps("profile"):
+        found = profile_network(options)
+    if options.as_json:
         emit_json(found)
     else:
-        _print(stdout(), found, layers=layers)
+        _print(stdout(), found, layers=options.layers)
 
 
 def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
     preset = f" ({found['preset']})" if found["preset"] else ""
-    shapes = " and ".join("x".join(map(str, shape)) for shape in found["input"])
-    console.print(f"[bold]{found['model']}{preset}[/bold], batch {found['batch']} of {shapes}\n", soft_wrap=True)
+    shapes = spell_all(found["input"])
+    console.print(f"[bold]{found['model']}{preset}[/bold], batch {found['batch']} of {shapes}", soft_wrap=True)
+    print_weights(console, found["weights"])
+    console.print()
     if layers:
-        console.print(_layers(found))
+        print_table(console, _layers(found))
         console.print()
-    console.print(_kinds(found))
+    print_table(console, _kinds(found))
     word = "2 a multiply-accumulate, every op" if found["convention"] == "standard" else "as the published tables"
     console.print(
         f"\n{found['params']:,} parameters, {operations(found['flops'])}FLOPs ({word}), "
         f"{size(found['memory_bytes'])} of activations",
         soft_wrap=True,
     )
+    for note in found["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if "training" in found:
         _print_training(console, found["training"])
     if "latency" in found:

@@ -1,66 +1,22 @@
 """`ranp refine`: sharpen the labels of a network's logits by minimising an MRF energy."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from ranp.commands.console import command, emit_json, progress, stdout, tracked
-from ranp.commands.options import Config, Debug, Device, DryRun, Force, Json
+from ranp.adapters.jobs.options import Refine
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, progress, stdout, tracked
 
 MEASURES = {"accuracy": "accuracy", "miou": "mIoU", "edge_f": "edge F"}
 
 
-@command
-def refine(
-    logits: Annotated[
-        Path,
-        typer.Argument(metavar="LOGITS", help=".npy or .npz (channels first), or .nii, .nii.gz (channels last)."),
-    ],
-    out: Annotated[Path, typer.Option(help="The refined labels: .npy, .npz, .nii or .nii.gz.")],
-    image: Annotated[Path | None, typer.Option(help="The image whose edges the labels should follow.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="The true labels, to measure before and after.")] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="LOGITS holds probabilities.")] = False,
-    method: Annotated[str, typer.Option(help="trwp, isgmr, sgm, mean_field, trws or icm.")] = "trwp",
-    strength: Annotated[float, typer.Option(help="Factor of the pairwise costs.")] = 1.0,
-    pairwise: Annotated[
-        str,
-        typer.Option(help="potts, linear, truncated_linear, truncated_quadratic, cauchy or huber."),
-    ] = "potts",
-    scale: Annotated[float | None, typer.Option(help="Truncation or scale of the pairwise function.")] = None,
-    directions: Annotated[
-        int | None, typer.Option(help="4, 8, 16 for images; 6, 18, 26 for volumes.", show_default="4 or 6")
-    ] = None,
-    iterations: Annotated[int, typer.Option(help="How many iterations.")] = 5,
-    rho: Annotated[float, typer.Option(help="TRWP's factor.")] = 0.5,
-    edges: Annotated[str, typer.Option(help="How --image weighs the edges: contrast, canny or none.")] = "contrast",
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the slice that changed most, before and after (.png, .pdf, .svg).")
-    ] = None,
-    device: Device = "cpu",
-    config: Config = None,
-    dry_run: DryRun = False,
-    force: Force = False,
-    debug: Debug = False,
-    json: Json = False,
-) -> None:
+@command(Refine, "ranp refine logits.npy --image image.png --out labels.npy")
+def refine(options: Refine) -> None:
     """Refine the labels of LOGITS along the edges of an image."""
-    from ranp.adapters.mrf.case import load, on_device, report, save, summary
-    from ranp.adapters.mrf.refinement import Refining
-    from ranp.adapters.mrf.refinement import refine as run
+    from ranp.adapters.jobs.refine import run
 
-    how = Refining(method, pairwise, scale, strength, directions, iterations, rho, edges)
-    case = load(logits, out, image=image, labels=labels, picture=picture, force=force)
-    scores, guide = on_device(case, device)
-    found = summary(case, how)
-    if not dry_run:
-        with progress() as bar:
-            refined = run(
-                scores, how, guide, probabilities=probabilities, track=lambda counts: tracked(counts, bar, method)
-            )
-        save(case, refined)
-        found |= report(case, refined)
-    if json:
+    with progress() as bar:
+        found = run(options, track=lambda counts: tracked(counts, bar, options.method))
+    if options.as_json:
         emit_json(found)
     else:
         _print(found)

@@ -1,49 +1,24 @@
 """`ranp verify`: prove a run folder again."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from ranp.commands.console import command, emit_json, progress, stdout
-from ranp.commands.options import Debug, Json, Seed, Settings
-from ranp.commands.tables import print_proof
-from ranp.commands.words import complete_model
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, stdout, steps
+from ranp.commands._tables import print_proof
+from ranp.jobs.options import Verify
 
 
-@command
-def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `ranp prune` wrote.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Repeats the run's MODEL; needed for a factory of your own, which a run's files never make ranp call.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
-    settings: Settings = None,
-    inputs: Annotated[int, typer.Option(help="Random inputs to compare on.")] = 2,
-    seed: Seed = 0,
-    debug: Debug = False,
-    json: Json = False,
-) -> None:
+@command(Verify, "ranp verify runs/small")
+def verify(options: Verify) -> None:
     """Prove RUN again: its hashes, and that slim equals masked.
 
     The full network is rebuilt, the slim weights are put into it, what reads removed units is zeroed, and both are
     compared in float64.
     """
-    from ranp.proof import prove, report
-    from ranp.request import read_settings
+    from ranp.jobs.verify import prove
 
-    with progress() as bar:
-        bar.add_task("verify", total=None)
-        found, checked = prove(
-            run, model=model, settings=read_settings(settings) if settings else None, inputs=inputs, seed=seed
-        )
-    if json:
-        emit_json(report(found, checked))
-    else:
-        print_proof(stdout(), report(found, checked))
-    if not checked.passed:
+    with steps("verify"):
+        proof = prove(options)
+    emit_json(proof.to_dict()) if options.as_json else print_proof(stdout(), proof)
+    if not proof.passed:
         raise typer.Exit(1)

@@ -39,6 +39,8 @@ def page() -> str:
 
 def _commands(group: Any, path: str) -> Iterator[str]:
     for name, command in group.commands.items():
+        if command.hidden:
+            continue
         if getattr(command, "commands", None):
             yield from _commands(command, f"{path} {name}")
         else:

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ranp import data, losses, models
+from ranp import data, models
 from ranp.adapters import FusedSegmenter, association_loss, fuse
+from ranp.data import losses
 from ranp.metrics import EdgeScores, SegmentationScores
 
 RATE = 1e-4

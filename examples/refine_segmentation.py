@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranp import data
+from ranp import data, models
 from ranp.adapters import mrf
 from ranp.errors import need
 from ranp.metrics import EdgeScores, SegmentationScores
-from ranp.models.unet import unet2d
 
 STRENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 Split = tuple[Tensor, Tensor]  # images (N, 1, H, W), labels (N, H, W)
@@ -107,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        shared = unet2d(in_channels=1, classes=classes, base_width=options.width, depth=3)
+        shared = models.build("unet2d", in_channels=1, classes=classes, base_width=options.width, depth=3)
     train(shared, training, options.steps // 2, options.seed)
     alone = copy.deepcopy(shared)
     layer = mrf.MRFLayer("trwp", classes, strength=0.2, learn_weights=True, learn_pairwise=True)

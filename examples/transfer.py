@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 import ranp
-from ranp import data, losses, models
+from ranp import data, models
+from ranp.data import losses
 
 Batches = list[tuple[Tensor, Tensor]]
 HELD_OUT = 4

@@ -24,6 +24,9 @@ INSTRUCTION_SETS = {
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
 }
 CUDA_TARGETS = (80, 86, 89, 90, 100)
+PER_INSTRUCTION_SET = ("isa.cpp", "reassembly.cpp")
+CPU_SOURCES = ("cpu.cpp", "reassembly.cpp")
+CUDA_SOURCES = ("cuda.cu", "reassembly.cu")
 
 
 class BuildError(RuntimeError):
@@ -111,15 +114,16 @@ def cpu_recipe() -> Recipe:
             *flags,
             f"-DRANP_ISA={name}",
             "-c",
-            str(SOURCES / "isa.cpp"),
+            str(SOURCES / source),
             "-o",
-            f"{name}.o",
+            f"{source}-{name}.o",
         )
+        for source in PER_INSTRUCTION_SET
         for name, flags in sets.items()
     ]
     x86 = ("-DRANP_X86",) if len(sets) > 1 else ()
-    objects = [f"{name}.o" for name in sets]
-    link = (compiler, *COMMON, *ARITHMETIC, *x86, "-shared", str(SOURCES / "cpu.cpp"), *objects, "-o", "library.so")
+    inputs = [*(str(SOURCES / source) for source in CPU_SOURCES), *(unit[-1] for unit in units)]
+    link = (compiler, *COMMON, *ARITHMETIC, *x86, "-shared", *inputs, "-o", "library.so")
     return Recipe("cpu", (*units, link), _version(compiler))
 
 
@@ -141,5 +145,6 @@ def cuda_recipe(targets: tuple[int, ...] = CUDA_TARGETS) -> Recipe:
         "--expt-relaxed-constexpr",
         "-Xcompiler=-fPIC,-fvisibility=hidden",
     )
-    command = (compiler, *flags, *codes, "-shared", str(SOURCES / "cuda.cu"), "-o", "library.so")
+    inputs = [str(SOURCES / source) for source in CUDA_SOURCES]
+    command = (compiler, *flags, *codes, "-shared", *inputs, "-o", "library.so")
     return Recipe("cuda", (command,), _version(compiler))

@@ -1,4 +1,4 @@
-"""Find, compile, check and load the native libraries; nothing here imports torch.
+"""Find, compile, check and load the native libraries.
 
     library("cpu")     the loaded library, or None where the pure-PyTorch path must serve
     function(...)      one symbol of it, with its argument types set
@@ -7,6 +7,8 @@
 the log, `off` never looks, `require` raises instead of falling back. Libraries live in `RANP_CACHE`, else in the user's
 cache folder; a file there ends in a digest of itself, so that a damaged one is never mapped, and it is put in place
 by a rename, so that processes may race. A library beside this file (`libranp_cpu.so`) is taken before any of that.
+
+Importing this does not import torch; only the recipe of the CUDA library asks torch which GPUs there are.
 """
 
 import atexit
@@ -126,19 +128,19 @@ def load(path: Path) -> ctypes.CDLL:
 
 
 def recipe(kind: str) -> Recipe:
-    """Return how the library of this kind is made here: CUDA for the GPU that is present, for all if there is none.
+    """Return how the library of this kind is made here: CUDA for the GPUs that are present, for all if there is none.
 
     Raises:
         BuildError: no compiler.
     """
     if kind == "cpu":
         return cpu_recipe()
-    import torch
+    import torch  # takes seconds, and the CPU library goes without
 
-    if not torch.cuda.is_available():
-        return cuda_recipe()
-    major, minor = torch.cuda.get_device_capability()
-    return cuda_recipe((10 * major + minor,))
+    # One library serves the process, whichever GPU its tensors are on.
+    present = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
+    targets = sorted({10 * major + minor for major, minor in present})
+    return cuda_recipe(tuple(targets)) if targets else cuda_recipe()
 
 
 def cache_folder() -> Path:

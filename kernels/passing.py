@@ -1,8 +1,9 @@
 """The message passing as two torch operators, `ranp::message_passing` and its backward.
 
 Each runs native code where there is a library for the tensors' device and type, and reference.py where there is none;
-both compute the same thing. `check` is called by the operators and by their fakes alike: eager mode never runs a fake,
-so a wrong shape must be caught on the way to C. See reference.py for the layout.
+both compute the same thing. Besides tensors they take a Spec, field by field: their schemas name the fields, once, and
+what implements them passes them on. `check` is called by the operators and by their fakes alike: eager mode never runs
+a fake, so a wrong shape must be caught on the way to C. See reference.py for the layout.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,31 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from ranp.kernels import native_passing, reference, reference_backward
+from ranp.kernels import _native_passing as native_passing
+from ranp.kernels import _reference_backward as reference_backward
+from ranp.kernels import reference
 from ranp.kernels.reference import METHODS, Result, Spec, empty_indices
 
 LIMIT = 1024
 """The largest number of labels."""
 
-Gradients = tuple[Tensor, Tensor, Tensor]
+SPEC = (
+    "str method, SymInt[] shape, SymInt[] steps, SymInt iterations, float rho, bool last, bool normalise, "
+    "SymInt window, bool record"
+)
+"""A Spec as the operators take it: its fields in order, all steps in one list."""
+
+
+def _packed(spec: Spec) -> tuple[Any, ...]:
+    flat = [move for step in spec.steps for move in step]
+    tail = (spec.iterations, spec.rho, spec.last, spec.normalise, spec.window, spec.record)
+    return spec.method, spec.shape, flat, *tail
+
+
+def _unpacked(method: str, shape: Sequence[int], steps: Sequence[int], *tail: Any) -> Spec:
+    dims = max(1, len(shape))
+    table = tuple(tuple(steps[start : start + dims]) for start in range(0, len(steps), dims))
+    return Spec(method, tuple(shape), table, *tail)
 
 
 def run(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec, *, keep: bool = False) -> Result:
@@ -31,10 +50,7 @@ def run(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec, *, keep: b
         spec: the method and its settings; `record` must be set where a gradient is wanted.
         keep: return the messages, which are empty otherwise.
     """
-    flat = [move for step in spec.steps for move in step]
-    settings = (spec.method, spec.shape, flat, spec.iterations, spec.rho)
-    flags = (spec.last, spec.normalise, spec.window, spec.record, keep)
-    return Result(*message_passing(unary, weights, pairwise, *settings, *flags))
+    return Result(*message_passing(unary, weights, pairwise, *_packed(spec), keep))
 
 
 def check(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) -> None:
@@ -65,7 +81,7 @@ def check(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) -> None:
 
 def _check_steps(spec: Spec) -> None:
     steps = spec.steps
-    if len(steps) % 2 or any(len(step) != len(spec.shape) or not any(step) for step in steps):
+    if not steps or len(steps) % 2 or any(len(step) != len(spec.shape) or not any(step) for step in steps):
         raise ValueError(f"steps {steps}: expected pairs of non-zero steps of {len(spec.shape)} entries")
     if any(a != tuple(-move for move in b) for a, b in zip(steps[::2], steps[1::2], strict=True)):
         raise ValueError(f"steps {steps}: expected each odd one to be the opposite of the one before")
@@ -73,40 +89,18 @@ def _check_steps(spec: Spec) -> None:
         raise ValueError(f"{spec.iterations} iterations on a grid {spec.shape}: expected at least 1, on 1 to 3 axes")
 
 
-def _spec(
-    method: str,
-    shape: Sequence[int],
-    steps: Sequence[int],
-    iterations: int,
-    rho: float,
-    last: bool,
-    normalise: bool,
-    window: int,
-    record: bool,
-) -> Spec:
-    dims = max(1, len(shape))
-    table = tuple(tuple(steps[start : start + dims]) for start in range(0, len(steps), dims))
-    return Spec(method, tuple(shape), table, iterations, rho, last, normalise, window, record)
-
-
-@custom_op("ranp::message_passing", mutates_args=())
+@custom_op(
+    "ranp::message_passing",
+    mutates_args=(),
+    schema=f"(Tensor unary, Tensor weights, Tensor pairwise, {SPEC}, bool keep)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
 def message_passing(
-    unary: Tensor,
-    weights: Tensor,
-    pairwise: Tensor,
-    method: str,
-    shape: Sequence[int],
-    steps: Sequence[int],
-    iterations: int,
-    rho: float,
-    last: bool,
-    normalise: bool,
-    window: int,
-    record: bool,
-    keep: bool,
+    unary: Tensor, weights: Tensor, pairwise: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return cost (B, N, L), labels (B, N), messages (R, B, N, L) if kept, p and q if recorded."""
-    spec = _spec(method, shape, steps, iterations, rho, last, normalise, window, record)
+    *packed, keep = settings
+    spec = _unpacked(*packed)
     check(unary, weights, pairwise, spec)
     found = native_passing.forward(unary, weights, pairwise, spec, keep)
     if found is None:
@@ -117,21 +111,10 @@ def message_passing(
 
 @message_passing.register_fake
 def _fake(
-    unary: Tensor,
-    weights: Tensor,
-    pairwise: Tensor,
-    method: str,
-    shape: Sequence[int],
-    steps: Sequence[int],
-    iterations: int,
-    rho: float,
-    last: bool,
-    normalise: bool,
-    window: int,
-    record: bool,
-    keep: bool,
+    unary: Tensor, weights: Tensor, pairwise: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    spec = _spec(method, shape, steps, iterations, rho, last, normalise, window, record)
+    *packed, keep = settings
+    spec = _unpacked(*packed)
     check(unary, weights, pairwise, spec)
     batch, nodes, labels = unary.shape
     p, q = empty_indices(spec, batch, nodes, labels, unary)
@@ -140,24 +123,18 @@ def _fake(
     return cost, found, unary.new_empty((len(spec.steps), batch, nodes, labels) if keep else (0,)), p, q
 
 
-@custom_op("ranp::message_passing_backward", mutates_args=())
+@custom_op(
+    "ranp::message_passing_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, Tensor p, Tensor q, Tensor weights, Tensor pairwise, {SPEC},"
+    " bool need_weights, bool need_pairwise) -> (Tensor, Tensor, Tensor)",
+)
 def message_passing_backward(
-    grad: Tensor,
-    p: Tensor,
-    q: Tensor,
-    weights: Tensor,
-    pairwise: Tensor,
-    method: str,
-    shape: Sequence[int],
-    steps: Sequence[int],
-    iterations: int,
-    rho: float,
-    normalise: bool,
-    need_weights: bool,
-    need_pairwise: bool,
+    grad: Tensor, p: Tensor, q: Tensor, weights: Tensor, pairwise: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of unary (B, N, L), weights (B, R, N) and pairwise (L, L); empty where not needed."""
-    spec = _spec(method, shape, steps, iterations, rho, False, normalise, 0, True)
+    *packed, need_weights, need_pairwise = settings
+    spec = _unpacked(*packed)
     _check_backward(grad, p, q, weights, pairwise, spec)
     found = native_passing.backward(grad, p, q, weights, pairwise, spec, need_weights, need_pairwise)
     if found is None:
@@ -169,21 +146,10 @@ def message_passing_backward(
 
 @message_passing_backward.register_fake
 def _fake_backward(
-    grad: Tensor,
-    p: Tensor,
-    q: Tensor,
-    weights: Tensor,
-    pairwise: Tensor,
-    method: str,
-    shape: Sequence[int],
-    steps: Sequence[int],
-    iterations: int,
-    rho: float,
-    normalise: bool,
-    need_weights: bool,
-    need_pairwise: bool,
+    grad: Tensor, p: Tensor, q: Tensor, weights: Tensor, pairwise: Tensor, *settings: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    spec = _spec(method, shape, steps, iterations, rho, False, normalise, 0, True)
+    *packed, need_weights, need_pairwise = settings
+    spec = _unpacked(*packed)
     _check_backward(grad, p, q, weights, pairwise, spec)
     batch, nodes, labels = grad.shape
     of_weights = grad.new_empty((batch, len(spec.steps), nodes) if need_weights else (0,))
@@ -202,22 +168,22 @@ def _check_backward(grad: Tensor, p: Tensor, q: Tensor, weights: Tensor, pairwis
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, weights, pairwise, method, shape, steps, iterations, rho, _, normalise, *_ = inputs
+    _, weights, pairwise, *packed, _ = inputs
     _, labels, messages, p, q = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(labels, messages, p, q)
     ctx.save_for_backward(p, q, weights, pairwise)
-    ctx.settings = (method, shape, steps, iterations, rho, normalise)
+    ctx.packed = packed
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     """Only the cost is differentiable; without its gradient there is nothing to do."""
-    rest = (None,) * 10
+    rest = (None,) * (len(ctx.packed) + 1)  # one for `keep`
     if grad is None:
         return (None, None, None, *rest)
     p, q, weights, pairwise = ctx.saved_tensors
     needs = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
-    found = message_passing_backward(grad, p, q, weights, pairwise, *ctx.settings, *needs)
+    found = message_passing_backward(grad, p, q, weights, pairwise, *ctx.packed, *needs)
     unary, of_weights, of_pairwise = found
     summed = of_weights.sum_to_size(weights.shape) if needs[0] else None
     return (unary, summed, of_pairwise if needs[1] else None, *rest)

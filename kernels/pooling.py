@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from ranp.kernels import native_pooling, pooling_reference
+from ranp.kernels import _native_pooling as native_pooling
+from ranp.kernels import pooling_reference
 from ranp.kernels.pooling_reference import memory_format
 from ranp.kernels.windows import Windows
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.kernels.chains import fronts, stride
+from ranp.kernels.chains import Box, fronts
 
 METHODS = ("isgmr", "trwp", "sgm")
 CHUNK = 1 << 22  # elements of the largest intermediate, (B, nodes, L, L)
@@ -83,53 +83,55 @@ def empty_indices(spec: Spec, batch: int, nodes: int, labels: int, like: Tensor)
 def forward(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) -> Result:
     """Run the iterations; shapes as in the module's docstring."""
     batch, nodes, labels = unary.shape
-    total = unary.clone(memory_format=torch.contiguous_format)  # S (B, N, L)
-    messages = unary.new_zeros((len(spec.steps), batch, nodes, labels))
     p, q = (indices.zero_() for indices in empty_indices(spec, batch, nodes, labels, unary))
-    state = _State(unary, weights, pairwise, spec, total, messages, p, q)
+    start = unary.clone(memory_format=torch.contiguous_format).unflatten(1, spec.shape)
+    messages = unary.new_zeros((len(spec.steps), *start.shape))
+    edges = weights.expand(-1, -1, nodes).unflatten(2, spec.shape)
+    state = _State(start, edges, pairwise, spec, start.clone(), messages, p, q)
     sweep = {"isgmr": _sweep_isgmr, "trwp": _sweep_trwp, "sgm": _sweep_sgm}[spec.method]
     for iteration in range(spec.iterations):
         sweep(state, iteration)
-    return Result(state.total, state.total.argmin(-1), state.messages, p, q)
+    cost = state.total.flatten(1, -2)
+    return Result(cost, cost.argmin(-1), state.messages.flatten(2, -2), p, q)
 
 
 @dataclass
 class _State:
-    unary: Tensor
-    weights: Tensor
-    pairwise: Tensor
+    """What the sweeps work on, with the nodes laid out as the grid they are: fronts are views of it."""
+
+    unary: Tensor  # (B, *shape, L)
+    weights: Tensor  # (B or 1, R, *shape)
+    pairwise: Tensor  # (L, L)
     spec: Spec
-    total: Tensor
-    messages: Tensor
-    p: Tensor
-    q: Tensor
+    total: Tensor  # (B, *shape, L)
+    messages: Tensor  # (R, B, *shape, L)
+    p: Tensor  # (K, R, B, N, L)
+    q: Tensor  # (K, R, B, N)
 
 
 def _sweep_trwp(state: _State, iteration: int) -> None:
     if iteration:  # rounding would pile up in S over many iterations
-        state.total = state.unary.clone(memory_format=torch.contiguous_format)
+        state.total = state.unary.clone()
         for messages in state.messages:
             state.total += messages
     for r, step in enumerate(state.spec.steps):
         own, opposite = state.messages[r], state.messages[r ^ 1]
-        offset = stride(state.spec.shape, step)
-        for targets in fronts(state.spec.shape, step, state.unary.device):
-            sources = targets - offset
-            h = state.spec.rho * state.total[:, sources] - opposite[:, sources]  # (B, F, L)
+        for targets, sources in fronts(state.spec.shape, step):
+            h = state.spec.rho * state.total[:, *sources] - opposite[:, *sources]  # (B, *front, L)
             fresh = _message(state, iteration, r, targets, h)
-            state.total[:, targets] = state.total[:, targets] - own[:, targets] + fresh
-            own[:, targets] = fresh
+            state.total[:, *targets] -= own[:, *targets]
+            state.total[:, *targets] += fresh
+            own[:, *targets] = fresh
 
 
 def _sweep_isgmr(state: _State, iteration: int) -> None:
-    new, total = torch.zeros_like(state.messages), state.unary.clone(memory_format=torch.contiguous_format)
+    new, total = torch.zeros_like(state.messages), state.unary.clone()
     for r, step in enumerate(state.spec.steps):
         even = r & ~1
         base = state.total - state.messages[even] - state.messages[even + 1]
-        offset = stride(state.spec.shape, step)
-        for targets in fronts(state.spec.shape, step, state.unary.device):
-            sources = targets - offset
-            new[r][:, targets] = _message(state, iteration, r, targets, base[:, sources] + new[r][:, sources])
+        for targets, sources in fronts(state.spec.shape, step):
+            h = base[:, *sources] + new[r][:, *sources]
+            new[r][:, *targets] = _message(state, iteration, r, targets, h)
         total += new[r]
     state.messages, state.total = new, total
 
@@ -140,34 +142,35 @@ def _sweep_sgm(state: _State, iteration: int) -> None:
         unary = unary - unary.amin(-1, keepdim=True)
     state.messages, total = torch.zeros_like(state.messages), torch.zeros_like(unary)
     for r, step in enumerate(state.spec.steps):
-        own, offset = state.messages[r], stride(state.spec.shape, step)
-        for targets in fronts(state.spec.shape, step, state.unary.device):
-            own[:, targets] = _message(state, iteration, r, targets, own[:, targets - offset], unary[:, targets])
+        own = state.messages[r]
+        for targets, sources in fronts(state.spec.shape, step):
+            own[:, *targets] = _message(state, iteration, r, targets, own[:, *sources], unary[:, *targets])
         total += own
     state.total = total
 
 
-def _message(state: _State, iteration: int, r: int, targets: Tensor, h: Tensor, unary: Tensor | None = None) -> Tensor:
-    """Return the messages (B, F, L) of one front, and record their indices."""
+def _message(state: _State, iteration: int, r: int, targets: Box, h: Tensor, unary: Tensor | None = None) -> Tensor:
+    """Return the messages (B, *front, L) of one front, and record their indices."""
     spec, labels = state.spec, h.shape[-1]
-    values, sources = [], []
     size = max(1, CHUNK // max(1, h.shape[0] * labels * labels))
-    weights = state.weights[:, r].expand(-1, state.unary.shape[1])[:, targets]  # (B or 1, F)
+    parts = torch.split(h.flatten(1, -2), size, 1)  # (B, F, L) each
+    weights = torch.split(state.weights[:, r][:, *targets].flatten(1), size, 1)  # (B or 1, F) each
     matrix = state.pairwise.T if r % 2 else state.pairwise
-    for part, weight in zip(torch.split(h, size, 1), torch.split(weights, size, 1), strict=True):
+    values, sources = [], []
+    for part, weight in zip(parts, weights, strict=True):
         candidates = part[..., None] + weight[..., None, None] * matrix  # (B, F, u, l)
         source = _argmin(candidates, spec.last, -2)
         sources.append(source)
         values.append(candidates.gather(-2, source.unsqueeze(-2)).squeeze(-2))
-    message, source = torch.cat(values, 1), torch.cat(sources, 1)
+    message, source = (torch.cat(parts, 1).view(h.shape) for parts in (values, sources))
     if unary is not None:
         message = unary + message
     if spec.record:
-        state.p[iteration, r][:, targets] = source.to(state.p.dtype)
+        state.p[iteration, r].unflatten(1, spec.shape)[:, *targets] = source.to(state.p.dtype)
     if spec.normalise:
         least = _argmin(message, spec.last, -1)
         if spec.record:
-            state.q[iteration, r][:, targets] = least.to(state.q.dtype)
+            state.q[iteration, r].unflatten(1, spec.shape)[:, *targets] = least.to(state.q.dtype)
         message = message - message.gather(-1, least.unsqueeze(-1))
     return message
 

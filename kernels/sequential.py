@@ -18,6 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ranp.kernels.chains import overlap
 from ranp.kernels.native import check, function
 
 CHUNK = 1 << 22  # elements of the largest intermediate
@@ -51,12 +52,9 @@ class Grid:
         return torch.stack([self._shifted(tuple(-move for move in step)) for step in self.steps])
 
     def _shifted(self, step: tuple[int, ...]) -> Tensor:
+        sources, targets = overlap(step, self.size)
         found = torch.full(self.size, -1)
-        pairs = list(zip(self.size, step, strict=True))
-        target = tuple(slice(max(move, 0), size + min(move, 0)) for size, move in pairs)
-        source = tuple(slice(max(-move, 0), max(size - max(move, 0), 0)) for size, move in pairs)
-        if all(abs(move) < size for size, move in pairs):
-            found[target] = self.index[source]
+        found[targets] = self.index[sources]
         return found.flatten()
 
     @cached_property

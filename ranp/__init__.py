@@ -10,40 +10,40 @@ or all of it with `ranp.prune(model, example_inputs, ...)`. The names below are 
 `import ranp` and `ranp --help` do not wait for torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
+from ranp.lazy import names
 from ranp.version import __version__
 
 if TYPE_CHECKING:
     from ranp.graph.build import trace
     from ranp.graph.graph import Graph
+    from ranp.pipeline import Result, prune, transfer
     from ranp.plan import Plan
-    from ranp.pruning import Report, Result, prune
+    from ranp.reports import Report, Verification
     from ranp.runs import load, save
     from ranp.scores import Scores, importance
     from ranp.selection import largest_sparsity, select
-    from ranp.surgery import Verification, slim, verify
-    from ranp.transferring import transfer
+    from ranp.surgery import slim, verify
 
 _HOMES = {
     "trace": "ranp.graph.build",
     "Graph": "ranp.graph.graph",
     "Plan": "ranp.plan",
-    "Report": "ranp.pruning",
-    "Result": "ranp.pruning",
-    "prune": "ranp.pruning",
+    "Report": "ranp.reports",
+    "Result": "ranp.pipeline",
+    "prune": "ranp.pipeline",
     "load": "ranp.runs",
     "save": "ranp.runs",
     "Scores": "ranp.scores",
     "importance": "ranp.scores",
     "largest_sparsity": "ranp.selection",
     "select": "ranp.selection",
-    "Verification": "ranp.surgery",
+    "Verification": "ranp.reports",
     "slim": "ranp.surgery",
     "verify": "ranp.surgery",
-    "transfer": "ranp.transferring",
+    "transfer": "ranp.pipeline",
 }
 
 __all__ = [
@@ -73,14 +73,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ranp' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = names(__name__, _HOMES)

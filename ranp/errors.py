@@ -2,6 +2,7 @@
 
     RanpError
     ├── UsageError        2  the user's mistake: one line that names the option, its value, what was expected
+    │   └── WrongType     2  an argument of the wrong type; a `TypeError` as well
     ├── InfeasibleError   3  the limit can't be met; carries the closest feasible value
     ├── UnsupportedError  3  the network can't be handled; names the op and the module
     ├── CheckFailed       1  the work was done but a check (verification, parity) failed
@@ -13,9 +14,15 @@ notebook code may catch what it expects.
 
 import difflib
 import importlib
+import os
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from contextvars import ContextVar
+from pathlib import Path, PurePath
+from types import CodeType, FrameType, ModuleType
+
+_LIBRARIES = ("torch", "importlib", "contextlib", "functools", "runpy", "typer")  # whose frames say little to a user
 
 
 class RanpError(Exception):
@@ -28,6 +35,10 @@ class UsageError(RanpError, ValueError):
     """A mistake in what the user gave: an option, a file, an array, a module."""
 
     exit_code = 2
+
+
+class WrongType(UsageError, TypeError):
+    """An argument of the wrong type, where Python would fail later and elsewhere."""
 
 
 class InfeasibleError(RanpError):
@@ -71,6 +82,35 @@ def words_of(error: BaseException, limit: int = 300) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+def told(error: BaseException, limit: int = 300) -> str:
+    """Return what an error of the user's code was and where it arose, on one line.
+
+    The frames are the first and the last of the user's own code: not ours, and not those of torch or Python unless
+    there are no others.
+
+    Args:
+        error: with its traceback.
+        limit: characters of its own words.
+    """
+    words = words_of(error, limit)
+    frames = [(_home(frame), frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    frames = [each for each in frames if each[0] != "ranp" and not each[1].co_filename.startswith("<")]
+    own = [each for each in frames if each[0] not in _LIBRARIES] or frames[-1:]
+    ends = dict.fromkeys(_place(code, line) for _, code, line in own[:1] + own[-1:])
+    where = f" ({', ... '.join(ends)})" if ends else ""
+    return f"{type(error).__name__}{f': {words}' if words else ''}{where}"
+
+
+def _home(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _place(code: CodeType, line: int) -> str:
+    file = Path(code.co_filename)
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"{str(shown).rpartition('site-packages' + os.sep)[2]}:{line} in {code.co_name}"
+
+
 def is_ours(error: BaseException) -> bool:
     """Whether an error says all a person needs: one of this tree, or one of the kernels, which know no tree."""
     return isinstance(error, RanpError) or hasattr(error, "exit_code")
@@ -97,7 +137,96 @@ def saying(kind: type[RanpError], what: str) -> Iterator[None]:
     except Exception as error:
         if is_ours(error) or is_out_of_memory(error):
             raise
-        raise kind(f"{what}: {type(error).__name__}: {words_of(error)}") from error
+        raise kind(f"{what}: {told(error)}") from error
+
+
+_ON_COMMAND_LINE: ContextVar[bool] = ContextVar("_ON_COMMAND_LINE", default=False)
+_NOT_GIVEN = object()
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Let messages name options as the command line writes them; elsewhere they are written as in Python."""
+    token = _ON_COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _ON_COMMAND_LINE.reset(token)
+
+
+def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> str:
+    """Return an option, and a value of it, as the reader of a message writes them.
+
+    Args:
+        option: its name in Python; a word in capitals is an argument that goes by its place.
+        value: that it was given; on the command line True is the option alone, a switch.
+        flag: its name on the command line, where that is not `--` and its name.
+
+    >>> named("min_width", 0)
+    'min_width=0'
+    >>> with on_command_line():
+    ...     named("min_width", 0), named("settings", flag="--set")
+    ('--min-width 0', '--set')
+    """
+    if _ON_COMMAND_LINE.get():
+        words = flag or (option if option.isupper() else f"--{option.replace('_', '-')}")
+        return words if value is _NOT_GIVEN or value is True else f"{words} {value}"
+    if value is _NOT_GIVEN:
+        return f"{option}="
+    plain = str(value) if isinstance(value, PurePath) else value
+    return f"{option}={plain!r}"
+
+
+def setting(name: str, value: object = _NOT_GIVEN) -> str:
+    """Return a setting of a factory, and its value, as the reader of a message writes them.
+
+    >>> setting("depth", 3)
+    'depth=3'
+    >>> with on_command_line():
+    ...     setting("depth", 3), setting("depth")
+    ('--set depth=3', '--set depth')
+    """
+    typed = _ON_COMMAND_LINE.get()
+    if value is _NOT_GIVEN:
+        return f"--set {name}" if typed else named(name)
+    shown = "..." if value is ... else repr(value)
+    return f"{'--set ' if typed else ''}{name}={shown}"
+
+
+def check_type(option: str, value: object, fits: bool, expected: str) -> None:
+    """Refuse an argument of the wrong type.
+
+    Args:
+        option: its name in Python; a word in capitals is an argument that goes by its place.
+        value: that it was given.
+        fits: whether it will do.
+        expected: what would.
+
+    Raises:
+        WrongType: it does not fit.
+
+    >>> check_type("loss", "ce", callable("ce"), "a function")
+    Traceback (most recent call last):
+    ranp.errors.WrongType: loss= is a str; expected a function
+    """
+    if not fits:
+        raise WrongType(
+            f"{named(option)} is {'None' if value is None else _a(type(value).__name__)}; expected {expected}"
+        )
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Return words as a sentence lists them.
+
+    >>> listed(["sum", "mean", "max"])
+    'sum, mean or max'
+    """
+    *first, final = [*words] or [""]
+    return f"{', '.join(first)} {last} {final}" if first else final
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

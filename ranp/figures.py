@@ -1,6 +1,6 @@
 """Numbers as people read them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_FLOOR, Decimal
 
 _PREFIXES = ("", "k", "M", "G", "T", "P")
@@ -30,6 +30,24 @@ def size(count: float) -> str:
             break
         value /= 1024
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+
+
+def spell(size: Iterable[int]) -> str:
+    """Write a shape or a size as the options do.
+
+    >>> spell((64, 64, 32))
+    '64x64x32'
+    """
+    return "x".join(map(str, size))
+
+
+def spell_all(shapes: Iterable[Iterable[int]]) -> str:
+    """Write several shapes.
+
+    >>> spell_all([(3, 32, 64), (1, 8)])
+    '3x32x64 and 1x8'
+    """
+    return " and ".join(map(spell, shapes))
 
 
 def share(value: float) -> str:

@@ -6,20 +6,23 @@ name and width, so that it fits the same architecture anywhere and says which gr
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from torch import nn
 
 from ranp.errors import UsageError
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.tensors import tensors_of
+from ranp.inputs import Description, InputSpec, refill
+from ranp.modules import all_names, tensors_of
+from ranp.options import Method, Reduce, Selection
+from ranp.reports import Units
 
 SCHEMA_VERSION = 1
 LIMIT = 64 * 2**20  # bytes of a plan file; the plan of a network of a million units has some 10 MiB
@@ -31,23 +34,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Choice(_Strict):
-    """How the kept units were chosen: the options of `select` and what came of them."""
+class Choice(Selection):
+    """How the kept units were chosen: the options of `select`, what the scores are, and what came of them."""
 
-    rule: str
-    method: str | None = None
-    reduce: str | None = None
-    batches: int = 0
-    weighting: str = "layer"
-    reweight: str | None = None
-    strength: float | None = None
-    coupling: str = "paper"
-    min_width: int = 1
-    align: int = 1
-    seed: int = 0
-    published_transposed: bool = False
-    max_sparsity: bool = False
     sparsity: float = 0.0
+    method: Method | None = None
+    reduce: Reduce | None = None
+    batches: int = 0
+    seed: int = 0
     achieved: float = 0.0
     maximum: float = 0.0
 
@@ -65,17 +59,6 @@ class PlanGroup(_Strict):
     frozen: dict[str, int] = Field(default_factory=dict)
 
 
-class InputSpec(_Strict):
-    """Shape and dtype of one input."""
-
-    shape: tuple[Index, ...]
-    dtype: str
-
-
-Scalar = bool | int | float | str | None
-Given = InputSpec | Scalar | tuple[InputSpec | Scalar, ...]
-
-
 class Plan(_Strict):
     """Which units stay.
 
@@ -85,6 +68,7 @@ class Plan(_Strict):
         inputs: what the network was traced with: a list of positional inputs or a mapping of keyword ones. Tensors are
             shapes and dtypes; None, numbers and words stand for themselves.
         freeze: globs of what the user fixed.
+        outputs: places of the outputs that keep their shape; none named means all.
         groups: in the order of the graph.
         choice: how they were chosen.
         scores: per layer the least, mean and largest score.
@@ -94,14 +78,33 @@ class Plan(_Strict):
 
     schema_version: int = SCHEMA_VERSION
     model: str = ""
-    inputs: tuple[Given, ...] | dict[str, Given]
+    inputs: Description
     freeze: tuple[str, ...] = ()
+    outputs: tuple[int, ...] = ()
     groups: tuple[PlanGroup, ...]
     choice: Choice
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
     stages: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
 
     _graph: Graph | None = PrivateAttr(default=None)
+
+    def __repr__(self) -> str:
+        units, choice = self.units(), self.choice
+        ways = f"rule {choice.rule}" + (f", method {choice.method}" if choice.method else "")
+        kept = f"{units.kept} of {units.total} units kept in {len(self.groups)} groups"
+        return (
+            f"Plan for {self.model}: {kept}\n  sparsity {choice.achieved:.4f} of at most {choice.maximum:.4f}; {ways}"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return a table of the groups for a notebook."""
+        rows = "".join(
+            f"<tr><td>{escape(group.name)}</td><td>{group.width}</td><td>{len(group.kept)}</td></tr>"
+            for group in self.groups
+        )
+        return f"<table><tr><th>group</th><th>width</th><th>kept</th></tr>{rows}</table>"
 
     @classmethod
     def of(
@@ -128,6 +131,7 @@ class Plan(_Strict):
                 "model": graph.model,
                 "inputs": graph.inputs,
                 "freeze": graph.freeze,
+                "outputs": graph.outputs,
                 "groups": groups,
                 "choice": choice,
                 "scores": scores,
@@ -138,26 +142,12 @@ class Plan(_Strict):
         return plan
 
     def example_inputs(self) -> tuple[Any, ...] | dict[str, Any]:
-        """Return zeros of the shapes and dtypes the network was traced with, and what was given beside them."""
-        return self.inputs_by(_zeros)
+        """Return tensors without data of the shapes and dtypes it was made with, and what was given beside them.
 
-    def inputs_by(self, make: Callable[[InputSpec], Any]) -> tuple[Any, ...] | dict[str, Any]:
-        """Return the inputs with something made of the shape and dtype of each tensor."""
-
-        def of(given: Given) -> Any:
-            if isinstance(given, tuple):
-                return [of(each) for each in given]
-            return make(given) if isinstance(given, InputSpec) else given
-
-        if isinstance(self.inputs, dict):
-            return {name: of(given) for name, given in self.inputs.items()}
-        return tuple(of(given) for given in self.inputs)
-
-    def input_specs(self) -> list[InputSpec]:
-        """Return shape and dtype of each input tensor, in order."""
-        found: list[InputSpec] = []
-        self.inputs_by(found.append)
-        return found
+        Raises:
+            UsageError: the file names no dtype, or a shape that no tensor has.
+        """
+        return refill(self.inputs, InputSpec.empty)
 
     def graph_of(self, model: nn.Module) -> Graph:
         """Return the graph this plan was made for, or trace a model of the same architecture.
@@ -167,7 +157,7 @@ class Plan(_Strict):
         """
         if self._graph is not None and _same_shapes(self._graph, model):
             return self._graph
-        graph = trace(model, self.example_inputs(), freeze=self.freeze)
+        graph = trace(model, self.example_inputs(), freeze=self.freeze, outputs=self.outputs)
         self.mask(graph)
         return graph
 
@@ -177,27 +167,57 @@ class Plan(_Strict):
         Raises:
             UsageError: a group is missing or has another width; the first that differs is named.
         """
-        if graph is self._graph or [(g.name, len(g.units)) for g in graph.groups] == [
-            (g.name, g.width) for g in self.groups
-        ]:
+        planned = {_key(group.name, group.width, group.layers): group for group in self.groups}
+        own = {_key(group.name, len(group.units), group.layers): group for group in graph.groups}
+        if graph is self._graph:
             pairs = list(zip(graph.groups, self.groups, strict=True))
+        elif planned.keys() == own.keys() and len(planned) == len(self.groups) and len(own) == len(graph.groups):
+            pairs = [(own[key], group) for key, group in planned.items()]  # their order is that of the run
         else:
             raise UsageError(f"the plan does not fit the model: {_difference(graph, self)}")
         kept = np.zeros(graph.count, dtype=bool)
-        for group, planned in pairs:
-            kept[group.units[list(planned.kept)]] = True
+        for group, chosen in pairs:
+            kept[group.units[list(chosen.kept)]] = True
         return kept
 
-    def units(self) -> dict[str, Any]:
+    def check_made(self, slim: nn.Module) -> None:
+        """Refuse a module that this plan does not make.
+
+        A plan that was read from a file knows the layers' names, and not the shapes of what lies between.
+
+        Raises:
+            UsageError: a parameter or buffer is missing, is of another shape, or has no counterpart.
+        """
+        held = [*all_names(slim), *slim.named_parameters(), *slim.named_buffers()]  # a scripted part's too
+        made = {name: tuple(tensor.shape) for name, tensor in held}
+        expected: dict[str, tuple[int, ...] | None] = dict.fromkeys(
+            name for group in self.groups for name in group.layers
+        )
+        if self._graph is not None:
+            kept = self.mask(self._graph)
+            names = [*self._graph.shapes, *self._graph.parameters]
+            expected = {name: self._graph.kept_shape(name, kept) for name in names}
+            extra = next((name for name, _ in slim.named_parameters() if name not in expected), None)
+            if extra is not None:
+                raise UsageError(
+                    f"slim: it has {extra}, which the plan does not make: give the network `slim` returned"
+                )
+        for name, shape in expected.items():
+            if name not in made:
+                raise UsageError(f"slim: it has no {name}, which the plan makes: give the network `slim` returned")
+            if shape is not None and made[name] != shape:
+                raise UsageError(f"slim: {name} is {made[name]}; the plan makes it {shape}")
+
+    def units(self) -> Units:
         """Return how many units there are, how many stay, and how many are frozen for each reason."""
         frozen: Counter[str] = Counter()
         for group in self.groups:
             frozen.update(group.frozen)
-        return {
-            "total": sum(group.width for group in self.groups),
-            "kept": sum(len(group.kept) for group in self.groups),
-            "frozen": dict(sorted(frozen.items())),
-        }
+        return Units(
+            total=sum(group.width for group in self.groups),
+            kept=sum(len(group.kept) for group in self.groups),
+            frozen=dict(sorted(frozen.items())),
+        )
 
     def to_json(self) -> str:
         """Return the file's text; equal plans give equal bytes."""
@@ -240,17 +260,6 @@ class Plan(_Strict):
             raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
 
 
-def _zeros(spec: InputSpec) -> torch.Tensor:
-    dtype = getattr(torch, spec.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise UsageError(f"plan: input dtype {spec.dtype!r}: expected a torch dtype such as float32")
-    try:
-        return torch.zeros(spec.shape, dtype=dtype, device="meta")
-    except (TypeError, RuntimeError, OverflowError) as error:
-        shape = "x".join(map(str, spec.shape))
-        raise UsageError(f"plan: input shape {shape[:100]}: {str(error).splitlines()[0][:100]}") from None
-
-
 def _check_indices(plan: Plan, name: str) -> None:
     for group in plan.groups:
         if list(group.kept) != sorted(set(group.kept)) or (group.kept and group.kept[-1] >= group.width):
@@ -264,11 +273,25 @@ def _same_shapes(graph: Graph, model: nn.Module) -> bool:
     return all(shapes.get(name) == members.shape for name, members in graph.parameters.items())
 
 
+def _key(name: str, width: int, layers: tuple[str, ...]) -> tuple[str, int, tuple[str, ...]]:
+    """Return what a group is known by; which flags are on decides in which order the groups come."""
+    return name, width, tuple(sorted(layers))
+
+
 def _difference(graph: Graph, plan: Plan) -> str:
-    for group, planned in zip(graph.groups, plan.groups, strict=False):
-        if (group.name, len(group.units)) != (planned.name, planned.width):
-            return (
-                f"group {planned.name!r} of width {planned.width} in the plan is "
-                f"{group.name!r} of width {len(group.units)} in the model"
-            )
+    if len(graph.groups) == len(plan.groups):
+        for group, planned in zip(graph.groups, plan.groups, strict=True):
+            if (group.name, len(group.units)) != (planned.name, planned.width):
+                return (
+                    f"group {planned.name!r} of width {planned.width} in the plan is "
+                    f"{group.name!r} of width {len(group.units)} in the model"
+                )
+    known, own = {group.name for group in plan.groups}, {group.name for group in graph.groups}
+    for names, where in ((known - own, "only in the plan"), (own - known, "only in the model")):
+        if names:
+            every = [*(each.name for each in plan.groups), *(each.name for each in graph.groups)]
+            first = next(name for name in every if name in names)
+            stays = all(graph.reason_of(group) for group in graph.groups if group.name in names)
+            way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
+            return f"group {first!r} is {where}{way if names <= own and stays else ''}"
     return f"{len(plan.groups)} groups in the plan, {len(graph.groups)} in the model"

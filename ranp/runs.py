@@ -12,8 +12,12 @@ the caller gives the model again.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +26,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ranp.errors import UsageError
-from ranp.files import check_absent, check_writable, sha256, whole_file, whole_folder
-from ranp.fused import is_fused
-from ranp.graph.tensors import Module, copy_with, tensors_of
-from ranp.models.resolve import build_with, resolve
+from ranp.errors import UsageError, check_type, named
+from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
+from ranp.graph.transient import left_behind
+from ranp.models.folders import PRUNED, kind_of
+from ranp.models.spec import build_with, resolve
+from ranp.models.weights import load_weights_
+from ranp.modules import Module, check_values, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
+from ranp.reports import Report
 from ranp.surgery import slim as slimmed
 from ranp.version import __version__
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 HASHED = (CONFIG, PLAN, WEIGHTS)
+UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
 
@@ -44,13 +52,35 @@ class Run:
         path: of the folder.
         config: the options it was made with.
         plan: its plan.
-        report: what it saved.
+        values: what its report holds, as it stands there.
     """
 
     path: Path
     config: dict[str, Any]
     plan: Plan
-    report: dict[str, Any]
+    values: dict[str, Any]
+
+    @cached_property
+    def report(self) -> Report:
+        """What it saved.
+
+        Raises:
+            UsageError: the file is no report of ranp.
+        """
+        report: Report = Report.read(self.values, self.path / REPORT, "report")
+        return report
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The stored hash of each file, by name.
+
+        Raises:
+            UsageError: the report has none.
+        """
+        hashes = self.values.get("hashes")
+        if not isinstance(hashes, dict):
+            raise _changed(self.path / REPORT)
+        return hashes
 
     def full(self, model: Model | None = None, settings: Mapping[str, Any] | None = None) -> nn.Module:
         """Return the full network's architecture: what the caller gives again, or built from the config if it may be.
@@ -63,13 +93,13 @@ class Run:
             UsageError: no such network, or the config names a factory that is never called from a file.
         """
         if isinstance(model, nn.Module):
-            return model
+            return unwrapped(model)
         settings = settings_of(self.config) if settings is None else settings
         if model is not None and not isinstance(model, str):
             return build_with(model, settings, getattr(model, "__name__", type(model).__name__))
         spec = self.config.get("model") if model is None else model
         if not isinstance(spec, str):
-            raise UsageError(f"{self.path}: the run names no model: give it again (--model, or model=)")
+            raise UsageError(f"{self.path}: the run names no model: give it again ({named('model')})")
         preset = None if model and ":" in model else self.config.get("preset")  # which says something of a built-in
         return resolve(spec, settings, preset=preset, trusted=model is not None)
 
@@ -83,7 +113,34 @@ class Run:
             UsageError: a file is damaged, or does not fit the model.
         """
         empty = slimmed(self.full(model), self.plan)
-        return _with_weights(empty, self.weights(), self.path / WEIGHTS)
+        return _with_weights(empty, self.weights(), self.path / WEIGHTS, self.plan)
+
+    def slim_with(self, weights: Path | None, model: Model | None = None) -> tuple[nn.Module, str]:
+        """Return the slim network with trained weights of it, and where they come from in words.
+
+        Args:
+            weights: a checkpoint of the slim network; None for the run's own.
+            model: as for `full`.
+
+        Raises:
+            UsageError: as `slim`, or as `load_weights_`.
+        """
+        network = self.slim(model)
+        return network, self.weights_are if weights is None else load_weights_(network, weights)
+
+    @property
+    def weights_are(self) -> str:
+        """Where the slim network's weights come from, in words; "" where the run does not say."""
+        trained, init = self.values.get("trained"), self.config.get("init")
+        if isinstance(trained, dict):
+            return f"trained, {trained.get('loaded')}"
+        if self.config.get("weights") and init == "keep":
+            return f"what the pruning left of {Path(self.config['weights']).name}"
+        if init == "keep":
+            return f"{UNTRAINED}, unless the network's own factory loads trained ones"
+        if self.values.get("transfer") and self.config.get("keep_weights"):
+            return f"{UNTRAINED}, but for the tensors inherited in the transfer"
+        return UNTRAINED if init or self.values.get("transfer") else ""
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights by name.
@@ -106,13 +163,32 @@ class Run:
         with whole_file(self.path / REPORT) as temporary:
             temporary.write_text(self.report_with(found))
 
+    def adopt(self, slim: nn.Module, found: Mapping[str, Any], without: Iterable[str] = ()) -> None:
+        """Write the weights of a network that the plan makes in the place of the run's, whole or not at all.
+
+        Args:
+            slim: the network; every other file of the folder stays as it is.
+            found: what its report holds from now on.
+            without: what its report held of the former weights.
+
+        Raises:
+            UsageError: the folder can't be written, or a file of it was changed by others than ranp.
+        """
+        self.check_hashes()
+        report = {key: value for key, value in self.values.items() if key not in set(without)}
+        with whole_folder(self.path, force=True) as folder:
+            shutil.copytree(self.path, folder, symlinks=True, dirs_exist_ok=True)
+            write_weights(slim, folder / WEIGHTS)
+            hashes = {name: sha256(folder / name) for name in HASHED}
+            (folder / REPORT).write_text(_text({**report, **found, "hashes": hashes, "ranp": __version__}))
+
     def report_with(self, found: Mapping[str, Any]) -> str:
         """Return the text of the report that is on disk now, with more in it.
 
         Raises:
             UsageError: it was changed by others than ranp.
         """
-        report = _json(self.path / REPORT)
+        report = read_json(self.path / REPORT)
         _check_report(report, self.path / REPORT)
         return _text({**report, **found})
 
@@ -122,11 +198,10 @@ class Run:
         Raises:
             UsageError: one differs.
         """
-        stored = self.report.get("hashes")
         for name in HASHED:
-            if not isinstance(stored, dict) or stored.get(name) != sha256(self.path / name):
+            if self.hashes.get(name) != sha256(self.path / name):
                 raise _changed(self.path / name)
-        _check_report(self.report, self.path / REPORT)
+        _check_report(self.values, self.path / REPORT)
 
 
 def sealed(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,34 +245,54 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def check_out(path: Path, *, force: bool = False, known_by: str = PLAN) -> None:
+def check_out(
+    path: Path, *, force: bool = False, known_by: str = PLAN, option: str = "out", keeps: bool = False
+) -> None:
     """Refuse a place where a run can't be written: something is there already, or the folder is read-only.
 
     Args:
         path: of the run folder to be.
         force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
         known_by: the file that every run of this kind holds.
+        option: that named it, for messages.
+        keeps: whether what else is in the folder stays there.
 
     Raises:
         UsageError: naming what is in the way.
     """
-    check_absent(path, force=force)
+    check_absent(path, force=force, option=option)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
-        raise UsageError(f"--out {path}: not a run folder, so --force does not replace it")
+        raise UsageError(f"{named(option, path)}: not a run folder, so {named('force', True)} does not replace it")
+    if path.exists() and not keeps and (foreign := _foreign(path)):
+        kept = f"so {named('force', True)} does not replace it"
+        raise UsageError(f"{named(option, path)}: holds {foreign[0]}, which is not of the run, {kept}")
     path, given = path.resolve(), path
+    said = named(option, given)
     if path in (here := Path.cwd(), *here.parents):
-        raise UsageError(f"--out {given}: the working folder is in it; name another, or work from outside of it")
+        raise UsageError(f"{said}: the working folder is in it; name another, or work from outside of it")
     above = next(folder for folder in path.parents if folder.exists())
     if not above.is_dir():
-        raise UsageError(f"--out {given}: {above} is not a folder")
-    check_writable(above, f"--out {given}")
+        raise UsageError(f"{said}: {above} is not a folder")
+    check_writable(above, said)
+
+
+def _foreign(path: Path) -> list[str]:
+    """Return the names in a run folder of what no command of ranp wrote there."""
+    kind = kind_of(path)
+    own = {kind.marker, *kind.files} if kind else set()
+    with suppress(UsageError):  # a report that can't be read names no exported files
+        report = read_json(path / REPORT)
+        entries = [report.get(name) for name in ("onnx", "torch_export")]
+        own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
+    made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
+    return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
 
 
 def save(
     path: Path | str,
     slim: nn.Module,
     plan: Plan,
-    report: Mapping[str, Any],
+    report: Report | Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
     *,
     force: bool = False,
@@ -206,30 +301,40 @@ def save(
 
     Args:
         path: of the folder.
-        slim: the network whose weights are kept.
+        slim: the network whose weights are kept, as `slim` returned it, or trained since; of a wrapper that inside.
+            What a forward left in it and does not read is not kept.
         plan: its plan.
-        report: plain values; hashes and version are added.
+        report: of a prune, or plain values; hashes and version are added.
         config: the options, so that the run can be repeated: `model` and `settings` rebuild the network.
         force: whether an existing folder is replaced.
 
     Raises:
-        UsageError: the folder exists, or can't be written.
+        UsageError: the folder exists, or can't be written; `slim` is not what the plan makes.
     """
-    path = Path(path)
+    check_type("path", path, isinstance(path, str | Path), "the name of a folder")
+    check_type("slim", slim, isinstance(slim, nn.Module), "a torch.nn.Module")
+    check_type("plan", plan, isinstance(plan, Plan), "a ranp.Plan")
+    check_type("report", report, isinstance(report, Report | Mapping), "a ranp.Report, or a dict")
+    check_type("config", config, config is None or isinstance(config, Mapping), "a dict")
+    path, slim = Path(path), unwrapped(slim)
+    plan.check_made(slim)
+    check_values(slim)
     check_out(path, force=force)
+    left = left_behind(slim, plan.example_inputs())
     with whole_folder(path, force=force) as folder:
         (folder / CONFIG).write_text(yaml.safe_dump(dict(config or {}), sort_keys=True))
         (folder / PLAN).write_text(plan.to_json())
-        write_weights(slim, folder / WEIGHTS)
+        write_weights(slim, folder / WEIGHTS, without=left)
         hashes = {name: sha256(folder / name) for name in HASHED}
-        (folder / REPORT).write_text(_text({**report, "hashes": hashes, "ranp": __version__}))
+        values = report.to_dict() if isinstance(report, Report) else report
+        (folder / REPORT).write_text(_text({**values, "hashes": hashes, "ranp": __version__}))
     return path
 
 
-def write_weights(model: nn.Module, path: Path) -> None:
-    """Write every parameter, buffer and tensor attribute of a module to a safetensors file."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors_of(model).items()}
-    save_file(tensors, path)
+def write_weights(model: nn.Module, path: Path, without: Collection[str] = ()) -> None:
+    """Write every parameter, buffer and tensor attribute of a module to a safetensors file, but for some names."""
+    tensors = {name: tensor for name, tensor in tensors_of(model).items() if name not in without}
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
 def read(path: Path | str) -> Run:
@@ -238,15 +343,20 @@ def read(path: Path | str) -> Run:
     Raises:
         UsageError: a file is missing or is not what it should be.
     """
+    check_type("path", path, isinstance(path, str | Path), "the name of a run folder")
     path = Path(path)
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")
-    if is_fused(path) and not (path / PLAN).is_file():
-        raise UsageError(f"{path}: a run of `ranp fuse`, which has no plan; `ranp prune {path}` makes one that has")
+    kind = kind_of(path)
+    if kind not in (None, PRUNED):
+        assert kind is not None
+        raise UsageError(
+            f"{path}: a run of `{kind.made_by}`, which has no plan; `ranp prune {path}` makes one that has"
+        )
     for name in (CONFIG, PLAN, WEIGHTS, REPORT):
         if not (path / name).is_file() or (path / name).is_symlink():
             raise UsageError(f"{path}: not a run folder: {name} is missing")
-    return Run(path, _yaml(path / CONFIG), Plan.read(path / PLAN), _json(path / REPORT))
+    return Run(path, read_yaml(path / CONFIG), Plan.read(path / PLAN), read_json(path / REPORT))
 
 
 def load(path: Path | str, model: Model | None = None) -> nn.Module:
@@ -263,35 +373,21 @@ def load(path: Path | str, model: Model | None = None) -> nn.Module:
     return read(path).slim(model)
 
 
-def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path) -> Module:
-    own = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
-    for name, shape in own.items():
-        found = weights.get(name)
-        if found is None:
+def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path, plan: Plan) -> Module:
+    registered = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    apart = {name for name, own in tensors_of(model).items() if name not in weights or weights[name].shape != own.shape}
+    left = left_behind(model, plan.example_inputs()) if apart else frozenset()
+
+    def stored(name: str, own: Tensor) -> Tensor:
+        if name in left or (name not in weights and name not in registered):  # made by a forward
+            return own
+        if name not in weights:
             raise UsageError(f"{path}: no weights for {name}")
-        if tuple(found.shape) != shape:
-            raise UsageError(f"{path}: {name} is {tuple(found.shape)}; the plan makes it {shape}")
-    return copy_with(model, {name: weights[name] for name in own})
+        if weights[name].shape != own.shape:
+            raise UsageError(f"{path}: {name} is {tuple(weights[name].shape)}; the plan makes it {tuple(own.shape)}")
+        return weights[name]
 
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not plain YAML ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected a mapping of option names to values")
-    return values
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: expected an object")
-    return values
+    return copy_with(model, stored)
 
 
 __all__ = [

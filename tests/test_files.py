@@ -1,12 +1,18 @@
 """Whole or absent: what a failure in the middle leaves behind."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
+from ranp import files
 from ranp.errors import UsageError
 from ranp.files import check_file_place, whole_file, whole_folder
+
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
 
 
 def names(path: Path) -> list[str]:
@@ -61,7 +67,7 @@ def test_files_of_a_folder_are_as_open_as_new_files_are(tmp_path: Path) -> None:
 
 def test_a_place_for_a_file_is_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"--onnx .*: a folder"):
-        check_file_place(tmp_path, force=True, option="--onnx")
+        check_file_place(tmp_path, force=True, option="onnx")
     with pytest.raises(UsageError, match="no folder"):
         check_file_place(tmp_path / "none" / "a", force=True)
     monkeypatch.setattr("os.access", lambda *_: False)  # to root nothing is read-only
@@ -102,3 +108,32 @@ def test_weights_that_find_the_disk_full_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="disk is full"), whole_folder(tmp_path / "run"):
         raise SafetensorError(error)
     assert names(tmp_path) == []
+
+
+def ended_process() -> int:
+    """Return the number of a process that is no more."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_hidden_files_of_the_user_are_not_swept(tmp_path: Path) -> None:
+    dead = ended_process()
+    own = files._prefix(tmp_path / "model").removesuffix(f"-{os.getpid()}.")
+    kept = [
+        ".model.2023.backup", ".model.20240501.tar", f".model.{dead}.xyz", f"{own}-{os.getpid()}.abcdefgh",
+        f"{own}x-{dead}.abcdefgh", f".model.ranp-elsewhere-{dead}.abcdefgh", f"{own}-{dead}.notes.txt",
+        f"{own}-{dead}.", f".model2{own.removeprefix('.model')}-{dead}.abcdefgh", f".ranp-{dead}.abcdefgh",
+    ]  # fmt: skip
+    for name in kept:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "work").write_text("of weeks")
+    (tmp_path / f"{own}-{dead}.abcdefgh").write_text("half")
+    (tmp_path / f"{own}-{dead}.ijklmnop").mkdir()
+    with whole_folder(tmp_path / "model") as folder:
+        (folder / "one").write_text("1")
+    with whole_file(tmp_path / "model.txt") as temporary:
+        temporary.write_text("1")
+    assert names(tmp_path) == sorted([*kept, "model", "model.txt"])
+    assert all((tmp_path / name / "work").read_text() == "of weeks" for name in kept)

@@ -10,13 +10,13 @@ trees: `dynamic`.
 """
 
 from ranp.adapters.mrf import dynamic
-from ranp.adapters.mrf.attachment import Attached, attach
-from ranp.adapters.mrf.directions import steps
-from ranp.adapters.mrf.edges import canny_weights, contrast_weights
-from ranp.adapters.mrf.energies import energy
-from ranp.adapters.mrf.layer import MRFLayer
-from ranp.adapters.mrf.meanfield import MeanField, mean_field
-from ranp.adapters.mrf.pairwise import (
+from ranp.adapters.mrf._attachment import Attached, attach
+from ranp.adapters.mrf._directions import steps
+from ranp.adapters.mrf._edges import canny_weights, contrast_weights
+from ranp.adapters.mrf._energies import energy
+from ranp.adapters.mrf._layer import MRFLayer
+from ranp.adapters.mrf._meanfield import MeanField, mean_field
+from ranp.adapters.mrf._pairwise import (
     Pairwise,
     cauchy,
     huber,
@@ -25,9 +25,9 @@ from ranp.adapters.mrf.pairwise import (
     truncated_linear,
     truncated_quadratic,
 )
-from ranp.adapters.mrf.passing import Indices, Passed, isgmr, sgm, trwp
-from ranp.adapters.mrf.sequential import Sequential, icm, trws
-from ranp.adapters.mrf.stereo import birchfield_tomasi, soft_argmin
+from ranp.adapters.mrf._passing import Indices, Passed, isgmr, sgm, trwp
+from ranp.adapters.mrf._sequential import Sequential, icm, trws
+from ranp.adapters.mrf._stereo import birchfield_tomasi, soft_argmin
 
 __all__ = [
     "Attached",

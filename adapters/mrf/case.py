@@ -1,13 +1,14 @@
 """One case of `ranp refine`: the files that go in, the files and figures that come out."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ranp.adapters.mrf.files import (
+from ranp.adapters.jobs.options import Refining
+from ranp.adapters.mrf._files import (
     NIFTI,
     OUTPUTS,
     Scores,
@@ -17,10 +18,10 @@ from ranp.adapters.mrf.files import (
     read_scores,
     write_labels,
 )
-from ranp.adapters.mrf.refinement import Refined, Refining, default_directions, measures
-from ranp.devices import check_device
+from ranp.adapters.mrf.refinement import Refined, default_directions, measures
 from ranp.errors import need
 from ranp.files import whole_file
+from ranp.inputs import check_device
 
 DRAWINGS = (".png", ".pdf", ".svg")
 
@@ -66,7 +67,7 @@ def load(
     spatial = tuple(scores.values.shape[1:])
     return Case(
         scores,
-        None if image is None else read_image(image, spatial),
+        None if image is None else read_image(image, spatial, scores.affine),
         None if labels is None else read_labels(labels, spatial, scores.values.shape[0]),
         out,
         picture,
@@ -87,7 +88,7 @@ def summary(case: Case, how: Refining) -> dict[str, Any]:
     """Return what will be done: the settings, the sizes and the outputs."""
     spatial = list(case.scores.values.shape[1:])
     directions = default_directions(how, len(spatial))
-    return asdict(how) | {
+    return how.model_dump() | {
         "edges": how.edges if case.image is not None else "none",
         "directions": directions,
         "labels": case.classes,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.errors import UsageError
+from ranp.adapters.mrf._field import Forest
 
 
 class Optimum(NamedTuple):
@@ -49,18 +49,17 @@ def min_sum(unary: Tensor, parents: Sequence[int], pairwise: Tensor, weights: Te
     Raises:
         UsageError: the parents form a cycle or are out of range, or a shape does not fit.
     """
-    weights = _check(unary, parents, pairwise, weights)
-    order = _parents_first(parents)
-    cost, pointers = list(unary), {}
-    for node in reversed(order):
-        if parents[node] >= 0:
-            best, pointers[node] = (cost[node] + weights[node] * pairwise).min(1)
-            cost[parents[node]] = cost[parents[node]] + best
+    forest = Forest.of(unary, parents, pairwise, weights)
+    cost, pointers = list(forest.unary), {}
+    for node in reversed(forest.order):
+        if (parent := parents[node]) >= 0:
+            best, pointers[node] = (cost[node] + forest.edge(node)).min(1)
+            cost[parent] = cost[parent] + best
     labels = [0] * len(parents)
-    for node in order:
+    for node in forest.order:
         parent = parents[node]
         labels[node] = int(pointers[node][labels[parent]] if parent >= 0 else cost[node].argmin())
-    return _optimum(labels, cost, parents)
+    return _optimum(labels, cost, forest)
 
 
 def lazy(unary: Tensor, parents: Sequence[int], pairwise: Tensor, weights: Tensor | None = None) -> Optimum:
@@ -68,15 +67,14 @@ def lazy(unary: Tensor, parents: Sequence[int], pairwise: Tensor, weights: Tenso
 
     Args and errors are those of `min_sum`.
     """
-    weights = _check(unary, parents, pairwise, weights)
-    order = _parents_first(parents)
-    cost = _towards_root(unary, parents, order, pairwise, weights)
+    forest = Forest.of(unary, parents, pairwise, weights)
+    cost = _towards_root(forest)
     labels = [0] * len(parents)
-    for node in order:
+    for node in forest.order:
         parent = parents[node]
-        edge = weights[node] * pairwise[labels[parent]] if parent >= 0 else 0
+        edge = forest.edge(node)[labels[parent]] if parent >= 0 else 0
         labels[node] = int((cost[node] + edge).argmin())
-    return _optimum(labels, cost, parents)
+    return _optimum(labels, cost, forest)
 
 
 def min_marginals(unary: Tensor, parents: Sequence[int], pairwise: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -86,57 +84,25 @@ def min_marginals(unary: Tensor, parents: Sequence[int], pairwise: Tensor, weigh
     the optimal label; where it is not, the rows may pick labels of different optima.
     Args and errors are those of `min_sum`.
     """
-    weights = _check(unary, parents, pairwise, weights)
-    order = _parents_first(parents)
-    cost = _towards_root(unary, parents, order, pairwise, weights)
-    for node in order:
-        if parents[node] >= 0:
-            edge = weights[node] * pairwise
-            without = cost[parents[node]] - (cost[node] + edge).amin(1)  # the parent's costs but for this branch
+    forest = Forest.of(unary, parents, pairwise, weights)
+    cost = _towards_root(forest)
+    for node in forest.order:
+        if (parent := parents[node]) >= 0:
+            edge = forest.edge(node)
+            without = cost[parent] - (cost[node] + edge).amin(1)  # the parent's costs but for this branch
             cost[node] = cost[node] + (without[:, None] + edge).amin(0)
     return torch.stack(cost)  # (N, L)
 
 
-def _towards_root(
-    unary: Tensor, parents: Sequence[int], order: Sequence[int], pairwise: Tensor, weights: Tensor
-) -> list[Tensor]:
+def _towards_root(forest: Forest) -> list[Tensor]:
     """Return for each node the least energy of its subtree, by its own label."""
-    cost = list(unary)
-    for node in reversed(order):
-        if parents[node] >= 0:
-            cost[parents[node]] = cost[parents[node]] + (cost[node] + weights[node] * pairwise).amin(1)
+    cost = list(forest.unary)
+    for node in reversed(forest.order):
+        if (parent := forest.parents[node]) >= 0:
+            cost[parent] = cost[parent] + (cost[node] + forest.edge(node)).amin(1)
     return cost
 
 
-def _optimum(labels: list[int], cost: list[Tensor], parents: Sequence[int]) -> Optimum:
-    roots = [cost[node].amin() for node, parent in enumerate(parents) if parent < 0]
+def _optimum(labels: list[int], cost: list[Tensor], forest: Forest) -> Optimum:
+    roots = [cost[node].amin() for node, parent in enumerate(forest.parents) if parent < 0]
     return Optimum(torch.tensor(labels, device=cost[0].device), torch.stack(roots).sum())
-
-
-def _parents_first(parents: Sequence[int]) -> list[int]:
-    """Return the nodes so that each comes after its parent."""
-    children: dict[int, list[int]] = {}
-    for node, parent in enumerate(parents):
-        children.setdefault(parent, []).append(node)
-    order = list(children.get(-1, []))
-    for node in order:  # grows while it is read: breadth first
-        order.extend(children.get(node, []))
-    if len(order) != len(parents):
-        raise UsageError(f"parents={list(parents)}: expected a forest, found a cycle")
-    return order
-
-
-def _check(unary: Tensor, parents: Sequence[int], pairwise: Tensor, weights: Tensor | None) -> Tensor:
-    """Refuse what does not fit together and return the weights, one per node."""
-    if unary.ndim != 2 or min(unary.shape) < 1:
-        raise UsageError(f"unary: expected (N, L) with at least one node and label, got {tuple(unary.shape)}")
-    nodes, labels = unary.shape
-    if len(parents) != nodes or not all(-1 <= parent < nodes for parent in parents):
-        raise UsageError(f"parents={list(parents)}: expected {nodes} numbers from -1 to {nodes - 1}")
-    if pairwise.shape != (labels, labels):
-        raise UsageError(f"pairwise: expected ({labels}, {labels}), got {tuple(pairwise.shape)}")
-    if weights is None:
-        return unary.new_ones(nodes)
-    if weights.shape != (nodes,):
-        raise UsageError(f"weights: expected ({nodes},), one per node, got {tuple(weights.shape)}")
-    return weights

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.directions import steps
-from ranp.adapters.mrf.edges import canny_weights, contrast_weights
-from ranp.adapters.mrf.energies import energy
-from ranp.adapters.mrf.layer import METHODS as DIFFERENTIABLE
-from ranp.adapters.mrf.pairwise import Pairwise, cauchy, huber, linear, potts, truncated_linear, truncated_quadratic
-from ranp.adapters.mrf.sequential import Sequential, icm, trws
-from ranp.errors import UsageError, nearest
+from ranp.adapters.jobs.options import Refining
+from ranp.adapters.mrf._directions import steps
+from ranp.adapters.mrf._edges import canny_weights, contrast_weights
+from ranp.adapters.mrf._energies import field_energy
+from ranp.adapters.mrf._field import Field
+from ranp.adapters.mrf._layer import METHODS as DIFFERENTIABLE
+from ranp.adapters.mrf._pairwise import Pairwise, cauchy, huber, linear, potts, truncated_linear, truncated_quadratic
+from ranp.adapters.mrf._sequential import Sequential, icm, trws
+from ranp.errors import UsageError, named
 from ranp.metrics import EdgeScores, SegmentationScores
 
 METHODS: dict[str, Callable[..., Any]] = {**DIFFERENTIABLE, "trws": trws, "icm": icm}
@@ -26,57 +28,23 @@ PAIRWISE: dict[str, Callable[..., Pairwise]] = {
     "cauchy": cauchy,
     "huber": huber,
 }
-EDGES = ("contrast", "canny", "none")
 TINY = 1e-7  # least probability: its cost is 16
 
 Track = Callable[[Iterable[int]], Iterable[int]]
 
 
-@dataclass(frozen=True)
-class Refining:
-    """How to refine; the field names are those of the options of `ranp refine`."""
+def pairwise_of(how: Refining) -> Pairwise:
+    """Return the pairwise function that is asked for.
 
-    method: str = "trwp"
-    """trwp, isgmr, sgm, mean_field, trws or icm."""
-    pairwise: str = "potts"
-    """potts, linear, truncated_linear, truncated_quadratic, cauchy or huber."""
-    scale: float | None = None
-    """The truncation or scale of the pairwise function; None for its default."""
-    strength: float = 1.0
-    """Factor of the pairwise costs."""
-    directions: int | None = None
-    """4, 8, 16 in 2D; 6, 18, 26 in 3D; None for the smallest."""
-    iterations: int = 5
-    """How many iterations."""
-    rho: float = 0.5
-    """TRWP's factor."""
-    edges: str = "contrast"
-    """How an image weighs the edges: contrast, canny or none."""
-
-    def __post_init__(self) -> None:
-        for option, value, known in (
-            ("--method", self.method, METHODS),
-            ("--pairwise", self.pairwise, PAIRWISE),
-            ("--edges", self.edges, EDGES),
-        ):
-            if value not in known:
-                raise UsageError(f"{option} {value}: expected one of {', '.join(known)}{nearest(value, known)}")
-        if not (math.isfinite(self.strength) and self.strength >= 0):
-            raise UsageError(f"--strength {self.strength}: expected a number of at least 0")
-        if self.iterations < 1:
-            raise UsageError(f"--iterations {self.iterations}: expected at least 1")
-        if not 0 < self.rho <= 1:
-            raise UsageError(f"--rho {self.rho}: expected a number above 0 and up to 1")
-        self.function()
-
-    def function(self) -> Pairwise:
-        """Return the pairwise function."""
-        make = PAIRWISE[self.pairwise]
-        if self.scale is None:
-            return make()
-        if self.pairwise in ("potts", "linear"):
-            raise UsageError(f"--scale {self.scale}: {self.pairwise} has none")
-        return make(self.scale)
+    Raises:
+        UsageError: it has no scale, or one is out of its range.
+    """
+    make = PAIRWISE[how.pairwise]
+    if how.scale is None:
+        return make()
+    if how.pairwise in ("potts", "linear"):
+        raise UsageError(f"{named('scale', how.scale)}: {how.pairwise} has none")
+    return make(how.scale)
 
 
 @dataclass(frozen=True)
@@ -139,10 +107,11 @@ def refine(
     unary = unary_costs(scores, probabilities)[None]
     directions = default_directions(how, scores.ndim - 1)
     weights = how.strength * edge_weights(image, how.edges, directions) if image is not None else how.strength
-    model = (how.function(), weights, directions)
+    model = (pairwise_of(how), weights, directions)
+    field = Field.of(unary, *model, dtype=torch.float64)
     before = unary.argmin(1)
-    start = float(energy(before, unary, model[0], model[1], directions=directions))
-    labels, energies = _run(unary, how, model, track)
+    start = float(field_energy(before, field))
+    labels, energies = _run(unary, how, model, field, track)
     return Refined(before[0].cpu(), labels[0].cpu(), [start, *energies])
 
 
@@ -155,7 +124,7 @@ def edge_weights(image: Tensor, edges: str, directions: int) -> Tensor | float:
 
 
 def _run(
-    unary: Tensor, how: Refining, model: tuple[Pairwise, Tensor | float, int], track: Track
+    unary: Tensor, how: Refining, model: tuple[Pairwise, Tensor | float, int], field: Field, track: Track
 ) -> tuple[Tensor, list[float]]:
     """Return the labels of the last iteration, and the energy after each.
 
@@ -169,7 +138,7 @@ def _run(
     energies = []
     for count in track(range(1, how.iterations + 1)):
         labels = run(unary, *model, count, **extra).labels
-        energies.append(float(energy(labels, unary, model[0], model[1], directions=model[2])))
+        energies.append(float(field_energy(labels, field)))
     return labels, energies
 
 

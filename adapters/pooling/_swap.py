@@ -13,7 +13,7 @@ from ranp.adapters.pooling._gated import GatedPool
 from ranp.adapters.pooling._lp import LpPool
 from ranp.adapters.pooling._polynomial import PPool
 from ranp.adapters.pooling._pool import Pool
-from ranp.adapters.probing import probed_output
+from ranp.adapters.transparent.probing import probed_output
 from ranp.errors import UsageError, nearest, saying
 
 KINDS: dict[str, type[Pool]] = {"p": PPool, "dpp": DPP, "gated": GatedPool, "lp": LpPool}

@@ -7,75 +7,7 @@
 //
 // Every output has one owner here as well (sums by shuffles in a fixed order, no atomics): results repeat bit by bit.
 // Not yet run on a GPU by its authors; the walkers are tested on the CPU in warp-wide form (lanes.h, RANP_WARP).
-#include <cuda_runtime.h>
-
-#include "arguments.h"
-
-#define RANP_ISA warp
-
-namespace warp {
-
-template <class S> struct Warp {
-  using Scalar = S;
-  using Vec = S;
-  static constexpr int64_t W = 32;
-  static constexpr int chains = 1;
-  static constexpr int accumulators = 8;
-  static constexpr unsigned everyone = 0xffffffffu;
-
-  static RANP_FN int64_t lane() { return threadIdx.x; }
-  static RANP_FN int64_t threads() { return W; }
-  static RANP_FN void sync() { __syncwarp(); }
-  static RANP_FN bool leader() { return threadIdx.x == 0; }
-  static RANP_FN S huge() { return sizeof(S) == 4 ? S(3e38) : S(1e308); }
-  static RANP_FN Vec all(S x) { return x; }
-  static RANP_FN Vec iota() { return S(threadIdx.x); }
-  static RANP_FN Vec pick(bool mask, Vec a, Vec b) { return mask ? a : b; }
-  static RANP_FN Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
-  static RANP_FN Vec load(const S* p) { return p[lane()]; }
-  static RANP_FN Vec load(const S* p, int64_t rest) { return lane() < rest ? p[lane()] : S(0); }
-  static RANP_FN void store(S* p, Vec v) { p[lane()] = v; }
-  static RANP_FN void store(S* p, Vec v, int64_t rest) {
-    if (lane() < rest) p[lane()] = v;
-  }
-  static RANP_FN Vec bounded(Vec v, int64_t rest) { return lane() < rest ? v : huge(); }
-  static RANP_FN Vec zeroed(Vec v, int64_t rest) { return lane() < rest ? v : S(0); }
-  static RANP_FN uint32_t bits(bool mask) { return __ballot_sync(everyone, mask); }
-  static RANP_FN S least(Vec v) {
-    for (int half = 16; half; half /= 2) v = smaller(v, __shfl_xor_sync(everyone, v, half));
-    return v;
-  }
-  static RANP_FN S sum(Vec v) {
-    for (int half = 16; half; half /= 2) v += __shfl_xor_sync(everyone, v, half);
-    return v;
-  }
-  static RANP_FN S total(S x) { return sum(x); }
-  static RANP_FN void store_index(void* p, int64_t at, Vec v, int64_t rest, bool two_bytes) {
-    if (lane() >= rest) return;
-    if (two_bytes) static_cast<uint16_t*>(p)[at + lane()] = uint16_t(v);
-    else static_cast<uint8_t*>(p)[at + lane()] = uint8_t(v);
-  }
-
-  // A thread owns source labels, up to four at a time, and looks for them among the targets: no atomics, one fixed order.
-  template <class Index> static RANP_FN void scatter(const Index* p, const S* t, S* h, int64_t labels, int64_t row) {
-    int64_t u = lane();
-    for (; u + 3 * W < row; u += 4 * W) own<4>(p, t, h, labels, u);
-    for (; u + W < row; u += 2 * W) own<2>(p, t, h, labels, u);
-    for (; u < row; u += W) own<1>(p, t, h, labels, u);
-  }
-  static RANP_FN Vec collect(const S* h, int64_t) { return load(h); }
-
- private:
-  template <int N, class Index> static RANP_FN void own(const Index* p, const S* t, S* h, int64_t labels, int64_t u) {
-    S sums[N] = {};
-    for (int64_t l = 0; l < labels; ++l)
-      for (int k = 0; k < N; ++k) sums[k] += p[l] == u + k * W ? t[l] : S(0);
-    for (int k = 0; k < N; ++k) h[u + k * W] = sums[k];
-  }
-};
-
-}  // namespace warp
-
+#include "warp.h"
 #include "passing.h"
 #include "passing_backward.h"
 
@@ -86,7 +18,7 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 // Scratch of one warp comes first in shared memory, then the chain buffers where they fit.
 template <class T> RANP_FN T* stage_of(const RanpPass& a, int64_t scratch, int64_t entries, bool in_shared) {
   T* shared = reinterpret_cast<T*>(shared_memory);
-  return in_shared ? shared + scratch : static_cast<T*>(a.stage) + blockIdx.x * entries;
+  return in_shared ? shared + scratch : static_cast<T*>(a.stage) + int64_t(blockIdx.x) * entries;
 }
 
 template <class T, int Method>
@@ -110,7 +42,7 @@ __global__ void __launch_bounds__(32)
   T* data = reinterpret_cast<T*>(shared_memory);
   const Reverse<T> scratch{data, data + row, data + row};  // each scatter replaces the sums, so they serve as the last
   T* stage = stage_of<T>(a, 2 * row, 3 * along.longest * row, in_shared);
-  T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + blockIdx.x * 2 * a.labels * a.pitch : nullptr;
+  T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + int64_t(blockIdx.x) * 2 * a.labels * a.pitch : nullptr;
   for (int64_t k = blockIdx.x; k < along.count(); k += gridDim.x) {
     const Chain chain = along.chain(k);
     Backward<Warp<T>, Method, Index>{a, to, axis, iteration, &chain, 1, &scratch, stage, row, part}();
@@ -138,23 +70,25 @@ struct Room {
   bool in_shared;
 };
 
+// A kernel is allowed all that a block may have, whatever this launch takes: the attribute belongs to the kernel, and a
+// thread that lowered it would make the launch of another one fail. What goes wrong here `status` tells after the launch.
 template <class Kernel> Room room_for(Kernel kernel, int64_t blocks, size_t scratch, size_t stage) {
   int device = 0, optin = 0, per_sm = 0, sms = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&optin, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   cudaDeviceGetAttribute(&per_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
   cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, optin);
   const size_t all = scratch + stage;
   const bool in_shared = all <= size_t(optin) && int64_t(per_sm / (all + 1024)) * sms >= blocks;
-  const Room room{in_shared ? all : scratch, in_shared};
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(room.bytes));
-  return room;
+  return {in_shared ? all : scratch, in_shared};
 }
 
-// A launch that was refused must not be reported again by the next one.
-static int status() {
-  const cudaError_t code = cudaGetLastError();
-  return code == cudaSuccess ? RANP_OK : RANP_CUDA + int(code);
+// A grid has at most 2^31 - 1 blocks, and the launch would take the number of blocks modulo 2^32.
+static bool launchable(const RanpPass& a) {
+  bool fits = (a.batch * a.nodes + 7) / 8 <= INT32_MAX;
+  for (int64_t axis = 0; axis < a.directions / 2; ++axis) fits = fits && Axis(a, axis).count() <= INT32_MAX;
+  return fits;
 }
 
 template <class T, int Method> int forward_as(const RanpPass& a) {
@@ -173,20 +107,21 @@ template <class T, int Method> int forward_as(const RanpPass& a) {
     if (Method == RANP_SGM && a.normalise && k + 1 < a.iterations) {
       const int64_t blocks = (a.batch * a.nodes + 7) / 8;
       lower<T><<<blocks, dim3(32, 8), 0, stream>>>(a, buffers<T, Method>(a, k, 0).out);
+      if (const int failed = status()) return failed;
     }
   }
-  return status();
+  return RANP_OK;
 }
 
 template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
   const cudaStream_t stream = static_cast<cudaStream_t>(a.stream);
   const int64_t entries = a.batch * a.nodes * a.labels;
-  T* unary = static_cast<T*>(a.grad_unary);
-  T* older[2] = {static_cast<T*>(a.older), static_cast<T*>(a.older) + entries};
+  T *unary = static_cast<T*>(a.grad_unary), *older = static_cast<T*>(a.older);
   const T* given = static_cast<const T*>(a.grad_cost);
   const T* in = given;
   for (int64_t k = a.iterations - 1; k >= 0; --k) {
-    T* out = Method == RANP_TRWP || (Method == RANP_SGM && k == 0) ? unary : older[k & (a.iterations > 1)];
+    const bool direct = Method == RANP_TRWP || (Method == RANP_SGM && k == 0);
+    T* out = direct ? unary : older + (k & (a.iterations > 1)) * entries;
     for (int64_t axis = a.directions / 2 - 1; axis >= 0; --axis) {
       const Axis along(a, axis);
       const int64_t blocks = a.gradient_parts && a.gradient_parts < along.count() ? a.gradient_parts : along.count();
@@ -197,20 +132,24 @@ template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
       kernel<<<blocks, 32, room.bytes, stream>>>(a, along, to, axis, k, room.in_shared);
       if (const int failed = status()) return failed;
     }
-    if (Method == RANP_ISGMR)
+    if (Method == RANP_ISGMR) {
       add<T><<<1024, 256, 0, stream>>>(entries, k + 1 == a.iterations ? given : unary, out, unary);
+      if (const int failed = status()) return failed;
+    }
     in = out;
   }
-  return status();
+  return RANP_OK;
 }
 
 template <class T> int forward(const RanpPass& a) {
+  if (!launchable(a)) return RANP_BAD_ARGUMENT;
   if (a.method == RANP_ISGMR) return forward_as<T, RANP_ISGMR>(a);
   if (a.method == RANP_TRWP) return forward_as<T, RANP_TRWP>(a);
   return forward_as<T, RANP_SGM>(a);
 }
 
 template <class T, class Index> int backward(const RanpPass& a) {
+  if (!launchable(a)) return RANP_BAD_ARGUMENT;
   if (a.method == RANP_ISGMR) return backward_as<T, RANP_ISGMR, Index>(a);
   if (a.method == RANP_TRWP) return backward_as<T, RANP_TRWP, Index>(a);
   return backward_as<T, RANP_SGM, Index>(a);

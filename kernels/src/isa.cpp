@@ -172,15 +172,15 @@ template <class T> static void add(const RanpPass& a, const T* first, const T* s
 }
 
 template <class T, int Method, class Index> static int backward_as(const RanpPass& a) {
-  T* unary = static_cast<T*>(a.grad_unary);
+  T *unary = static_cast<T*>(a.grad_unary), *older = static_cast<T*>(a.older);
   const T* given = static_cast<const T*>(a.grad_cost);
   const int64_t bytes = a.batch * a.nodes * a.labels * sizeof(T);
   in_huge_pages(unary, bytes);
   if (a.iterations > 1) in_huge_pages(a.extra, bytes * (Method == RANP_TRWP ? a.directions : a.directions / 2));
-  T* older[2] = {static_cast<T*>(a.older), static_cast<T*>(a.older) + a.batch * a.nodes * a.labels};
   const T* in = given;
   for (int64_t k = a.iterations - 1; k >= 0; --k) {
-    T* out = Method == RANP_TRWP || (Method == RANP_SGM && k == 0) ? unary : older[k & (a.iterations > 1)];
+    const bool direct = Method == RANP_TRWP || (Method == RANP_SGM && k == 0);
+    T* out = direct ? unary : older + (k & (a.iterations > 1)) * a.batch * a.nodes * a.labels;
     if (const int failed = reverse<T, Method, Index>(a, k, {in, out, Method == RANP_TRWP})) return failed;
     if (Method == RANP_ISGMR) add<T>(a, k + 1 == a.iterations ? given : unary, out, unary);
     in = out;

@@ -8,10 +8,10 @@
 3366
 """
 
-from ranp.cost.checking import CrossCheck, cross_check
-from ranp.cost.costs import CONVENTIONS, CostFunction, Costs, ModuleCosts, compile
-from ranp.cost.latency import Latency, measure_latency
-from ranp.cost.training import TrainingMemory, peak_training_memory
+from ranp.cost._checking import CrossCheck, cross_check
+from ranp.cost._costs import CONVENTIONS, CostFunction, Costs, ModuleCosts, compile, counted_by_default
+from ranp.cost._latency import Latency, measure_latency
+from ranp.cost._training import TrainingMemory, peak_training_memory
 
 __all__ = [
     "CONVENTIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "ModuleCosts",
     "TrainingMemory",
     "compile",
+    "counted_by_default",
     "cross_check",
     "measure_latency",
     "peak_training_memory",

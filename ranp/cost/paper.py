@@ -23,10 +23,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd
 
-from ranp.cost.entry import Entry
+from ranp.cost._entry import Entry
+from ranp.cost._standard import CONVOLUTIONS, per_group, window
 from ranp.cost.polynomials import Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
-from ranp.cost.standard import CONVOLUTIONS, per_group, window
 from ranp.graph.run import LEFT_OPERAND
 from ranp.graph.trace import Call, Record
 

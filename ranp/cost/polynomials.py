@@ -28,17 +28,17 @@ class Polynomial:
     terms: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     def __add__(self, other: "Polynomial | int") -> "Polynomial":
-        found = Counter(self.terms)
+        terms = Counter(self.terms)
         for key, value in as_polynomial(other).terms.items():
-            found[key] += value
-        return Polynomial(dict(found))
+            terms[key] += value
+        return Polynomial(dict(terms))
 
     def __mul__(self, other: "Polynomial | int") -> "Polynomial":
-        found: Counter[tuple[int, ...]] = Counter()
+        terms: Counter[tuple[int, ...]] = Counter()
         for a, first in self.terms.items():
             for b, second in as_polynomial(other).terms.items():
-                found[tuple(sorted(a + b))] += first * second
-        return Polynomial(dict(found))
+                terms[tuple(sorted(a + b))] += first * second
+        return Polynomial(dict(terms))
 
 
 def as_polynomial(value: Polynomial | int) -> Polynomial:
@@ -105,8 +105,8 @@ class Widths:
         for units in self._vectors:
             key = generator.integers(1, 2**63, dtype=np.uint64)
             keys += key * np.bincount(units[units >= 0], minlength=self.graph.count).astype(np.uint64)
-        found, atoms = np.unique(keys, return_inverse=True)
-        return atoms.astype(np.int64), len(found)
+        distinct, atoms = np.unique(keys, return_inverse=True)
+        return atoms.astype(np.int64), len(distinct)
 
 
 class Evaluator:
@@ -117,10 +117,10 @@ class Evaluator:
     """
 
     def __init__(self, polynomials: Iterable[Polynomial]) -> None:
-        each = [polynomial.terms or {(): 0} for polynomial in polynomials]
-        terms = [term for terms in each for term in terms]
-        self._starts = np.cumsum([0, *(len(terms) for terms in each[:-1])])
-        self._coefficients = np.array([value for terms in each for value in terms.values()], dtype=np.int64)
+        terms_of = [polynomial.terms or {(): 0} for polynomial in polynomials]
+        terms = [term for terms in terms_of for term in terms]
+        self._starts = np.cumsum([0, *(len(terms) for terms in terms_of[:-1])])
+        self._coefficients = np.array([value for terms in terms_of for value in terms.values()], dtype=np.int64)
         self._factors = _padded(terms)
 
     def __call__(self, widths: Ints) -> NDArray[np.int64]:

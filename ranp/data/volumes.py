@@ -4,6 +4,7 @@ Half of the patches are centred on a labelled voxel, as nnU-Net does for a third
 so that small structures are seen; the others lie anywhere. One case is held at a time.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,11 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.data.batches import Sample, Source, check_patch, generator, spell
-from ranp.errors import UsageError, need
+from ranp.data._batches import Sample, Source, check_patch, generator
+from ranp.data.geometry import difference
+from ranp.errors import UsageError, named, need
+from ranp.figures import spell
 
 _FOREGROUND = 0.5  # share of patches centred on a labelled voxel
 _CENTRES = 100_000  # how many labelled voxels are remembered
+_ROUNDING = 1e-3  # of a label that the header scales
 _SHOWN = 5  # how many wrong label values a message lists
 
 
@@ -70,10 +74,16 @@ def nifti(
     size = check_patch(patch, spatial_dims)
     cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], size, channels)
     total = batches * batch_size
+    occurring = lru_cache(maxsize=1)(lambda: _occurring(cases))
 
     @lru_cache(maxsize=1)
     def case(index: int) -> Case:
-        return _read_case(*cases[index], classes)
+        image_path, labels_path = cases[index]
+        values = _read_labels(labels_path)
+        own = np.unique(values)
+        if (own != np.arange(own.size)).any() or own.size > classes:  # 0 and 255, or 0, 1, 2 and 4
+            values = _as_classes(values, occurring(), classes, labels_path)
+        return _read_case(image_path, values)
 
     def sample(index: int) -> Sample:
         rng = generator(seed, index)
@@ -84,8 +94,26 @@ def nifti(
     return source
 
 
+def check(images: Sequence[str | Path], labels: Sequence[str | Path]) -> None:
+    """Refuse files that are missing, damaged or don't fit each other, and labels that are background alone.
+
+    Args:
+        images: one file per case.
+        labels: one file of labels per image, in the same order; read until one holds more than 0.
+
+    Raises:
+        UsageError: the first that won't do.
+        MissingExtra: nibabel is not installed.
+    """
+    cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], (), None)
+    if not any(_read_labels(path).any() for _, path in cases):
+        more = f" (nor do the {len(cases) - 1} others)" if len(cases) > 1 else ""
+        first = named("labels", cases[0][1])
+        raise UsageError(f"{first}: holds no label but 0, the background{more}; expected something to tell from it")
+
+
 def channels_and_classes(images: Sequence[str | Path], labels: Sequence[str | Path]) -> tuple[int, int]:
-    """Return how many channels a data set's images have, and how many classes its labels: the largest and one more.
+    """Return how many channels a data set's images have, and how many classes: the labels that occur, and 0.
 
     Args:
         images: one file per case; the channels of a case are the last dimension of its file.
@@ -96,24 +124,51 @@ def channels_and_classes(images: Sequence[str | Path], labels: Sequence[str | Pa
         MissingExtra: nibabel is not installed.
     """
     cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], (), None)
-    channels, largest = 0, 0
+    channels, occurring = 0, {0}
     for image_path, labels_path in cases:
-        values = _read_labels(labels_path, np.iinfo(np.int32).max)
-        shape = _open(image_path, "--images").shape
+        values = _read_labels(labels_path)
+        shape = _open(image_path, "images").shape
         found = shape[values.ndim] if len(shape) > values.ndim else 1
         if channels not in (0, found):
-            raise UsageError(f"--images {image_path}: {found} channel(s), the images before it have {channels}")
-        channels, largest = found, max(largest, int(values.max()))
-    return channels, largest + 1
+            raise UsageError(f"{named('images', image_path)}: {found} channel(s), the images before it have {channels}")
+        channels = found
+        occurring.update(np.unique(values).tolist())
+    return channels, len(occurring)
+
+
+def _occurring(cases: Sequence[tuple[Path, Path]]) -> list[int]:
+    """Return the labels that occur in any case, and the background."""
+    found = {0}
+    for _, path in cases:
+        found.update(np.unique(_read_labels(path)).tolist())
+    return sorted(found)
+
+
+def _as_classes(values: NDArray[np.int32], occurring: list[int], classes: int, path: Path) -> NDArray[np.int32]:
+    """Return classes 0 to classes - 1 for the labels of a case, by the labels that occur in any.
+
+    Raises:
+        UsageError: a label beyond the classes, and not as many labels as classes.
+    """
+    if occurring[-1] < classes:
+        return values
+    if len(occurring) != classes:
+        wrong = np.unique(values[values >= classes])
+        expected = f"labels 0 to {classes - 1} ({named('classes', classes)})"
+        raise UsageError(f"{named('labels', path)}: expected {expected}, found {_list(wrong)}")
+    warnings.warn(f"labels {_list(np.array(occurring))} are taken as classes 0 to {classes - 1}", stacklevel=2)
+    ranked: NDArray[np.int32] = np.searchsorted(occurring, values).astype(np.int32)
+    return ranked
 
 
 def _check_headers(
     images: list[Path], labels: list[Path], patch: tuple[int, ...], channels: int | None
 ) -> list[tuple[Path, Path]]:
     if not images:
-        raise UsageError("--images: nothing given; expected at least one NIfTI file")
+        raise UsageError(f"{named('images')}: nothing given; expected at least one NIfTI file")
     if len(images) != len(labels):
-        raise UsageError(f"--labels: {len(labels)} given for {len(images)} --images; expected one per image, in order")
+        counts = f"{len(labels)} given for {len(images)} {named('images')}"
+        raise UsageError(f"{named('labels')}: {counts}; expected one per image, in order")
     cases = list(zip(images, labels, strict=True))
     for image_path, labels_path in cases:
         _check_pair(image_path, labels_path, patch, channels)
@@ -121,18 +176,30 @@ def _check_headers(
 
 
 def _check_pair(image_path: Path, labels_path: Path, patch: tuple[int, ...], channels: int | None) -> None:
-    image, label = _open(image_path, "--images").shape, _spatial(_open(labels_path, "--labels").shape)
+    opened = _open(image_path, "images"), _open(labels_path, "labels")
+    image, label = opened[0].shape, _spatial(opened[1].shape)
     if len(label) not in (2, 3):
-        raise UsageError(f"--labels {labels_path}: expected two or three dimensions, got shape {spell(label)}")
+        raise UsageError(f"{named('labels', labels_path)}: expected two or three dimensions, got shape {spell(label)}")
     if image[: len(label)] != label or len(image) > len(label) + 1:
+        other = f"{spell(image)} of {named('images', image_path)}"
+        raise UsageError(f"{named('labels', labels_path)}: shape {spell(label)} differs from {other}")
+    apart = difference(opened[1].affine, opened[0].affine, label) if all(map(_is_placed, opened)) else None
+    if apart is not None:
         raise UsageError(
-            f"--labels {labels_path}: shape {spell(label)} differs from {spell(image)} of --images {image_path}"
+            f"{named('labels', labels_path)}: {apart} as {named('images', image_path)}: resample one of them"
         )
     found = image[len(label)] if len(image) > len(label) else 1
     if channels is not None and found != channels:
-        raise UsageError(f"--images {image_path}: {found} channel(s), the network takes {channels} (--in-channels)")
+        takes = f"the network takes {channels} ({named('channels', flag='--in-channels')})"
+        raise UsageError(f"{named('images', image_path)}: {found} channel(s), {takes}")
     if len(patch) > len(label) or any(p > s for p, s in zip(patch, label, strict=False)):
-        raise UsageError(f"--patch {spell(patch)}: larger than {image_path}, whose shape is {spell(label)}")
+        raise UsageError(f"{named('patch', spell(patch))}: larger than {image_path}, whose shape is {spell(label)}")
+
+
+def _is_placed(image: Any) -> bool:
+    """Whether a file says where its voxels lie."""
+    header = image.header
+    return any(int(header[key]) > 0 for key in ("sform_code", "qform_code") if key in header)
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -145,13 +212,13 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _open(path: Path, option: str) -> Any:
     nibabel = need("nibabel", "medical")
     if not path.is_file():
-        raise UsageError(f"{option} {path}: no such file")
+        raise UsageError(f"{named(option, path)}: no such file")
     try:
         image = nibabel.load(path)
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise UsageError(f"{option} {path}: not a readable NIfTI file ({error})") from error
+        raise UsageError(f"{named(option, path)}: not a readable NIfTI file ({error})") from error
     if np.dtype(image.get_data_dtype()).kind not in "iufb":
-        raise UsageError(f"{option} {path}: expected one number per voxel, got {image.get_data_dtype()}")
+        raise UsageError(f"{named(option, path)}: expected one number per voxel, got {image.get_data_dtype()}")
     return image
 
 
@@ -161,38 +228,37 @@ def _read(path: Path, option: str) -> NDArray[Any]:
     except UsageError:
         raise
     except Exception as error:  # likewise: truncated or damaged voxels
-        raise UsageError(f"{option} {path}: can't read the voxels ({type(error).__name__}: {error})") from error
+        raise UsageError(f"{named(option, path)}: can't read the voxels ({type(error).__name__}: {error})") from error
     if not np.isfinite(values).all():
-        raise UsageError(f"{option} {path}: contains NaN or infinite voxels")
+        raise UsageError(f"{named(option, path)}: contains NaN or infinite voxels")
     return values
 
 
-def _read_case(image_path: Path, labels_path: Path, classes: int) -> Case:
-    labels = _read_labels(labels_path, classes)
-    image = _read(image_path, "--images").astype(np.float32)
+def _read_case(image_path: Path, labels: NDArray[np.int32]) -> Case:
+    image = _read(image_path, "images").astype(np.float32)
     image = image.reshape(*labels.shape, -1)
     axes = tuple(range(labels.ndim))
     spread = image.std(axes, dtype=np.float64)
     if not spread.all():
-        raise UsageError(f"--images {image_path}: a channel has the same value everywhere")
+        raise UsageError(f"{named('images', image_path)}: a channel has the same value everywhere")
     image = (image - image.mean(axes, dtype=np.float64).astype(np.float32)) / spread.astype(np.float32)
     labelled = np.flatnonzero(labels)
     thinned = labelled[:: labelled.size // _CENTRES + 1].copy()  # a view would keep them all
     return Case(np.moveaxis(image, -1, 0), labels, thinned)
 
 
-def _read_labels(path: Path, classes: int) -> NDArray[np.int32]:
-    values = _read(path, "--labels")
+def _read_labels(path: Path) -> NDArray[np.int32]:
+    """Read whole numbers of at least 0; those that a header scales are whole but for rounding."""
+    values = _read(path, "labels")
     values = values.reshape(_spatial(values.shape))
     found = np.unique(values)
-    if found.dtype.kind == "f" and (found != np.rint(found)).any():
-        wrong = found[found != np.rint(found)]
-        raise UsageError(f"--labels {path}: expected integer labels, found {_list(wrong)}")
-    wrong = found[(found < 0) | (found >= classes)]
+    wrong = found[np.abs(found - np.rint(found)) > _ROUNDING] if found.dtype.kind == "f" else found[:0]
     if wrong.size:
-        expected = f"labels 0 to {classes - 1} (--classes {classes})"
-        raise UsageError(f"--labels {path}: expected {expected}, found {_list(wrong)}")
-    return values.astype(np.int32)
+        raise UsageError(f"{named('labels', path)}: expected integer labels, found {_list(wrong)}")
+    if found[0] < 0 or found[-1] > np.iinfo(np.int32).max:
+        raise UsageError(f"{named('labels', path)}: expected labels from 0 on, found {_list(found[found < 0])}")
+    rounded: NDArray[np.int32] = np.rint(values).astype(np.int32)
+    return rounded
 
 
 def _list(values: NDArray[Any]) -> str:

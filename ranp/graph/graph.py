@@ -6,22 +6,27 @@ members in the same parameters, so they form one group of width 2. The four outp
 because they are the network's output.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.graph.decisions import Extra
+from ranp.graph._decisions import Extra
 from ranp.graph.flow import Flow
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
 from ranp.graph.sizes import Size
 from ranp.graph.trace import Layer as Made
 from ranp.graph.trace import Run, Trace
+from ranp.inputs import Description
 
 Mask = NDArray[np.bool_]
+
+
+SHOWN = 5  # reasons that a few lines name
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Group:
     layers: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph:
     """Which channels of which parameters live and die together.
 
@@ -97,10 +102,11 @@ class Graph:
         balance: unit arrays (rows, n): every row keeps equally many.
         runs: the ops of the run in "eval" and, where possible, in "train" mode.
         table: unit of each label of the runs; negative where it is no unit.
-        inputs: shapes and dtypes the network was run with: a list for positional ones, a dict for keyword ones.
+        inputs: shapes and dtypes the network was run with: a tuple for positional ones, a dict for keyword ones.
         notes: what a person should know about the trace.
         model: class of the network, for a reader.
         freeze: globs of what the user fixed.
+        outputs: places of the outputs that keep their shape; none named means all.
         shapes: of every parameter, those without units too, buffers left out.
         least: how many units each group keeps at least: 2 where a width of 1 would change the meaning of an op, else 1.
         sizes: numbers of modules that count channels, set in a slim module.
@@ -115,13 +121,29 @@ class Graph:
     balance: tuple[Ints, ...]
     runs: dict[str, Run]
     table: Ints
-    inputs: list[Any] | dict[str, Any] = field(default_factory=list)
+    inputs: Description = ()
     notes: tuple[str, ...] = ()
     model: str = ""
     freeze: tuple[str, ...] = ()
+    outputs: tuple[int, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     least: tuple[int, ...] = ()
     sizes: tuple[Size, ...] = ()
+
+    def __repr__(self) -> str:
+        whole = f"{len(self.layers)} layers, {self.count} units in {len(self.groups)} groups"
+        why = Counter(reason for reason in self.reasons if reason is not None)
+        frozen = [f"  frozen: {count} ({reason})" for reason, count in why.most_common(SHOWN)]
+        more = [f"  and {len(why) - SHOWN} other reasons"] if len(why) > SHOWN else []
+        return "\n".join([f"Graph of {self.model or 'a network'}: {whole}", *frozen, *more])
+
+    def _repr_html_(self) -> str:
+        """Return a table of the groups for a notebook."""
+        rows = "".join(
+            f"<tr><td>{escape(group.name)}</td><td>{len(group.units)}</td><td>{escape(why or '')}</td></tr>"
+            for group, why in zip(self.groups, map(self.reason_of, self.groups), strict=True)
+        )
+        return f"<table><tr><th>group</th><th>width</th><th>frozen</th></tr>{rows}</table>"
 
     @property
     def frozen(self) -> Mask:
@@ -139,7 +161,7 @@ class Graph:
 
     def widths(self, kept: Mask) -> list[int]:
         """Return how many units of each group a plan keeps."""
-        return [int(each) for each in np.bincount(self.group_of[kept], minlength=len(self.groups))]
+        return [int(width) for width in np.bincount(self.group_of[kept], minlength=len(self.groups))]
 
     def slim_shape(self, flow: Flow, kept: Mask) -> tuple[int, ...]:
         """Return a tensor's shape under a plan; a dimension several fields share keeps what all of them keep."""
@@ -168,6 +190,11 @@ class Graph:
                 index = torch.from_numpy(np.flatnonzero(stays[units])).to(out.device)
                 out = out.index_select(dim, index)
         return out.clone() if out.data_ptr() == tensor.data_ptr() or out._is_view() else out
+
+    def kept_shape(self, name: str, kept: Mask) -> tuple[int, ...] | None:
+        """Return the shape a plan gives a parameter or buffer, None for a tensor the graph does not know."""
+        members = self.parameters.get(name)
+        return self.shapes.get(name) if members is None else tuple(_sliced_shape(members, staying(kept)))
 
     def where(self, name: str, kept: Mask) -> torch.Tensor:
         """Return the mask of a parameter's elements that a plan keeps, of the parameter's full shape."""
@@ -247,9 +274,11 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
     rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
-    balance = _unique([each for each in rows if (each >= 0).any()])
-    reasons = _held(reasons, balance)
+    rows = [each[(each != FREE).any(axis=1)] for each in rows]  # zeros made in the forward follow whatever they meet
+    distinct = {(row.shape, row.tobytes()): row for row in rows if (row >= 0).any()}
+    balance = tuple(distinct.values())
     least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
+    reasons = _held(reasons, balance, groups, group_of, least)
     return Graph(
         count,
         reasons,
@@ -260,24 +289,51 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
         balance,
         trace.runs,
         table,
+        outputs=trace.outputs,
         least=least,
         sizes=tuple(extra.sizes),
     )
 
 
-def _held(reasons: tuple[str | None, ...], balance: tuple[Ints, ...]) -> tuple[str | None, ...]:
-    """Freeze what keeps as many as units of which none may go."""
+def _held(
+    reasons: tuple[str | None, ...],
+    balance: tuple[Ints, ...],
+    groups: tuple[Group, ...],
+    group_of: Ints,
+    least: tuple[int, ...],
+) -> tuple[str | None, ...]:
+    """Freeze rows that are as long as another one stays at least: what is frozen in it, and what its groups need."""
     held = list(reasons)
     while True:
         before = sum(each is not None for each in held)
         for rows in balance:
-            full = [row for row in rows if all(unit < 0 or held[unit] for unit in row.tolist())]
-            whys = [held[unit] for row in full for unit in row.tolist() if unit >= 0]
-            if whys:
-                for unit in rows[rows >= 0].tolist():
-                    held[unit] = held[unit] or f"keeps as many as what stays: {whys[0]}"
+            stays, why = max((_stays(row, held, groups, group_of, least) for row in rows), key=lambda each: each[0])
+            for row in rows:
+                if stays >= len(row):
+                    for unit in row[row >= 0].tolist():
+                        held[unit] = held[unit] or f"{_AS_MANY}{why.removeprefix(_AS_MANY)}"
         if sum(each is not None for each in held) == before:
             return tuple(held)
+
+
+_AS_MANY = "keeps as many as what stays: "
+
+
+def _stays(
+    row: Ints, held: list[str | None], groups: tuple[Group, ...], group_of: Ints, least: tuple[int, ...]
+) -> tuple[int, str]:
+    """Return how much of a row stays in every plan, and why; a unit may stand in it several times."""
+    units, weights = np.unique(row[row >= 0], return_counts=True)
+    frozen = np.array([held[unit] is not None for unit in units.tolist()], dtype=bool)
+    count = int((row < 0).sum() + weights[frozen].sum())
+    why = next((str(held[unit]) for unit in units[frozen].tolist()), "channels that are no units")
+    for number in np.unique(group_of[units[~frozen]]).tolist():
+        mine = ~frozen & (group_of[units] == number)
+        needed = least[number] - (len(groups[number].units) - int(mine.sum()))  # though all others of the group stay
+        if needed > 0:
+            count += int(np.sort(weights[mine])[:needed].sum())
+            why = why if frozen.any() else f"{groups[number].name} needs {least[number]}"
+    return count, why
 
 
 def _layer(table: Ints, made: Made, born: dict[int, Ints]) -> Layer:
@@ -305,11 +361,11 @@ def _look(table: Ints, labels: Ints) -> Ints:
 
 
 def _reasons(trace: Trace, roots: Ints, extra: list[tuple[Ints, str]]) -> dict[int, str]:
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *extra]:
         for root in np.unique(roots[labels[labels >= 0]]).tolist():
-            found.setdefault(root, reason)
-    return found
+            reasons.setdefault(root, reason)
+    return reasons
 
 
 def _unread(trace: Trace) -> list[tuple[Ints, str]]:
@@ -361,19 +417,19 @@ def _unit_reasons(
 
 def _members(trace: Trace, table: Ints) -> dict[str, Members]:
     reads = _is_read(trace)
-    found = {}
+    members = {}
     for name in sorted(set(trace.born) | set(trace.grouped)):
         dims = trace.born.get(name, {})
         grouped = trace.grouped.get(name)
         units = {dim: _look(table, labels) for dim, labels in sorted(dims.items())}
-        found[name] = Members(
+        members[name] = Members(
             trace.shapes[name],
             {dim: each for dim, each in units.items() if (each >= 0).any()},
             None if grouped is None else _look(table, grouped),
             {dim: (labels >= 0) & reads[labels] for dim, labels in dims.items() if reads[labels[labels >= 0]].any()},
             grouped is not None and bool(reads[grouped].any()),
         )
-    return {name: each for name, each in found.items() if each.dims or each.grouped is not None}
+    return {name: each for name, each in members.items() if each.dims or each.grouped is not None}
 
 
 def _groups(parameters: dict[str, Members], layers: tuple[Layer, ...], count: int) -> tuple[tuple[Group, ...], Ints]:
@@ -421,8 +477,3 @@ def _names(makers: list[list[Layer]], parameters: dict[str, Members], group_of: 
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return names
-
-
-def _unique(constraints: list[Ints]) -> tuple[Ints, ...]:
-    found = {(each.shape, each.tobytes()): each for each in constraints}
-    return tuple(found.values())

@@ -8,21 +8,21 @@ from torch import nn
 
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.sizes import set_number
-from ranp.graph.tensors import Module, copy_with, tensors_of
+from ranp.modules import Module, copy_with
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the modules a shape is asked for
 
 
-def resized(graph: Graph, model: Module, kept: Mask) -> Module:
+def resized(graph: Graph, model: Module, kept: Mask, *, private: bool = True) -> Module:
     """Return a smaller copy of a module: each parameter and buffer sliced, each module's size attributes set.
 
     Args:
         graph: of the module.
         model: the full module, on any device; it is untouched.
         kept: mask of the units that stay, shape (count,).
+        private: see `copy_with`.
     """
-    tensors = {name: graph.sliced(name, tensor, kept) for name, tensor in tensors_of(model).items()}
-    slim = copy_with(model, tensors)
+    slim = copy_with(model, lambda name, tensor: graph.sliced(name, tensor, kept), private=private)
     widths = channel_widths(graph, kept)
     full = dict(model.named_modules())
     for path, module in slim.named_modules():
@@ -35,13 +35,13 @@ def resized(graph: Graph, model: Module, kept: Mask) -> Module:
 
 def channel_widths(graph: Graph, kept: Mask) -> dict[str, tuple[int, ...]]:
     """Return the input shape under a plan of each norm without a weight that was called in the runs, by path."""
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for run in graph.runs.values():
         for call in run.calls:
-            if call.module in found or not issubclass(call.kind, NORMS) or f"{call.module}.weight" in graph.parameters:
+            if call.module in shapes or not issubclass(call.kind, NORMS) or f"{call.module}.weight" in graph.parameters:
                 continue
-            found[call.module] = graph.slim_shape(call.inputs, kept)
-    return found
+            shapes[call.module] = graph.slim_shape(call.inputs, kept)
+    return shapes
 
 
 def resize_(module: nn.Module, full: nn.Module, inputs: tuple[int, ...] | None) -> None:
@@ -70,8 +70,8 @@ def _weight(module: nn.Module, name: str = "weight") -> torch.Tensor | None:
         holder, names = parametrised[name], ["original1", "original"]  # a weight norm keeps lengths and directions
     else:
         holder, names = module, [f"{name}_orig", f"{name}_v", name]
-    found = [getattr(holder, candidate, None) for candidate in names]
-    return next((each for each in found if isinstance(each, torch.Tensor)), None)
+    candidates = [getattr(holder, candidate, None) for candidate in names]
+    return next((candidate for candidate in candidates if isinstance(candidate, torch.Tensor)), None)
 
 
 def _conv(module: Any, full: Any, inputs: tuple[int, ...] | None) -> None:
@@ -109,9 +109,9 @@ def _channels(name: str) -> Callable[[Any, Any, tuple[int, ...] | None], None]:
 
 def _own_width(module: nn.Module) -> int | None:
     for name in ("weight", "running_mean", "bias"):
-        found = _weight(module, name)
-        if found is not None:
-            return int(found.shape[0])
+        weight = _weight(module, name)
+        if weight is not None:
+            return int(weight.shape[0])
     return None
 
 

@@ -6,7 +6,8 @@ real tensors. Nothing is captured: Python control flow just runs.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,29 +18,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, functionalize
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UnsupportedError, UsageError, words_of
+from ranp.errors import UnsupportedError, told
+from ranp.graph._places import immovable, places
+from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
-from ranp.graph.places import immovable, places
-from ranp.graph.quick import quick
 from ranp.graph.rules import Op, apply
-from ranp.graph.rules.registry import base_name, bind, numbers, tensors_in
-from ranp.graph.tensors import all_names, copy_with, tensors_within
+from ranp.graph.rules.registry import base_name, bind, numbers
 from ranp.graph.trace import Call, Record, Trace, like_input
-
-Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
-
-
-def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return inputs as (args, kwargs): a tensor, a tuple of positional ones, or a dict of keyword ones."""
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, tuple | list):
-        return tuple(inputs), {}
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    raise UsageError(f"example_inputs is a {type(inputs).__name__}; expected a tensor, a tuple or a dict of tensors")
+from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
+from ranp.modules import all_names, copy_with
 
 
 @dataclass
@@ -73,8 +61,6 @@ class _NoGradients(TorchFunctionMode):
         """Run the function unless it asks for gradients."""
         if func is Tensor.requires_grad_:
             return args[0]
-        if func is Tensor.requires_grad.__set__:  # type: ignore[attr-defined]
-            return None
         return func(*args, **(kwargs or {}))
 
 
@@ -102,7 +88,7 @@ class Follower(TorchDispatchMode):
         if isinstance(out, int):
             self.read.add(type(out))
             return self.decide(out)
-        results = tensors_in(out)
+        results = flatten(out)
         if results:
             self.after(func, args, kwargs, results)
             self.count += 1
@@ -143,6 +129,7 @@ class Recorder(Follower):
         super().__init__()
         self.trace = trace
         self.seen = seen
+        self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
 
@@ -153,8 +140,9 @@ class Recorder(Follower):
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read the flows of an op's arguments."""
-        self._tensors = tensors_in(args) + tensors_in(kwargs)
+        self._tensors = flatten(args) + flatten(kwargs)
         self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
+        self.trace.read.update(self.trace.names[id(each)] for each in self._tensors if self.trace.is_parameter(each))
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
@@ -213,10 +201,12 @@ class Recorder(Follower):
             self.trace.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
 
     def finish(self, outputs: list[Tensor]) -> None:
-        """Freeze what a network puts out."""
-        for flow in map(self.trace.flow, outputs):
+        """Freeze what a network puts out, or those of its outputs that were named."""
+        self.given, stays = len(outputs), places_of(self.trace.outputs, len(outputs))
+        for place, flow in enumerate(map(self.trace.flow, outputs)):
             self.trace.freeze_picks(flow)
-            self.trace.freeze_flow(flow, "network output")
+            if place in stays:
+                self.trace.freeze_flow(flow, "network output")
 
 
 class Insisting(Recorder):
@@ -287,7 +277,7 @@ def _leaving(follower: Follower) -> Callable[..., None]:
 
 def _first(values: Any) -> Tensor | None:
     """Return the first tensor among some values; every run asks alike, because asking may repeat a view."""
-    found = tensors_in(values)
+    found = flatten(values)
     return inner(found[0]) if found else None
 
 
@@ -308,7 +298,7 @@ def run(
         Failure: the run stopped.
     """
     if not private:
-        model = copy_with(model, {})  # a forward may leave its tensors in the module
+        model = copy_with(model)  # a forward may leave its tensors in the module
     model.train(training)
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
@@ -372,29 +362,50 @@ class _Context(torch.autograd.function.FunctionCtx):
         self.needs_input_grad = (False,) * count
 
 
+_APPLY = torch.autograd.Function.__dict__["apply"]
+_FOLLOWED = threading.local()  # .runs: how many runs this thread is in
+
+
+def _plain_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    if not getattr(_FOLLOWED, "runs", 0) or not torch._C._are_functorch_transforms_active():
+        return _APPLY.__get__(None, cls)(*args, **kwargs)
+    own = () if cls.setup_context is not _SINGLE.setup_context else (_Context(len(args)),)
+    return cls.forward(*own, *args, **kwargs)
+
+
+_SINGLE = torch.autograd.function._SingleLevelFunction
+_PATCH = threading.Lock()
+_patched = 0  # how many runs of all threads need the patch
+
+
 @contextmanager
 def _plain_functions() -> Iterator[None]:
-    """Run the forward of custom autograd functions as plain code, which functionalisation refuses otherwise."""
-    function, known = torch.autograd.Function, torch.autograd.Function.__dict__["apply"]
-    plain = torch.autograd.function._SingleLevelFunction.setup_context
+    """Run the forward of custom autograd functions as plain code, which functionalisation refuses otherwise.
 
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not torch._C._are_functorch_transforms_active():  # another thread's
-            return known.__get__(None, cls)(*args, **kwargs)
-        own = () if cls.setup_context is not plain else (_Context(len(args)),)
-        return cls.forward(*own, *args, **kwargs)
-
-    function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    PyTorch has no hook for it, so that their `apply` is replaced for the process while any thread runs a network, and
+    put back by whichever ends last. Threads that run none get what they would have got.
+    """
+    global _patched
+    function = torch.autograd.Function
+    with _PATCH:
+        _patched += 1
+        if _patched == 1:
+            function.apply = classmethod(_plain_apply)  # type: ignore[assignment, method-assign]
+    _FOLLOWED.runs = getattr(_FOLLOWED, "runs", 0) + 1
     try:
         yield
     finally:
-        function.apply = known  # type: ignore[method-assign]
+        _FOLLOWED.runs -= 1
+        with _PATCH:
+            _patched -= 1
+            if _patched == 0:
+                function.apply = _APPLY  # type: ignore[method-assign]
 
 
 def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: Inputs, follower: Follower) -> None:
     def forward(tensors: dict[str, Tensor], args: Any, kwargs: Any) -> list[Tensor]:
         named = {f"network.{name}": tensor for name, tensor in tensors.items()}
-        found = tensors_within(functional_call(_Held(model), named, args, kwargs, tie_weights=False))
+        found = flatten(functional_call(_Held(model), named, args, kwargs, tie_weights=False), spend=True)
         if not found:
             raise TypeError("the network returns no tensor")
         return found
@@ -404,7 +415,7 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
         trace.set(copied, like_input(tuple(tensor.shape)))
         return copied
 
-    args, kwargs = tree_map_only(Tensor, marked, as_arguments(inputs))
+    args, kwargs = as_arguments(map_tensors(inputs, marked))
     with torch.no_grad(), follower, _NoGradients(), _plain_functions():
         outputs = functionalize(forward, remove="mutations")(tensors, args, kwargs)
     follower.finish(outputs)
@@ -412,6 +423,5 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
 
 def failed(failure: Failure) -> UnsupportedError:
     """Return the error of a network that does not run: the op, the module, and what it said."""
-    text = words_of(failure.error)
-    where, kind = failure.where or "before the first op", type(failure.error).__name__
-    return UnsupportedError(f"the network does not run: {where}: {kind}: {text}")
+    where = failure.where or "before the first op"
+    return UnsupportedError(f"the network does not run: {where}: {told(failure.error)}")

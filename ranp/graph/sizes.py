@@ -2,7 +2,7 @@
 
 `view(b, self.channels, -1)`, `if x.shape[1] != self.num_channels: raise ...`: a network's own modules hold widths as
 numbers that no parameter tells. Numbers in lists, tuples, dicts and partial functions count too. Which of them counts
-which channels is found by trial (`ranp.graph.counting`).
+which channels is found by trial (`ranp.graph._counting`).
 """
 
 from collections.abc import Iterator

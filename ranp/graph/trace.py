@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ranp.graph._places import Places
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
-from ranp.graph.places import Places
 
 ATTRIBUTE = "_ranp_flow"
 
@@ -137,6 +137,8 @@ class Trace:
         self.summed: list[tuple[Ints, str]] = []  # of parameters a norm runs over: they stay unless they are read
         self.reasons: list[str] = []
         self.frozen: list[tuple[Ints, int]] = []
+        self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
+        self.read: set[str] = set()  # parameters that some op took
 
     def begin(self, name: str, tensors: list[torch.Tensor]) -> None:
         """Start the record of a run over these parameter tensors."""
@@ -219,11 +221,11 @@ class Trace:
     def write_through(self, base: torch.Tensor, view: Flow, why: str) -> None:
         """Say that a tensor was written into through a view of it; fields along a part of a dimension are frozen."""
         shape, fields = tuple(base.shape), []
-        for each in view.fields:
-            if len(view.shape) == len(shape) and all(view.shape[axis] == shape[axis] for axis in varying(each)):
-                fields.append(each)
+        for part in view.fields:
+            if len(view.shape) == len(shape) and all(view.shape[axis] == shape[axis] for axis in varying(part)):
+                fields.append(part)
             else:
-                self.freeze(each, why)
+                self.freeze(part, why)
         known = self.flow(base)
         written = Flow(shape, tuple(fields), (False,) * len(shape), view.roots)
         merged = self.merge([replace(known, fixed=(False,) * len(shape)), written], shape, why)
@@ -277,19 +279,19 @@ class Trace:
         It is unchanged where slices go that the masked network sets to zero, which read removed channels; others stay.
         """
         wanted = set(dims)
-        self.summed += [(each, why) for each in flow.fields if wanted.intersection(varying(each))]
+        self.summed += [(part, why) for part in flow.fields if wanted.intersection(varying(part))]
 
     def freeze_flow(self, flow: Flow, why: str, dims: Iterable[int] | None = None) -> None:
         """Freeze the fields of a flow: all of them, or those that vary over some dimensions."""
         wanted = None if dims is None else set(dims)
-        for each in flow.fields:
-            if wanted is None or wanted.intersection(varying(each)):
-                self.freeze(each, why)
+        for part in flow.fields:
+            if wanted is None or wanted.intersection(varying(part)):
+                self.freeze(part, why)
 
     def freeze_picks(self, flow: Flow) -> None:
         """Freeze the channels whose numbers a tensor holds, now that something reads them."""
-        for each in flow.picks:
-            self.freeze(each, flow.why)
+        for labels in flow.picks:
+            self.freeze(labels, flow.why)
 
     def settle(self, flow: Flow, dims: Sequence[int], why: str) -> Flow:
         """Tie each field along some dimensions, so that it varies over none of them.
@@ -297,16 +299,16 @@ class Trace:
         A field that varies over nothing else is frozen: its indices are positions, not channels.
         """
         fields = []
-        for each in flow.fields:
-            axes = [dim for dim in dims if each.shape[dim] > 1]
-            if axes and set(axes) == set(varying(each)):
-                self.freeze(each, why)
+        for part in flow.fields:
+            axes = [dim for dim in dims if part.shape[dim] > 1]
+            if axes and set(axes) == set(varying(part)):
+                self.freeze(part, why)
                 continue
             for dim in axes:
-                first = first_along(each, dim)
-                self.tie(each, first, why, alias=flow.roots is not None)
-                each = first
-            fields.append(each)
+                first = first_along(part, dim)
+                self.tie(part, first, why, alias=flow.roots is not None)
+                part = first
+            fields.append(part)
         return flow.with_fields(fields)
 
     def channels(self, flow: Flow, dim: int, why: str) -> Ints:
@@ -315,7 +317,7 @@ class Trace:
         if not over:
             return np.full(flow.shape[dim], flow.sentinel(dim))
         others = [axis for axis in range(len(flow.shape)) if axis != dim]
-        vectors = [each.ravel() for each in self.settle(flow.with_fields(over), others, why).over(dim)]
+        vectors = [part.ravel() for part in self.settle(flow.with_fields(over), others, why).over(dim)]
         for other in vectors[1:]:
             self.tie(vectors[0], other, why, alias=flow.roots is not None)
         return vectors[0]
@@ -325,9 +327,9 @@ class Trace:
         if flow.roots:
             self.consumers.append(labels[labels >= 0].ravel())
 
-    def simplify(self, each: Ints) -> Ints:
+    def simplify(self, part: Ints) -> Ints:
         """Shorten the axes of a field along which its classes are equal."""
-        return squeeze_constant(each, self.labels.find(each))
+        return squeeze_constant(part, self.labels.find(part))
 
     def merge(self, flows: Sequence[Flow], shape: Shape, why: str) -> Flow:
         """Return the flow of an elementwise op with broadcasting: fields over the same dimensions are tied.
@@ -339,13 +341,13 @@ class Trace:
         roots = joined_roots(flows)
         fields: list[Ints] = []
         for flow in wide:
-            for each in flow.fields:
-                fields = self._absorb(fields, each, why, alias=roots is not None)
+            for part in flow.fields:
+                fields = self._absorb(fields, part, why, alias=roots is not None)
         for dim in range(ndim):
             if any(flow.fixed[dim] and flow.shape[dim] == shape[dim] > 1 and not flow.over(dim) for flow in wide):
-                fields = [self._unless_fixed(each, dim, why) for each in fields]
+                fields = [self._unless_fixed(part, dim, why) for part in fields]
         fixed = tuple(any(flow.fixed[d] and flow.shape[d] == shape[d] for flow in wide) for d in range(ndim))
-        return Flow(shape, tuple(each for each in fields if each.size > 1), fixed, roots)
+        return Flow(shape, tuple(part for part in fields if part.size > 1), fixed, roots)
 
     def _unless_fixed(self, field: Ints, dim: int, why: str) -> Ints:
         """Freeze a field that varies over a fixed dimension in classes too, and return it without what is equal."""
@@ -387,7 +389,7 @@ def padded(flow: Flow, ndim: int) -> Flow:
     extra = ndim - len(flow.shape)
     if not extra:
         return flow
-    fields = tuple(each.reshape((1,) * extra + each.shape) for each in flow.fields)
+    fields = tuple(part.reshape((1,) * extra + part.shape) for part in flow.fields)
     return Flow((1,) * extra + flow.shape, fields, (False,) * extra + flow.fixed, flow.roots, flow.layer)
 
 

@@ -7,7 +7,7 @@
 4082309
 """
 
-from ranp.models import deeplab, fcn8s, fpn, i3d, mobilenetv2, psm, segnet, unet
+from ranp.models import networks as networks
 from ranp.models.registry import (
     BuiltIn,
     Preset,
@@ -22,8 +22,7 @@ from ranp.models.registry import (
     register,
     spatial_dims,
 )
-
-_NETWORKS = (deeplab, fcn8s, fpn, i3d, mobilenetv2, psm, segnet, unet)  # importing a module registers its networks
+from ranp.models.spec import resolve
 
 __all__ = [
     "BuiltIn",
@@ -37,5 +36,6 @@ __all__ = [
     "preset",
     "presets",
     "register",
+    "resolve",
     "spatial_dims",
 ]

@@ -1,9 +1,9 @@
 """The registry in plain values, for people and machines to read."""
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
+from ranp.figures import spell_all
 from ranp.models import built_in, full_settings, input_shapes, names
 from ranp.models.registry import Preset
 
@@ -23,10 +23,10 @@ def describe(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "summary": (inspect.getdoc(entry.factory) or "").partition("\n")[0],
-        "input": _shapes(input_shapes(name)),
+        "input": spell_all(input_shapes(name)),
         "settings": full_settings(name),
         "loss": entry.loss,
-        "presets": [_preset(each) for each in entry.presets.values()],
+        "presets": [_preset(preset) for preset in entry.presets.values()],
     }
 
 
@@ -34,12 +34,8 @@ def _preset(preset: Preset) -> dict[str, Any]:
     return {
         "name": preset.name,
         "settings": dict(preset.settings),
-        "input": _shapes(preset.shapes),
+        "input": spell_all(preset.shapes),
         "batch": preset.batch,
         "strength": preset.strength,
         "loss": preset.loss,
     }
-
-
-def _shapes(shapes: Sequence[Sequence[int]]) -> str:
-    return " and ".join("x".join(map(str, shape)) for shape in shapes)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest
 
 Scheme = Literal["glorot", "orthogonal", "keep"]
 _NORM_SPREAD = 0.02  # standard deviation of batch norm's weight around 1
@@ -36,7 +36,7 @@ def initialise_(module: nn.Module, scheme: Scheme, generator: torch.Generator) -
     """
     if scheme not in get_args(Scheme):
         known = get_args(Scheme)
-        raise UsageError(f"--init {scheme}: expected {', '.join(known)}{nearest(str(scheme), known)}")
+        raise UsageError(f"{named('init', scheme)}: expected {', '.join(known)}{nearest(str(scheme), known)}")
     if scheme == "keep":
         return
     draw = nn.init.xavier_normal_ if scheme == "glorot" else nn.init.orthogonal_

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ranp.errors import UsageError, nearest
-from ranp.models.settings import check_settings
+from ranp.errors import UsageError, named, nearest, setting
+from ranp.figures import spell
+from ranp.models._settings import check_settings
 
 Shape = tuple[int, ...]
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
@@ -60,7 +61,7 @@ class BuiltIn:
         """The preset of that name, or a UsageError naming the nearest."""
         if name not in self.presets:
             choices = f"has {', '.join(self.presets)}" if self.presets else "has no presets"
-            raise UsageError(f"--preset {name}: {self.name} {choices}{nearest(name, self.presets)}")
+            raise UsageError(f"{named('preset', name)}: {self.name} {choices}{nearest(name, self.presets)}")
         return self.presets[name]
 
 
@@ -137,7 +138,7 @@ def full_settings(name: str, preset: str | None = None, settings: Mapping[str, A
     check_settings(entry.factory, given, name)
     for key, value in given.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
-            raise UsageError(f"--set {key}={value}: {name} expects a positive number")
+            raise UsageError(f"{setting(key, value)}: {name} expects a positive number")
     defaults = {key: p.default for key, p in inspect.signature(entry.factory).parameters.items()}
     published = entry.preset(preset).settings if preset else {}
     return {**defaults, **published, **given}
@@ -164,8 +165,10 @@ def input_shapes(
     entry = built_in(name)
     size = tuple(spatial) if spatial is not None else entry.spatial
     if len(size) != len(entry.spatial):
-        got = "x".join(map(str, size))
-        raise UsageError(f"--input {got}: {name} takes {len(entry.spatial)} spatial dimensions, got {len(size)}")
+        got = spell(size)
+        raise UsageError(
+            f"{named('input', got)}: {name} takes {len(entry.spatial)} spatial dimensions, got {len(size)}"
+        )
     return [(full_settings(name, None, settings)["in_channels"], *size)] * entry.inputs
 
 

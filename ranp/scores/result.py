@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.graph.graph import Graph, Layer
-from ranp.scores.neurons import by_inputs, rows
+from ranp.scores._neurons import by_inputs, rows
 
 
 def summary(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
@@ -39,6 +39,7 @@ class Scores:
         neurons: by layer (its weight parameter), float64 (O,) in the order of its output channels.
         elements: for `snip`, by weight and bias parameter, in its shape; float32, as they are as many as the weights.
         transposed: whether neurons of transposed convolutions are their "outputs" or, as published, their "inputs".
+        notes: what a person should know: norms that were zero, layers that score zero.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Scores:
     neurons: dict[str, NDArray[np.float64]]
     elements: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     transposed: str = "outputs"
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return the least, mean and largest score of each layer."""

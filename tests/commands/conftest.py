@@ -29,7 +29,7 @@ def refused(ranp: Callable[..., Result]) -> Callable[..., str]:
     def call(*words: object, code: int = 2) -> str:
         result = ranp(*words, code=code)
         assert result.stdout == ""
-        lines = result.stderr.splitlines()
+        lines = [line for line in result.stderr.splitlines() if not line.startswith("step: ")]
         assert len(lines) == 1, result.stderr
         assert lines[0].startswith("error: ")
         return lines[0].removeprefix("error: ")

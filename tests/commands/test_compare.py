@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ranp.commands.main import app
-from ranp.comparison import METHODS
+from ranp.pipeline._compare import METHODS
 
 SMALL = ["compare", "unet2d", "--set", "base_width=4", "--set", "depth=2", "--in-channels", "1", "--classes", "3"]
 SIZE = ["--patch", "16", "--batches", "1"]

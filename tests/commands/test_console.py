@@ -8,8 +8,11 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from ranp.commands.console import OneLineErrors, command, emit_json, stdout
+from ranp.commands._command import add, command
+from ranp.commands._console import OneLineErrors, emit_json, stdout
+from ranp.commands._tables import plain_table, print_table
 from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, UsageError
+from ranp.jobs.options import Printed
 
 Call = Callable[..., Any]
 
@@ -17,9 +20,8 @@ Call = Callable[..., Any]
 def program(error: Exception | None = None) -> typer.Typer:
     app = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-    @app.command()
-    @command
-    def work(debug: bool = False) -> None:
+    @command(Printed, "ranp work")
+    def work(options: Printed) -> None:
         if error is not None:
             raise error
         with warnings.catch_warnings():
@@ -29,6 +31,8 @@ def program(error: Exception | None = None) -> typer.Typer:
 
     @app.command()
     def rest() -> None: ...
+
+    add(app, work)
 
     return app
 
@@ -65,7 +69,7 @@ def test_warnings_are_lines_on_stderr() -> None:
 def test_what_typer_refuses_is_one_line_too() -> None:
     result = CliRunner().invoke(program(), ["work", "--debgu"])
     assert result.exit_code == 2
-    assert result.stderr == "error: No such option: --debgu (Possible options: --debug, --no-debug)\n"
+    assert result.stderr == "error: No such option: --debgu (Possible options: --debug)\n"
     assert CliRunner().invoke(program(), ["wrok"]).stderr == "error: No such command 'wrok'. Did you mean 'work'?\n"
 
 
@@ -73,3 +77,15 @@ def test_long_names_stay_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.delenv("COLUMNS", raising=False)
     stdout().print("model." + "submodule." * 30 + "conv and more")
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_no_word_of_a_table_is_broken_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    table = plain_table("group", "width", "slim")
+    table.add_row("encoder.layers.0.blocks.1.conv", "1,234,567", "8")
+    print_table(stdout(), table)
+    said = capsys.readouterr().out
+    assert "encoder.layers.0.blocks.1.conv" in said
+    assert "1,234,567" in said

@@ -28,7 +28,7 @@ def test_what_is_needed_and_missing_is_a_failure(ranp: Call, monkeypatch: pytest
             raise importlib.metadata.PackageNotFoundError(name)
         return "0.0.1" if name == "rich" else "999.0"
 
-    monkeypatch.setattr("ranp.diagnosis.importlib.metadata.version", version)
+    monkeypatch.setattr("ranp.jobs.doctor.importlib.metadata.version", version)
     text = ranp("doctor", code=1).stdout
     assert "problem: safetensors: not installed" in text
     assert "problem: rich: 0.0.1 is older than" in text

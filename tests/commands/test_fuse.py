@@ -5,10 +5,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from ranp.adapters.jobs.folder import FUSED
 from ranp.commands.main import app
 from ranp.errors import UsageError
-from ranp.fused import FACTORY
-from ranp.models.resolve import resolve
+from ranp.models.spec import resolve
 
 SMALL = ["fuse", "unet2d", "--set-a", "base_width=4", "--set-a", "depth=2", "--in-channels", "1", "--classes", "3"]
 SIZE = ["--input", "16", "--segments", "9"]
@@ -60,7 +60,7 @@ def test_a_fused_run_is_a_model_of_every_command(tmp_path: Path) -> None:
     assert report["verify"]["max_rel_diff"] < 1e-9
     assert report["slim"]["params"] < report["full"]["params"]
     config = yaml.safe_load((tmp_path / "slim" / "config.yaml").read_text())
-    assert (config["model"], config["settings"]) == ("ranp.adapters.fused_runs:load", {"run": fused})
+    assert (config["model"], config["settings"]) == ("ranp.adapters.jobs.fuse:load_fused", {"run": fused})
     assert config["init"] == "keep"
     assert "verified: slim = masked" in done(["verify", slim])
     assert "wrote" in done(["report", slim])
@@ -124,10 +124,10 @@ def test_a_runs_files_name_no_more_than_its_folder(tmp_path: Path) -> None:
     """With `b` the factory would build what the file names, which a user alone may ask for."""
     (tmp_path / "mine.py").write_text("raise SystemExit('this file was run')")
     with pytest.raises(UsageError, match="never make ranp build this network"):
-        resolve(FACTORY, {"run": str(tmp_path), "b": f"{tmp_path / 'mine.py'}:net"}, trusted=False)
+        resolve(FUSED.factory, {"run": str(tmp_path), "b": f"{tmp_path / 'mine.py'}:net"}, trusted=False)
     (tmp_path / "config.yaml").write_text(f"a: {tmp_path / 'mine.py'}:net\n")
     with pytest.raises(UsageError, match="never make ranp build this network"):
-        resolve(FACTORY, {"run": str(tmp_path)}, trusted=False)
+        resolve(FUSED.factory, {"run": str(tmp_path)}, trusted=False)
 
 
 def done(words: list[str]) -> str:

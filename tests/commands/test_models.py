@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ranp import models
-from ranp.commands.words import BUILT_INS, complete_model, complete_preset
+from ranp.commands._words import BUILT_INS, complete_model, complete_preset
 
 Call = Callable[..., Any]
 

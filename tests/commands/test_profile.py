@@ -95,7 +95,7 @@ def test_a_run_folder_is_profiled_as_it_is(tmp_path: Path) -> None:
         (["unet3"], "did you mean 'unet3d'"),
         (["unet3d", "--preset", "brats"], "did you mean 'brats-15'"),
         (["unet3d", "--input", "8x8"], "--input 8x8: expected 3 spatial dimensions"),
-        (["unet3d", "--batch", "0"], "--batch 0: expected a positive number"),
+        (["unet3d", "--batch", "0"], "--batch 0: expected a whole number of at least 1"),
         (["unet3d", "--convention", "papr"], "did you mean 'paper'"),
         (["unet3d", "--device", "tpu9"], "--device tpu9"),
         (["unet3d", "--set", "base_widht=4"], "did you mean 'base_width'"),

@@ -261,7 +261,7 @@ def test_an_interrupt_is_130(ranp: Call, monkeypatch: pytest.MonkeyPatch, tmp_pa
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ranp.job.prune", interrupted)
+    monkeypatch.setattr("ranp.jobs.prune.prune", interrupted)
     result: Result = ranp("prune", *SMALL, "--sparsity", "0.3", "--out", tmp_path / "run", code=130)
     assert result.stderr == "interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -303,3 +303,24 @@ def test_a_factory_of_the_user_must_be_repeated_to_verify(ranp: Call, refused: C
     ranp("prune", spec, "--set", "width=6", "--patch", "8x8", "--method", "l1", "--sparsity", "0.4", "--out", run)
     assert f"--model {spec}" in refused("verify", run)
     assert "verified" in ranp("verify", run, "--model", spec).stdout
+
+
+@pytest.mark.parametrize("verb", ["prune", "compare"])
+def test_what_was_found_in_a_checkpoint_is_said(ranp: Call, answer: Call, verb: str, tmp_path: Path) -> None:
+    state = build("unet3d", base_width=4, depth=2, classes=3, seed=1).state_dict()
+    torch.save({"state_dict": {f"model.{name}": value for name, value in state.items()}}, tmp_path / "w.ckpt")
+    words = [verb, *SMALL, "--weights", tmp_path / "w.ckpt", "--sparsity", "0.3", "--out", tmp_path / "out"]
+    line = f"w.ckpt: {len(state)} tensors under state_dict, model. stripped from their names"
+    assert f"weights: {line}\n" in ranp(*words, "--dry-run").stdout
+    assert answer(*words)["weights"] == line
+
+
+def test_what_was_scored_on_is_said(ranp: Call, answer: Call, case: list[object], tmp_path: Path) -> None:
+    words = ["prune", *SMALL, "--sparsity", "0.3"]
+    phantoms = "phantoms, which are generated, not your data (2 batches of 1, 12x12x12)"
+    assert f"scored on {phantoms}\n" in ranp(*words, "--out", tmp_path / "a").stdout
+    assert f"scored on {phantoms}\n" in ranp(*words, "--dry-run", "--out", tmp_path / "b").stdout
+    assert library.runs.read(tmp_path / "a").report.scored_on == phantoms
+    found = answer(*words, *case, "--out", tmp_path / "b")
+    assert found["scored_on"] == "1 NIfTI image (2 batches of 1, 12x12x12)"
+    assert answer(*words, "--method", "l1", "--out", tmp_path / "c")["scored_on"] == "no data"

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ranp import runs
 from ranp.commands.main import app
-from ranp.report.reproduce import command_line
+from ranp.report._reproduce import command_line
 
 SMALL = ["unet2d", "--set", "base_width=4", "--set", "depth=2", "--in-channels", "1", "--classes", "3"]
 SIZE = ["--patch", "16", "--batches", "1"]
@@ -49,7 +49,7 @@ def test_writes_the_page_with_what_compare_found(run: Path) -> None:
     found = json.loads((run / "compare.json").read_text())
     ranp_f = next(row for row in found["rows"] if row["name"] == "RANP-f")
     assert f"{ranp_f['costs']['standard']['params']:,}" in page
-    assert ranp_f["costs"]["standard"] == runs.read(run).report["slim"]  # what the run itself is
+    assert ranp_f["costs"]["standard"] == runs.read(run).report.slim.to_dict()  # what the run itself is
     assert found["sparsity"] == 0.2
 
 

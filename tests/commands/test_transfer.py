@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ranp import models, runs
 from ranp.commands.main import app
-from ranp.pruning import prune
+from ranp.pipeline._prune import prune
 
 SETTINGS = {"in_channels": 1, "classes": 2, "base_width": 4, "depth": 2}
 

@@ -12,9 +12,9 @@ import torch
 from ranp import cost, models
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
-from ranp.reweight import resource_factors, taus
+from ranp.selection._reweight import resource_factors, taus
 
-FIGURES = Path(__file__).parents[1] / "data" / "ranp"
+FIGURES = Path(__file__).parents[1] / "published" / "ranp"
 PUBLISHED = [(name, preset) for name in models.names() for preset in models.presets(name)]
 ROWS = [(*each, row) for each in PUBLISHED for row in ("layerwise_np", "random_np") if each[0] != "psm"]
 ROWS = [each for each in ROWS if each[1] != "shapenet-23"]  # of which only the full row is published

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ranp import cost, models
-from ranp.cost.checking import multiply_accumulates
+from ranp.cost._checking import multiply_accumulates
 from ranp.graph.build import trace
 from ranp.graph.constraints import random_plan
 from ranp.graph.resize import resized

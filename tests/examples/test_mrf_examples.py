@@ -25,7 +25,7 @@ def test_stereo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 
 def test_stereo_of_two_pictures(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Path(__file__).parents[1] / "data" / "stereo"
+    folder = Path(__file__).parents[1] / "published" / "stereo"
     views = ["--left", str(folder / "synth_left.png"), "--right", str(folder / "synth_right.png")]
     text = run("stereo", capsys, *views, "--labels", "16", "--iterations", "1", "--strength", "20")
     assert "mean error" not in text

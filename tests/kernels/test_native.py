@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ranp.kernels import compiling, native, status
 from ranp.kernels.compiling import BuildError, Recipe
 
+RECIPE = native.recipe  # the tests put a small one in its place
 SMALL = """
 extern "C" __attribute__((visibility("default"))) int ranp_abi_version() { return %d; }
 extern "C" __attribute__((visibility("default"))) const char* ranp_error(int) { return "out of memory"; }
@@ -36,12 +38,15 @@ def small(folder: Path, abi: int = native.ABI) -> Recipe:
     return Recipe("cpu", ((compiler, "-shared", "-fPIC", str(source), "-o", "library.so"),), f"test {abi}")
 
 
-def test_a_library_is_compiled_once_and_then_found() -> None:
+def test_a_library_is_compiled_once_and_then_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, compiled = Recipe.run, []
+    monkeypatch.setattr(Recipe, "run", lambda *given: compiled.append(given) or run(*given))
     first = native.build("cpu")
-    stamp = first.stat().st_mtime_ns
     assert native.library("cpu") is not None
-    assert native.build("cpu").stat().st_mtime_ns == stamp
-    assert native.build("cpu", force=True).stat().st_mtime_ns > stamp
+    assert native.build("cpu") == first
+    assert len(compiled) == 1
+    assert native.build("cpu", force=True) == first
+    assert len(compiled) == 2
 
 
 def test_off_never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +157,21 @@ def test_no_machine_flags_in_a_shared_cache() -> None:
     flags = {flag for command in compiling.cpu_recipe().commands for flag in command}
     assert not any("native" in flag for flag in flags)
     assert any("sm_90" in flag for command in _cuda_commands() for flag in command)
+
+
+def test_the_cuda_library_is_made_for_every_gpu_that_is_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = [(9, 0), (8, 0), (9, 0)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+    monkeypatch.setattr(native, "cuda_recipe", lambda targets=None: targets)
+    assert RECIPE("cuda") == (80, 90)
+    capabilities.clear()
+    assert RECIPE("cuda") is None  # for all there are
+
+
+def test_importing_the_loader_does_not_import_torch() -> None:
+    script = "import sys; from ranp.kernels import native; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def _cuda_commands() -> tuple[tuple[str, ...], ...]:

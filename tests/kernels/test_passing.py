@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ranp.kernels import compiling, native, native_passing, reference, reference_backward
-from ranp.kernels.passing import check, message_passing, message_passing_backward, run
+from ranp.kernels import _native_passing as native_passing
+from ranp.kernels import _reference_backward as reference_backward
+from ranp.kernels import compiling, native, reference
+from ranp.kernels.passing import SPEC, _packed, check, message_passing, message_passing_backward, run
 from ranp.kernels.reference import METHODS, Spec
 
 TABLES = {
@@ -159,21 +161,23 @@ def test_gradcheck(method: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.autograd.gradcheck(lambda *given: run(*given, spec).cost, tensors)
 
 
-def settings_of(spec: Spec) -> tuple[object, ...]:
-    flat = [move for step in spec.steps for move in step]
-    return spec.method, spec.shape, flat, spec.iterations, spec.rho
+def test_the_schemas_name_the_fields_of_a_spec() -> None:
+    names = [field.name for field in fields(Spec)]
+    assert [word.split()[1] for word in SPEC.split(", ")] == names
+    for operator, first in ((message_passing, 3), (message_passing_backward, 5)):
+        arguments = operator._opoverload._schema.arguments
+        assert [argument.name for argument in arguments[first : first + len(names)]] == names
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_opcheck(method: str) -> None:
     spec = Spec(method, (3, 4), TABLES[4, 5][:4], 2)
     tensors = inputs(3, spec, 2, 3, torch.float32, "batch", ties=False)
-    flags = (False, True, 0, True, True)
     for needed in (False, True):
         given_ = [tensor.detach().requires_grad_(needed) for tensor in tensors]
-        torch.library.opcheck(message_passing, (*given_, *settings_of(spec), *flags))
+        torch.library.opcheck(message_passing, (*given_, *_packed(spec), True))
     found = run(*tensors, spec)
-    arguments = (torch.ones_like(found.cost), found.p, found.q, *tensors[1:], *settings_of(spec), True, True, True)
+    arguments = (torch.ones_like(found.cost), found.p, found.q, *tensors[1:], *_packed(spec), True, True)
     torch.library.opcheck(message_passing_backward, arguments)
 
 
@@ -209,6 +213,7 @@ def test_empty_batch_gives_empty(batch: int) -> None:
         ({"pairwise": torch.zeros(4, 4, dtype=torch.float64)}, "one dtype and one device"),
         ({"spec": Spec("trw", (4, 5), TABLES[4, 5], 1)}, "method 'trw'"),
         ({"spec": Spec("trwp", (4, 5), TABLES[4, 5][1:], 1)}, "steps"),
+        ({"spec": Spec("trwp", (4, 5), (), 1), "weights": torch.zeros(1, 0, 1)}, "expected pairs of non-zero steps"),
         ({"spec": Spec("trwp", (4, 5), TABLES[4, 5], 0)}, "0 iterations"),
     ],
 )

@@ -12,7 +12,8 @@ from pooling_by_hand import geometries, pooled
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from ranp.kernels import compiling, native, native_pooling, pooling_reference
+from ranp.kernels import _native_pooling as native_pooling
+from ranp.kernels import compiling, native, pooling_reference
 from ranp.kernels.pooling import DPP_POOL, LP_POOL, P_POOL, Pooling
 from ranp.kernels.windows import Windows
 

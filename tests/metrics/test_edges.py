@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ranp.errors import UsageError
 from ranp.metrics import EdgeScores
-from ranp.metrics.edges import dilate, edges
+from ranp.metrics._edges import dilate, edges
 
 
 def brute_edges(labels: Tensor, used: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from torch import nn
 from ranp.errors import UsageError
 from ranp.models.init import initialise_
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 def network() -> nn.Sequential:
     return nn.Sequential(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ranp import models
 
-FIGURES = Path(__file__).parents[1] / "data" / "ranp"
+FIGURES = Path(__file__).parents[1] / "published" / "ranp"
 PUBLISHED = [(name, preset) for name in models.names() for preset in models.presets(name)]
 LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, nn.Linear)
 

@@ -6,6 +6,8 @@ from ranp import models
 from ranp.errors import UsageError
 from ranp.models.registry import BuiltIn, register
 
+pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
+
 
 def test_names_are_the_papers_networks_and_the_dense_ones() -> None:
     assert models.names() == [
@@ -52,7 +54,14 @@ def test_mistakes_are_named(arguments: tuple[str, ...], settings: dict[str, obje
 
 def test_settings_win_over_the_preset_and_it_over_the_defaults() -> None:
     settings = models.full_settings("unet3d", "brats-15", {"classes": 2})
-    assert settings == {"in_channels": 4, "classes": 2, "base_width": 32, "depth": 4, "softmax": False}
+    assert settings == {
+        "in_channels": 4,
+        "classes": 2,
+        "base_width": 32,
+        "depth": 4,
+        "softmax": False,
+        "upsampling": None,
+    }
 
 
 def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone() -> None:

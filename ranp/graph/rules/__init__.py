@@ -4,14 +4,14 @@ A rule gets an `Op` (the call with its arguments by name) and the trace, and ret
 each tensor result. An op without a rule freezes what touches it.
 """
 
-import ranp.graph.rules.attention
-import ranp.graph.rules.contraction
-import ranp.graph.rules.indexing
-import ranp.graph.rules.norm
-import ranp.graph.rules.pointwise
-import ranp.graph.rules.reduction
-import ranp.graph.rules.spatial
-import ranp.graph.rules.view  # noqa: F401
+import ranp.graph.rules._attention
+import ranp.graph.rules._contraction
+import ranp.graph.rules._indexing
+import ranp.graph.rules._norm
+import ranp.graph.rules._pointwise
+import ranp.graph.rules._reduction
+import ranp.graph.rules._view
+import ranp.graph.rules.spatial  # noqa: F401
 from ranp.graph.rules.registry import RULES, Op, apply
 
 __all__ = ["RULES", "Op", "apply"]

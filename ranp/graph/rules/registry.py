@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from ranp.graph.flow import Flow, Shape, activation
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Record, Trace
 
 Rule = Callable[["Op", Trace], Flow | list[Flow]]
 RULES: dict[str, Rule] = {}
+ELEMENT_FLOPS: dict[str, Callable[[Record], int]] = {}
+"""FLOPs per element of the result of ops that are not PyTorch's; who brings one enters them beside its rule."""
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ def base_name(overload: torch._ops.OpOverload) -> str:
 @cache
 def _schema(overload: torch._ops.OpOverload) -> tuple[list[str], dict[str, Any]]:
     arguments = overload._schema.arguments
-    return [each.name for each in arguments], {each.name: each.default_value for each in arguments}
+    return [argument.name for argument in arguments], {argument.name: argument.default_value for argument in arguments}
 
 
 def bind(overload: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -83,51 +85,40 @@ def bind(overload: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[st
     return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
-def tensors_in(values: Any) -> list[torch.Tensor]:
-    """Return the tensors among some values, in order, those inside lists, tuples and dicts too."""
-    if isinstance(values, torch.Tensor):
-        return [values]
-    if isinstance(values, dict):
-        values = values.values()
-    elif not isinstance(values, list | tuple):
-        return []
-    return [tensor for value in values for tensor in tensors_in(value)]
-
-
 def numbers(overload: torch._ops.OpOverload, arguments: dict[str, Any], trace: Trace) -> tuple[float | str, ...]:
     """Return the numbers an op computes with, sizes and positions left out: factors, exponents, fill values.
 
     A slim network must compute with the same ones. Single values that Python made into tensors count too.
     """
-    found: list[float | str] = []
+    scalars: list[float | str] = []
     for name in _scalar_names(overload):
         value = arguments[name]
         if isinstance(value, torch.Tensor):
             if value.numel() == 1 and not value.is_meta and trace.is_unknown(value):
-                found.append(str(value.item()))
+                scalars.append(str(value.item()))
         elif isinstance(value, bool | int | float | complex):
-            found.append(str(value))
-    return tuple(found)
+            scalars.append(str(value))
+    return tuple(scalars)
 
 
 @cache
 def _scalar_names(overload: torch._ops.OpOverload) -> list[str]:
     kinds = ("number", "Scalar", "float", "Tensor")
     return [
-        each.name
-        for each in overload._schema.arguments
-        if str(each.type).removeprefix("Optional[").rstrip("]") in kinds
+        argument.name
+        for argument in overload._schema.arguments
+        if str(argument.type).removeprefix("Optional[").rstrip("]") in kinds
     ]
 
 
 def apply(op: Op, trace: Trace) -> list[Flow]:
     """Return the flows of an op's results by its rule; without one, freeze what touches it."""
-    found = RULES.get(op.name)
-    if found is None and torch.Tag.pointwise in op.overload.tags:
-        found = RULES["pointwise"]
-    if found is None:
+    rule = RULES.get(op.name)
+    if rule is None and torch.Tag.pointwise in op.overload.tags:
+        rule = RULES["pointwise"]
+    if rule is None:
         return _unknown(op, trace)
-    flows = found(op, trace)
+    flows = rule(op, trace)
     return flows if isinstance(flows, list) else [flows]
 
 

@@ -5,8 +5,8 @@ from math import prod
 
 from ranp.graph.flow import Flow, varying
 from ranp.graph.labels import FREE
+from ranp.graph.rules._view import permuted, reshaped
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.rules.view import permuted, reshaped
 from ranp.graph.trace import Trace
 
 POOLS = [
@@ -154,10 +154,10 @@ def complex_view(op: Op, trace: Trace) -> Flow:
     """Real and imaginary parts as a last dimension of two, or back."""
     flow, shape = trace.flow(op["self"]), op.shape()
     if len(shape) > len(flow.shape):
-        return Flow(shape, tuple(each[..., None] for each in flow.fields), (*flow.fixed, True), flow.roots)
+        return Flow(shape, tuple(field[..., None] for field in flow.fields), (*flow.fixed, True), flow.roots)
     last = len(flow.shape) - 1
     settled = trace.settle(flow, [last], f"real and imaginary part in {op.where}")
-    return Flow(shape, tuple(each[..., 0] for each in settled.fields), settled.fixed[:-1], flow.roots)
+    return Flow(shape, tuple(field[..., 0] for field in settled.fields), settled.fixed[:-1], flow.roots)
 
 
 @rule("unfold")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 import ranp
 from ranp.adapters import mrf
 from ranp.errors import UsageError
+from ranp.graph.rules.registry import RULES
 
 
 def network(channels: int = 1, labels: int = 3) -> nn.Sequential:
@@ -65,6 +66,15 @@ def test_pruning_keeps_the_labels_by_name_and_slims_the_rest(method: str, edges:
     assert result.slim.export_module()[0] is result.slim.body
     assert result.slim(image()).shape == (2, 3, 6, 7)
     assert len(result.slim.body[0].weight) == groups["body.0"]["after"]  # type: ignore[index]
+
+
+def test_without_the_rule_the_labels_stay_by_the_name_of_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule is there once the adapter was imported, and not before."""
+    monkeypatch.delitem(RULES, "ranp::message_passing")
+    result = ranp.prune(mrf.attach(network(), mrf.MRFLayer("trwp", 3)), image(), sparsity=0.5, method="l1")
+    groups = {group["name"]: group for group in result.report.groups}
+    assert list(groups["body.3"]["frozen"]) == ["no rule for ranp::message_passing at mrf"]
+    assert groups["body.3"]["after"] == 3
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ranp.adapters.mrf.directions import PLANE, VOLUME, steps
+from ranp.adapters.mrf._directions import PLANE, VOLUME, steps
 from ranp.errors import UsageError
 
-INDEX = Path(__file__).parents[2] / "data" / "mrf" / "index.json"
+INDEX = Path(__file__).parents[2] / "published" / "mrf" / "index.json"
 
 
 def test_plane_is_the_table_of_the_fixtures() -> None:

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from ranp.adapters import mrf
-from ranp.adapters.mrf.field import overlap
 from ranp.errors import UsageError
+from ranp.kernels.chains import overlap
 
 STEP = torch.zeros(1, 1, 12, 12)
 STEP[..., 6:] = 1  # a vertical edge between columns 5 and 6
 
 
-@pytest.mark.parametrize(("shape", "directions"), [((6, 7), 16), ((3, 4, 5), 26)])
+@pytest.mark.parametrize(("shape", "directions"), [((6, 7), 16), ((3, 4, 5), 26), ((1, 7), 16), ((2, 1, 1), 26)])
 @pytest.mark.parametrize("weigh", [mrf.contrast_weights, mrf.canny_weights])
 def test_weights_are_tied_in_range_and_one_at_the_border(weigh, shape, directions) -> None:  # type: ignore[no-untyped-def]
     image = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))

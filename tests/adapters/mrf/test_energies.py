@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from ranp.adapters import mrf
-from ranp.adapters.mrf.field import margins, overlap
 from ranp.errors import UsageError
 
-DATA = Path(__file__).parents[2] / "data" / "mrf"
+DATA = Path(__file__).parents[2] / "published" / "mrf"
 NAMES = sorted(name for name, of in json.loads((DATA / "index.json").read_text())["fixtures"].items() if "n_dir" in of)
 
 
@@ -76,26 +75,3 @@ def test_labels_that_do_not_fit_are_refused(labels: torch.Tensor, message: str) 
 
 def test_an_empty_batch_has_no_energies() -> None:
     assert mrf.energy(torch.zeros(0, 3, 3, dtype=torch.long), torch.zeros(0, 2, 3, 3), "potts").shape == (0,)
-
-
-@pytest.mark.parametrize("step", [(0, 1), (-2, 1), (2, -2), (3, 0), (0, -5)])
-def test_overlap_holds_exactly_the_pairs_inside(step: tuple[int, int]) -> None:
-    height, width = 3, 4
-    index = torch.arange(height * width).reshape(height, width)
-    neighbours, nodes = overlap(step, (height, width))
-    found = list(zip(index[neighbours].flatten().tolist(), index[nodes].flatten().tolist(), strict=True))
-    inside = [
-        ((h - step[0]) * width + w - step[1], h * width + w)
-        for h in range(height)
-        for w in range(width)
-        if 0 <= h - step[0] < height and 0 <= w - step[1] < width
-    ]
-    assert found == inside
-
-
-def test_margins_put_a_part_back() -> None:
-    part = (slice(1, 3), slice(0, 2))
-    grid = torch.arange(12.0).reshape(3, 4)
-    padded = torch.nn.functional.pad(grid[part], margins(part, (3, 4)))
-    assert padded.shape == grid.shape
-    assert torch.equal(padded[part], grid[part])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranp.adapters.mrf.files import (
+from ranp.adapters.mrf._files import (
     check_output,
     read_image,
     read_labels,
@@ -109,7 +109,7 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     (tmp_path / "o.npy").touch()
     check_output(tmp_path / "o.npy", "--out", (".npy",), force=True)
     for path, message in (
-        (tmp_path / "o.npy", "exists: choose another name, or replace it with --force"),
+        (tmp_path / "o.npy", "exists: choose another name, or replace it with force=True"),
         (tmp_path / "o.txt", "expected a name ending in .npy"),
         (tmp_path / "no" / "o.npy", "there is no folder"),
     ):

@@ -7,7 +7,7 @@ import torch
 from ranp.adapters import mrf
 from ranp.errors import UsageError
 
-DATA = Path(__file__).parents[2] / "data" / "mrf"
+DATA = Path(__file__).parents[2] / "published" / "mrf"
 
 
 @pytest.mark.parametrize("directions", [4, 8, 16])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import reordered
 from torch import Tensor
 
 from ranp.adapters import mrf
@@ -113,7 +114,7 @@ def _rounding(dtype: torch.dtype, labels: int) -> tuple[float, float]:
     """
     if dtype == torch.float64:
         return 1e-9, 1e-9
-    summed = 8 * max(labels, 128) * torch.finfo(torch.float32).eps  # 1.2e-4 up to 128 labels, 1e-3 at 1024
+    summed = reordered(torch.float32, labels)  # 1.2e-4 up to 128 labels, 1e-3 at 1024
     return (1e-2 if dtype.itemsize == 2 else summed), summed
 
 

@@ -32,7 +32,7 @@ def grid(seed: int, directions: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def tied(even: Tensor, directions: int) -> Tensor:
     """Return the weights of the odd directions: that of a pair, stored at its other end."""
-    from ranp.adapters.mrf.field import overlap
+    from ranp.kernels.chains import overlap
 
     odd = torch.ones_like(even)
     for place, step in enumerate(mrf.steps(directions, 2)[::2]):

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from ranp.adapters.mrf import pairwise
-from ranp.adapters.mrf.pairwise import Pairwise, resolve
+from ranp.adapters import mrf
+from ranp.adapters.mrf._pairwise import Pairwise, resolve
 from ranp.errors import UsageError
 
 LIKE = torch.empty(1, 4, 2, 2)
@@ -13,12 +13,12 @@ LIKE = torch.empty(1, 4, 2, 2)
 @pytest.mark.parametrize(
     ("function", "row"),
     [
-        (pairwise.potts(), [0, 1, 1, 1]),
-        (pairwise.linear(), [0, 1, 2, 3]),
-        (pairwise.truncated_linear(1.5), [0, 1, 1.5, 1.5]),
-        (pairwise.truncated_quadratic(5), [0, 1, 4, 5]),
-        (pairwise.cauchy(2), [0, 2 * math.log(1.25), 2 * math.log(2), 2 * math.log(3.25)]),
-        (pairwise.huber(1.5), [0, 0.5, 1.875, 3.375]),
+        (mrf.potts(), [0, 1, 1, 1]),
+        (mrf.linear(), [0, 1, 2, 3]),
+        (mrf.truncated_linear(1.5), [0, 1, 1.5, 1.5]),
+        (mrf.truncated_quadratic(5), [0, 1, 4, 5]),
+        (mrf.cauchy(2), [0, 2 * math.log(1.25), 2 * math.log(2), 2 * math.log(3.25)]),
+        (mrf.huber(1.5), [0, 0.5, 1.875, 3.375]),
     ],
 )
 def test_values_by_hand(function: Pairwise, row: list[float]) -> None:
@@ -28,7 +28,7 @@ def test_values_by_hand(function: Pairwise, row: list[float]) -> None:
     assert torch.equal(matrix[1, 1:], matrix[0, :3])
 
 
-@pytest.mark.parametrize("function", [pairwise.potts(), *(pairwise.truncated_linear(t) for t in (0.5, 1, 2, 2.5, 7))])
+@pytest.mark.parametrize("function", [mrf.potts(), *(mrf.truncated_linear(t) for t in (0.5, 1, 2, 2.5, 7))])
 def test_v_is_constant_from_the_window_on(function: Pairwise) -> None:
     row, window = function.matrix(20)[0], function.window(20)
     assert bool((row[window:] == row.max()).all())
@@ -36,13 +36,13 @@ def test_v_is_constant_from_the_window_on(function: Pairwise) -> None:
 
 
 def test_windows() -> None:
-    assert pairwise.truncated_quadratic(49).window(20) == 7
-    assert pairwise.truncated_quadratic(49).window(7) == 0
-    assert pairwise.linear().window(20) == pairwise.huber().window(20) == pairwise.cauchy().window(20) == 0
+    assert mrf.truncated_quadratic(49).window(20) == 7
+    assert mrf.truncated_quadratic(49).window(7) == 0
+    assert mrf.linear().window(20) == mrf.huber().window(20) == mrf.cauchy().window(20) == 0
 
 
 def test_names_stand_for_the_defaults() -> None:
-    for function in (pairwise.potts(), pairwise.truncated_linear(), pairwise.huber()):
+    for function in (mrf.potts(), mrf.truncated_linear(), mrf.huber()):
         assert torch.equal(resolve(function.name, 4, LIKE)[0], function.matrix(4))
 
 
@@ -64,4 +64,4 @@ def test_bad_pairwise_is_one_line(given: object, text: str) -> None:
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_scales_are_positive(value: float) -> None:
     with pytest.raises(UsageError, match=r"cauchy\(s=.*expected a positive number"):
-        pairwise.cauchy(value)
+        mrf.cauchy(value)

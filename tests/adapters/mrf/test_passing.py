@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ranp.adapters.mrf.passing import Passed, isgmr, sgm, trwp
+from ranp.adapters.mrf import Passed, isgmr, sgm, trwp
 from ranp.errors import UsageError
 
-DATA = Path(__file__).parents[2] / "data" / "mrf"
+DATA = Path(__file__).parents[2] / "published" / "mrf"
 FIXTURES = json.loads((DATA / "index.json").read_text())["fixtures"]
 PASSING = [name for name, about in FIXTURES.items() if about["method"] in ("isgmr", "trwp", "sgm")]
 TOLERANCE = 2e-12

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,17 @@ METHODS = [mrf.trwp, mrf.isgmr, mrf.sgm, mrf.mean_field, mrf.trws, mrf.icm]
 def test_the_public_list_is_sorted_and_there() -> None:
     assert mrf.__all__ == sorted(mrf.__all__, key=lambda name: (not name[0].isupper(), name))
     assert all(hasattr(mrf, name) for name in mrf.__all__)
+
+
+def test_modules_that_only_this_room_uses_are_private() -> None:
+    root = Path(__file__).parents[3]
+    folders = ("ranp", "commands", "adapters", "examples", "benchmarks", "docs")
+    files = [file for folder in folders for file in (root / folder).rglob("*") if file.suffix in (".py", ".md")]
+    outside = "".join(file.read_text() for file in files if file.parent != root / "adapters" / "mrf")
+    modules = {file.stem for file in (root / "adapters" / "mrf").glob("*.py")} - {"__init__"}
+    assert {name for name in modules if not name.startswith("_")} == {"case", "dynamic", "refinement"}
+    assert all(f"adapters.mrf.{name}" in outside for name in ("case", "refinement"))
+    assert "adapters.mrf._" not in outside
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -33,6 +45,8 @@ def test_degenerate_shapes(method: Callable[..., Any], shape: tuple[int, ...]) -
         ({"weights": torch.ones(4, device="meta")}, "expected one device"),
         ({"weights": torch.ones(3)}, "weights: expected"),
         ({"pairwise": torch.zeros(3, 3)}, "pairwise: expected a matrix"),
+        ({"pairwise": torch.full((2, 2), torch.inf)}, "pairwise: expected finite values, got an infinity"),
+        ({"weights": torch.full((4,), torch.nan)}, "weights: expected finite values, got NaN"),
         ({"pairwise": "pots"}, "did you mean 'potts'"),
         ({"directions": 6}, "directions=6"),
         ({"directions": 4.0}, "directions=4.0"),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ranp.adapters import mrf
 
-DATA = Path(__file__).parents[2] / "data" / "stereo"
+DATA = Path(__file__).parents[2] / "published" / "stereo"
 MIDDLEBURY = Path(__file__).parents[4] / "shared" / "data" / "stereo"
 FIGURES: dict[str, Any] = json.loads((DATA / "energies.json").read_text())
 METHODS = {"mf": mrf.mean_field, "sgm": mrf.sgm, "trws": mrf.trws, "isgmr": mrf.isgmr, "trwp": mrf.trwp}

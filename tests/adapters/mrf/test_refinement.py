@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from ranp.adapters import mrf
-from ranp.adapters.mrf.refinement import METHODS, Refining, measures, refine, unary_costs
-from ranp.errors import UsageError
+from ranp.adapters.jobs.options import Refining
+from ranp.adapters.mrf.refinement import METHODS, measures, pairwise_of, refine, unary_costs
+from ranp.errors import UsageError, on_command_line
 
 SCORES = torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_energies_are_those_of_the_labels_after_each_iteration(method: str) -> None:
-    found = refine(SCORES, Refining(method, strength=0.8, iterations=3))
+    found = refine(SCORES, Refining(method=method, strength=0.8, iterations=3))
     unary = -torch.log_softmax(SCORES, 0)[None]
     assert len(found.energies) == 4
     for labels, expected in ((found.before, found.energies[0]), (found.after, found.energies[-1])):
@@ -24,7 +25,7 @@ def test_energies_are_those_of_the_labels_after_each_iteration(method: str) -> N
 @pytest.mark.parametrize("edges", ["contrast", "canny", "none"])
 def test_an_image_weighs_the_edges(edges: str) -> None:
     image = torch.rand(1, 6, 7, generator=torch.Generator().manual_seed(1))
-    found = refine(SCORES, Refining("trws", edges=edges), image)
+    found = refine(SCORES, Refining(method="trws", edges=edges), image)
     weigh = {"contrast": mrf.contrast_weights, "canny": mrf.canny_weights}.get(edges)
     weights = None if weigh is None else weigh(image[None])
     expected = mrf.trws(-torch.log_softmax(SCORES, 0)[None], "potts", weights).energies[0]
@@ -35,7 +36,7 @@ def test_volumes_take_six_directions_unless_told() -> None:
     scores = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     unary = -torch.log_softmax(scores, 0)[None]
     for directions, used in ((None, 6), (26, 26)):
-        found = refine(scores, Refining("trwp", directions=directions, iterations=1))
+        found = refine(scores, Refining(method="trwp", directions=directions, iterations=1))
         assert found.energies[1] == pytest.approx(mrf.energy(found.after[None], unary, "potts", directions=used).item())
 
 
@@ -71,9 +72,9 @@ def test_measures_by_hand() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "trw"}, "--method trw: expected one of .* did you mean 'trws'"),
+        ({"method": "trw"}, "--method trw: expected trwp, .* did you mean 'trws'"),
         ({"pairwise": "pots"}, "--pairwise pots: .* did you mean 'potts'"),
-        ({"edges": "sobel"}, "--edges sobel: expected one of contrast, canny, none"),
+        ({"edges": "sobel"}, "--edges sobel: expected contrast, canny or none"),
         ({"strength": -1.0}, "--strength -1.0"),
         ({"iterations": 0}, "--iterations 0"),
         ({"scale": 2.0}, "--scale 2.0: potts has none"),
@@ -81,5 +82,5 @@ def test_measures_by_hand() -> None:
     ],
 )
 def test_bad_settings_name_the_option(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        Refining(**options)
+    with on_command_line(), pytest.raises(UsageError, match=message):
+        pairwise_of(Refining.read(options))

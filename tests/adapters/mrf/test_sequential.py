@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from ranp.adapters import mrf
 from ranp.errors import UsageError
 
-DATA = Path(__file__).parents[2] / "data" / "mrf"
+DATA = Path(__file__).parents[2] / "published" / "mrf"
 
 
 @pytest.fixture(params=["off", "auto"], autouse=True)
@@ -66,3 +67,11 @@ def test_costs_of_any_precision_come_back_in_it() -> None:
 def test_no_iterations_are_refused(method: object) -> None:
     with pytest.raises(UsageError, match="iterations=0: expected a whole number, at least 1"):
         method(torch.zeros(1, 2, 3, 3), iterations=0)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("method", [mrf.trws, mrf.icm])
+def test_there_is_no_gradient(method: Callable[..., mrf.Sequential]) -> None:
+    learnt = [torch.rand(shape, requires_grad=True) for shape in ((1, 2, 3, 3), (2, 2), (4,))]
+    found = method(*learnt)
+    assert not found.cost.requires_grad
+    assert not found.energies.requires_grad

@@ -12,7 +12,7 @@ from ranp.adapters.pooling import DPP, GatedPool, LpPool, PPool
 from ranp.kernels.pooling import DPP_POOL, LP_POOL, P_POOL
 from ranp.kernels.windows import Windows
 
-DATA = Path(__file__).parents[2] / "data" / "dense"
+DATA = Path(__file__).parents[2] / "published" / "dense"
 TAGS = {"k2s2p0": (2, 2, 0), "k3s2p1": (3, 2, 1), "k3s1p1": (3, 1, 1)}
 
 

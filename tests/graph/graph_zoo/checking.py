@@ -7,13 +7,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.doubles import Doubles
-from ranp.draws import Draws, drawn_alike
 from ranp.graph.constraints import random_plan
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
-from ranp.graph.tensors import tensors_of, tensors_within
-from ranp.masking import KeptStatistics, masked
+from ranp.inputs import flatten
+from ranp.modules import tensors_of
+from ranp.surgery._draws import Draws, drawn_alike
+from ranp.surgery._float64 import Doubles
+from ranp.surgery._masked import KeptStatistics, masked
 
 BOUND = 1e-9
 
@@ -41,7 +42,7 @@ def call(net: nn.Module, inputs: Any) -> list[torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         out = net(**inputs) if isinstance(inputs, dict) else net(*inputs)
-    return tensors_within(out)
+    return flatten(out, spend=True)
 
 
 def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.Module, float, list[str]]:

@@ -422,9 +422,9 @@ class RolledByNumber(Net):
         return x.roll(2, 1)
 
 
-@network((2, 4, 3, 8, 8))
+@network((2, 4, 3, 8, 8), frozen=1.0)
 class TemporalShift(nn.Module):
-    """An eighth of the channels moves to the next frame, an eighth to the one before."""
+    """An eighth of the channels moves to the next frame, an eighth to the one before: a fixed part of them."""
 
     def __init__(self) -> None:
         super().__init__()

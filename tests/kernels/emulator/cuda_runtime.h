@@ -1,6 +1,7 @@
 // A CUDA device made of 32 threads, one per lane of a warp, for compiling cuda.cu with g++: blocks run one after the
 // other, `__syncwarp` is a barrier, shuffles and votes go through an array between two of them. What a warp does in
-// lockstep runs here in any order, so that a missing `__syncwarp` is a data race that ThreadSanitizer sees.
+// lockstep runs here in any order, so that a missing `__syncwarp` is a data race that ThreadSanitizer sees. A launch that
+// asks for what its kernel was not allowed is refused, and a block that wrote beyond its shared memory is an error.
 #pragma once
 
 #include <pthread.h>
@@ -9,7 +10,9 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -22,7 +25,12 @@
 #define __CUDACC__ 1
 
 typedef void* cudaStream_t;
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorIllegalAddress = 700
+};
 enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin,
   cudaDevAttrMaxSharedMemoryPerMultiprocessor,
@@ -38,6 +46,10 @@ struct dim3 {
 namespace device {
 constexpr int lanes = 32;
 extern int optin, per_sm, sms;  // what the attributes say
+extern int error;               // the last one, until it is asked for
+extern std::map<const void*, int> allowed;  // dynamic shared memory of a kernel, where that was set
+extern int lowered;             // how often a kernel was given less than before
+extern int launches, refused;   // how many there were, and which one is to fail
 extern pthread_barrier_t barrier;
 extern unsigned char exchange[lanes * 8];
 extern thread_local dim3 thread, block, grid, shape;
@@ -51,7 +63,7 @@ template <class Value> Value from(Value mine, int lane) {
   wait();
   return found;
 }
-void launch(dim3 blocks, dim3 threads, size_t bytes, const std::function<void()>& kernel);
+void launch(const void* which, dim3 blocks, dim3 threads, size_t bytes, const std::function<void()>& kernel);
 }  // namespace device
 
 #define threadIdx device::thread
@@ -85,8 +97,12 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int)
            : which == cudaDevAttrMaxSharedMemoryPerBlockOptin ? device::optin : device::per_sm;
   return cudaSuccess;
 }
-template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int bytes) {
-  return bytes <= device::optin ? cudaSuccess : cudaErrorInvalidValue;
+template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel kernel, cudaFuncAttribute, int bytes) {
+  if (bytes > device::optin) return cudaError_t(device::error = cudaErrorInvalidValue);
+  const auto [at, fresh] = device::allowed.try_emplace(reinterpret_cast<const void*>(kernel), bytes);
+  if (!fresh && bytes < at->second) ++device::lowered;
+  at->second = bytes;
+  return cudaSuccess;
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaError_t(std::exchange(device::error, cudaSuccess)); }
 inline const char* cudaGetErrorString(cudaError_t) { return "an error"; }

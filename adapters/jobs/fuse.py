@@ -1,0 +1,301 @@
+"""Fused networks as run folders: build one from two MODEL words, check it, save it, load it again.
+
+    RUN/config.yaml         every option, resolved (re-run with `ranp fuse --config`)
+    RUN/fused.safetensors   weights of both networks and the stack
+    RUN/report.json         sizes, and how far the stack is from the identity on a random input
+    RUN/a, RUN/b            what A or B needs of the run folder it was taken from, if it was: RUN does without that
+
+Loading executes no code that the run names but built-ins and networks of MONAI; any other factory is repeated by the
+user.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from ranp import runs
+from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
+from ranp.adapters.jobs.folder import FUSED, WEIGHTS
+from ranp.adapters.jobs.options import Fuse, Fused
+from ranp.errors import CheckFailed, UsageError, named
+from ranp.files import read_yaml, whole_folder
+from ranp.inputs import check_device, specs
+from ranp.models.folders import kind_of
+from ranp.models.request import Request, read_request
+from ranp.models.spec import resolve
+from ranp.models.weights import load_weights_
+from ranp.options import read_pairs
+
+CONFIG, REPORT = "config.yaml", "report.json"
+TOLERANCE = 1e-5
+"""Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
+
+
+def segmenter_of(options: Fused) -> Request:
+    """Return what A asks for.
+
+    Raises:
+        UsageError: as `read_request`.
+    """
+    run = _pruned_run(options.a, "a", options.model_a)
+    if run is not None:
+        return _request_of_run(run, "a", options.set_a or options.preset_a or options.weights_a)
+    return read_request(
+        options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "--set-a"),
+        in_channels=options.in_channels, classes=options.classes, size=options.input,
+    )  # fmt: skip
+
+
+def superpixels_of(options: Fused) -> Request | None:
+    """Return what B asks for, on the input of A.
+
+    Raises:
+        UsageError: as `read_request`, or options of B without B.
+    """
+    if options.b is None:
+        for option in ("model_b", "set_b", "preset_b", "weights_b"):
+            if getattr(options, option):
+                raise UsageError(f"{named(option)}: expected a second network B to go with it")
+        return None
+    run = _pruned_run(options.b, "b", options.model_b)
+    if run is not None:
+        return _request_of_run(run, "b", options.set_b or options.preset_b or options.weights_b)
+    return read_request(
+        options.b, preset=options.preset_b, settings=read_pairs(options.set_b, "--set-b"),
+        in_channels=options.in_channels, size=segmenter_of(options).shapes[0][2:],
+    )  # fmt: skip
+
+
+def hidden_widths(options: Fused) -> tuple[int, ...] | None:
+    """Return the widths of the stack as numbers.
+
+    Raises:
+        UsageError: no whole numbers between commas.
+    """
+    if options.widths is None:
+        return None
+    parts = options.widths.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--widths {options.widths}: expected whole numbers between commas, such as 64,64")
+    return tuple(int(part) for part in parts)
+
+
+def run(options: Fuse) -> dict[str, Any]:
+    """Do what `ranp fuse` does: build, check, save, and say what came of it.
+
+    Returns:
+        the report: options, input shape, where superpixels come from, output shape, parameters by part, the stack's
+        deviation, where the run is (None if dry).
+
+    Raises:
+        UsageError: as `build`, an unknown device, or an existing folder.
+        CheckFailed: as `check`.
+    """
+    runs.check_out(options.out, force=options.force, known_by=WEIGHTS)
+    place, own = check_device(options.device), Fused(**options.only(Fused))
+    loaded: list[str] = []
+    fused = build(own, device=place, tell=loaded.append)
+    image = segmenter_of(own).inputs(own.seed, place)[0]
+    report = {
+        "options": own.model_dump(mode="json"),
+        "inputs": [list(image.shape)],
+        "superpixels": describe(fused.superpixels),
+        **check(fused, image),
+        **({"weights": loaded} if loaded else {}),
+    }
+    if not options.dry_run:
+        save(options.out, fused, own, report, options.force)
+    return {**report, "out": None if options.dry_run else str(options.out)}
+
+
+def build(
+    options: Fused,
+    *,
+    trust_a: bool = True,
+    trust_b: bool = True,
+    device: torch.device | str = "cpu",
+    tell: Callable[[str], None] = lambda _: None,
+) -> FusedSegmenter:
+    """Build both networks, load their weights, and fuse them; in evaluation mode.
+
+    Args:
+        options: what to build.
+        trust_a: whether the user wrote the MODEL word A; False for that of a run.
+        trust_b: likewise B.
+        device: where to.
+        tell: called with a line for each checkpoint, what was found in it.
+
+    Raises:
+        UsageError: what the options, the networks, the weights or `fuse` refuse.
+    """
+    request, second = segmenter_of(options), superpixels_of(options)
+    if len(request.shapes) != 1:
+        raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
+    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a, tell)
+    superpixels = None
+    if second is not None:
+        superpixels = _network(
+            second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b, tell
+        )
+        superpixels = superpixels.to(device).eval()
+    segmenter = segmenter.to(device).eval()
+    return fuse(
+        segmenter, superpixels, example=request.inputs(options.seed, device)[0], interval=options.interval,
+        segments=options.segments, compactness=options.compactness, widths=hidden_widths(options),
+        activation=options.activation, count=options.count, ignore=options.ignore, seed=options.seed,
+    ).eval()  # fmt: skip
+
+
+def check(fused: FusedSegmenter, image: Tensor) -> dict[str, Any]:
+    """Run the fused network once, compare its logits before consistency with the segmenter's, and count parameters.
+
+    Raises:
+        CheckFailed: the stack changes the logits by more than `TOLERANCE` of the largest.
+        UsageError: the parts do not fit: superpixel maps of another size, maps that are not integers.
+    """
+    with torch.no_grad():
+        expected = fused.segmenter(image)
+        difference = float((fused.refined(image) - expected).abs().max())
+        output = fused(image)
+    largest = float(expected.abs().max())
+    relative = difference / largest if largest else difference
+    if not relative <= TOLERANCE:
+        raise CheckFailed(f"the stack changes the logits by {relative:.1e} of the largest, more than {TOLERANCE:g}")
+    parts = {name: fused.get_submodule(name) for name in ("segmenter", "superpixels", "transparent")}
+    return {
+        "output": list(output.shape),
+        "params": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+        "verify": {"max_abs_diff": difference, "max_rel_diff": relative},
+    }
+
+
+def describe(superpixels: nn.Module) -> str:
+    """Say in a few words where superpixels come from."""
+    if isinstance(superpixels, SlicSuperpixels):
+        return f"SLIC, about {superpixels.segments} an image"
+    if isinstance(superpixels, GridSuperpixels):
+        return f"scores of a network, over a grid of {superpixels.interval} pixels"
+    return "integer maps of a module"
+
+
+def save(run: Path, fused: FusedSegmenter, options: Fused, report: dict[str, Any], force: bool = False) -> None:
+    """Write the run folder, whole or not at all.
+
+    Raises:
+        UsageError: the folder exists and `force` is not given.
+    """
+    with whole_folder(run, force=force) as folder:
+        (folder / CONFIG).write_text(yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False))
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        save_model(fused, str(folder / WEIGHTS))
+        (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes files private
+        for part, word in (("a", options.a), ("b", options.b)):
+            source = _run_folder(word)
+            if source is not None:
+                shutil.copytree(source, folder / part, ignore=_not_needed)
+
+
+def load_fused(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
+    """Build the fused network of a run folder with its weights; the factory later commands take as MODEL.
+
+    Args:
+        run: the folder.
+        a: repeats the run's own A (of a pruned run its --model-a) where that is neither a built-in nor a network of
+            MONAI.
+        b: likewise B.
+
+    Raises:
+        UsageError: no such run, a file that is not ours, weights that do not fit, or a factory to be repeated.
+    """
+    options = read_options(Path(run))
+    for word, given in ((options.model_a or options.a, a), (options.model_b or options.b, b)):
+        if given is not None and given != word:
+            raise UsageError(f"{run}: was fused from {word}, not from {given}")
+    copies = {part: str(Path(run, part)) for part in ("a", "b") if Path(run, part).is_dir()}
+    own = options.model_copy(update={"weights_a": None, "weights_b": None, **copies})
+    fused = build(own, trust_a=a is not None, trust_b=b is not None)
+    path = Path(run) / WEIGHTS
+    try:
+        load_model(fused, str(path))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UsageError(f"{path}: not the weights of this run ({str(error).splitlines()[0]})") from None
+    return fused
+
+
+def read_options(run: Path) -> Fused:
+    """Read the options of a run folder.
+
+    Raises:
+        UsageError: no such file, or not one that `ranp fuse` wrote.
+    """
+    path = run / CONFIG
+    try:
+        return Fused.model_validate(read_yaml(path))
+    except UsageError as error:
+        raise UsageError(f"{error}; expected a folder that `ranp fuse` wrote") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: not options of `ranp fuse` ({str(error).splitlines()[0]})") from None
+
+
+def _run_folder(word: str | None) -> Path | None:
+    """Return the folder of a run that a word names, by itself or by the weights in it; None for another MODEL."""
+    if word is None:
+        return None
+    path = Path(word)
+    if path.name == runs.WEIGHTS and (path.parent / runs.PLAN).is_file():
+        return path.parent
+    return path if path.is_dir() else None
+
+
+def _not_needed(folder: str, names: list[str]) -> set[str]:
+    """Leave out of a copied run what `load` does not read: pages, exports, tables."""
+    needed = {CONFIG, REPORT, WEIGHTS, runs.PLAN, runs.WEIGHTS, "a", "b"}
+    return set(names) - needed
+
+
+def _pruned_run(word: str, part: str, model: str | None) -> str | None:
+    """Return the folder of a pruned network that a word names, None for a MODEL; refuse a checkpoint alone."""
+    folder = _run_folder(word)
+    if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
+        raise UsageError(
+            f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
+            f"--weights-{part}"
+        )
+    if folder is not None and kind_of(folder) is not FUSED:
+        return str(folder)
+    if model is not None:
+        raise UsageError(f"--model-{part} {model}: only of use where {part.upper()} is the run of a pruned network")
+    return None
+
+
+def _request_of_run(run: str, part: str, given: object) -> Request:
+    """Read a pruned network's run folder as MODEL: it brings its settings, weights and input."""
+    if given:
+        raise UsageError(f"--set-{part}, --preset-{part}, --weights-{part}: {run} is a run and brings its own")
+    return Request(run, None, {}, tuple(spec.shape for spec in specs(runs.read(run).plan.inputs)))
+
+
+def _network(
+    request: Request,
+    model: str | None,
+    weights: Path | None,
+    option: str,
+    seed: int,
+    trusted: bool,
+    tell: Callable[[str], None],
+) -> nn.Module:
+    if Path(request.model).is_dir():
+        return runs.load(request.model, model if trusted else None)
+    network = resolve(request.model, request.settings, preset=request.preset, seed=seed, trusted=trusted)
+    if weights is not None:
+        tell(load_weights_(network, weights, option))
+    return network

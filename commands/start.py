@@ -1,0 +1,13 @@
+"""Where the program begins: an interrupt while it is still being loaded is no traceback either."""
+
+import sys
+
+
+def run() -> None:
+    """Run `ranp`."""
+    try:
+        from ranp.commands.main import app
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    app()

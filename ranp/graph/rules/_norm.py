@@ -1,0 +1,104 @@
+"""Normalisations: channel parameters are tied to the channels; statistics over channels are remembered as mixing."""
+
+from dataclasses import replace
+
+import torch
+
+from ranp.graph.flow import Flow, activation
+from ranp.graph.labels import Ints
+from ranp.graph.rules.registry import Op, rule
+from ranp.graph.trace import Mixing, Trace
+
+
+@rule(
+    *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
+    *("_native_batch_norm_legit_functional", "_batch_norm_with_update", "_batch_norm_with_update_functional"),
+    *("_batch_norm_no_update", "batch_norm_update_stats", "native_batch_norm_legit", "miopen_batch_norm"),
+)
+def batch_norm(op: Op, trace: Trace) -> list[Flow]:
+    """Each channel for itself: weight, bias and running statistics belong to the channel."""
+    flow = trace.flow(op["input"])
+    dim = 1 if len(flow.shape) > 1 else 0
+    flow = trace.settle(flow, range(2, len(flow.shape)), f"position in {op.where}")
+    labels = trace.channels(flow, dim, f"meets a fixed dimension in {op.where}")
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        _tie_parameter(op, trace, op.arguments.get(name), labels)
+    _remember_affine(op, trace, flow)
+    main = Flow(flow.shape, flow.fields, flow.fixed, flow.roots)
+    return [main if tuple(r.shape) == flow.shape else _statistic(r, labels) for r in op.results]
+
+
+def _statistic(result: torch.Tensor, labels: Ints) -> Flow:
+    if tuple(result.shape) == labels.shape:
+        return activation(labels.shape, [labels] if (labels >= 0).any() else [])
+    return activation(tuple(result.shape), [], fixed=(False,) * result.ndim)
+
+
+def _tie_parameter(op: Op, trace: Trace, parameter: object, labels: Ints) -> None:
+    if isinstance(parameter, torch.Tensor):
+        why = f"meets a fixed dimension in {op.where}"
+        trace.tie(labels, trace.channels(trace.flow(parameter), 0, why), why)
+
+
+def _remember_affine(op: Op, trace: Trace, flow: Flow) -> None:
+    """Say which norm follows a layer, for the scores that need the norm's own parameters."""
+    weight, bias = op.arguments.get("weight"), op.arguments.get("bias")
+    if flow.layer is None or not isinstance(weight, torch.Tensor) or not isinstance(bias, torch.Tensor):
+        return
+    names = trace.names.get(id(weight)), trace.names.get(id(bias))
+    layer = trace.layers[flow.layer]
+    if names[0] and names[1] and layer.norm is None:
+        layer.norm = names[0], names[1]
+
+
+@rule("native_group_norm")
+def group_norm(op: Op, trace: Trace) -> list[Flow]:
+    """Statistics over the channels of a group: each keeps equally many of its own channels.
+
+    One channel a group is instance norm: each channel for itself, and the number of groups follows the channels.
+    """
+    flow = trace.settle(trace.flow(op["input"]), range(2, op["input"].ndim), f"position in {op.where}")
+    labels = trace.channels(flow, 1, f"meets a fixed dimension in {op.where}")
+    for name in ("weight", "bias"):
+        _tie_parameter(op, trace, op.arguments.get(name), labels)
+    _remember_affine(op, trace, flow)
+    groups = op["group"]
+    if groups < len(labels):
+        trace.mixing.append(Mixing(len(trace.records), (1,), groups))
+        if groups > 1:
+            trace.balance.append(labels.reshape(groups, -1))
+    return [replace(flow, layer=None), *(_statistic(r, labels) for r in op.results[1:])]
+
+
+def _mix(op: Op, trace: Trace, flow: Flow, dims: tuple[int, ...]) -> None:
+    """Remember a statistic over channels of features; one of a parameter freezes what it runs over."""
+    if flow.roots is None:
+        trace.mixing.append(Mixing(len(trace.records), dims, 1))
+    else:
+        trace.freeze_flow(flow, f"statistic of a parameter in {op.where}", dims)
+
+
+@rule("native_layer_norm")
+def layer_norm(op: Op, trace: Trace) -> list[Flow]:
+    """Statistics over the last dimensions, channels among them."""
+    flow = trace.flow(op["input"])
+    count, ndim = len(op["normalized_shape"]), len(flow.shape)
+    dims = tuple(range(ndim - count, ndim))
+    if any(flow.over(dim) for dim in dims):
+        _mix(op, trace, flow, dims)
+    why = f"meets a fixed dimension in {op.where}"
+    tensors = [op[name] for name in ("weight", "bias") if isinstance(op[name], torch.Tensor)]
+    _remember_affine(op, trace, flow)
+    main = trace.merge([flow, *(trace.flow(t) for t in tensors)], flow.shape, why)
+    apart = [field for field in flow.fields if all(field.shape[dim] == 1 for dim in dims)]
+    return [main, *(activation(tuple(r.shape), apart) for r in op.results[1:])]
+
+
+@rule("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")
+def softmax(op: Op, trace: Trace) -> Flow:
+    """A softmax over channels mixes them; over anything else it acts on each channel for itself."""
+    flow = trace.flow(op["self"])
+    dim = op["dim"] % max(len(flow.shape), 1)
+    if flow.shape and flow.over(dim):
+        _mix(op, trace, flow, (dim,))
+    return replace(flow, layer=None)

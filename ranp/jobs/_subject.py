@@ -1,0 +1,98 @@
+"""What MODEL names where a network is only looked at: one to be built, or the slim network of a run folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ranp import runs
+from ranp.errors import UsageError
+from ranp.inputs import Shape, draw, flatten, generator_of, reshaped
+from ranp.models.folders import PRUNED, kind_of
+from ranp.models.request import read_request, read_size
+from ranp.models.weights import load_weights_
+
+Inputs = tuple[Tensor, ...] | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be looked at and inputs of it.
+
+    Args:
+        name: the MODEL it was asked for by.
+        preset: of a built-in, or None.
+        network: built, with initial weights or those of a run.
+        inputs: standard normal, with the batch in front.
+        weights: where they come from, in words; "" for initial ones.
+    """
+
+    name: str
+    preset: str | None
+    network: nn.Module
+    inputs: Inputs
+    weights: str = ""
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Shapes of the inputs without the batch."""
+        return [list(tensor.shape[1:]) for tensor in flatten(self.inputs)]
+
+    @property
+    def batch(self) -> int:
+        """Samples in a batch."""
+        return int(flatten(self.inputs)[0].shape[0])
+
+
+def read_subject(
+    network: Mapping[str, Any],
+    *,
+    full: str | None = None,
+    size: str | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
+) -> Subject:
+    """Build what MODEL names: a network by `read_request`, or the slim network of a run folder.
+
+    Args:
+        network: the options of `ranp.jobs.options.Network`, by name; of a run, but MODEL those of its full network.
+        full: the full network's MODEL, for a run whose files may not build it.
+        size: --input.
+        batch: --batch; by default the preset's, the run's, or 1.
+        seed: of initial weights and inputs.
+        weights: a checkpoint of the network, of a run of its slim one.
+
+    Raises:
+        UsageError: as `read_request`, or a run folder that is damaged.
+    """
+    words = dict(network)
+    model = words.pop("model")
+    if kind_of(model) is PRUNED or (Path(model).is_dir() and kind_of(model) is None):
+        whole = read_request(full, **words, trusted=True).network(seed) if full else None
+        if whole is None and any(words.values()):
+            raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
+        run = runs.read(model)
+        slim, loaded = run.slim_with(weights, whole)
+        return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), size, batch, seed), loaded)
+    if full is not None:
+        raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
+    request = read_request(model, size=size, batch=batch, **words, trusted=True)
+    built = request.network(seed)
+    loaded = "" if weights is None else load_weights_(built, weights)
+    return Subject(model, request.preset, built, request.inputs(seed), loaded)
+
+
+def _inputs_of(examples: Inputs, size: str | None, batch: int | None, seed: int) -> Inputs:
+    """Return inputs shaped like examples, but for a size and a batch that are given."""
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch {batch}: expected a positive number")
+
+    def sized(shape: Shape) -> Shape:
+        spatial = shape[2:] if size is None else read_size(size, len(shape) - 2)
+        return batch or shape[0], *shape[1:2], *spatial
+
+    drawn: Inputs = draw(reshaped(examples, sized), generator_of(seed))
+    return drawn

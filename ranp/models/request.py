@@ -1,0 +1,216 @@
+"""What MODEL, --preset, --set, --in-channels, --classes, --input and --batch ask for: a network and its inputs.
+
+Every command that takes a network reads these words here, so that each has one meaning and one message.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranp import models
+from ranp.errors import UsageError
+from ranp.figures import spell
+from ranp.files import read_json
+from ranp.inputs import Shape, draw, generator_of
+from ranp.models.channels import channels_of
+from ranp.models.folders import Kind, kind_of
+from ranp.models.spec import check_is_built_in, resolve
+
+_EXTERNAL_SIZE = 64  # spatial length of the example input of a network that is no built-in
+
+
+@dataclass(frozen=True)
+class Request:
+    """A network and the shapes of its inputs, asked for and not yet built.
+
+    Args:
+        model: a built-in, `package.module:Factory` or `file.py:factory`; of a fused run the factory that loads it.
+        preset: of a built-in, or None.
+        settings: keyword arguments of the factory, over the preset's.
+        shapes: of each input, with the batch: (B, C, D, H, W) or (B, C, H, W).
+    """
+
+    model: str
+    preset: str | None
+    settings: Mapping[str, Any]
+    shapes: tuple[Shape, ...]
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of ranp's own networks."""
+        return self.model in models.names()
+
+    def sized(self, size: str | Sequence[int], option: str = "--input") -> "Request":
+        """Return the same network with inputs of another size.
+
+        Raises:
+            UsageError: it is no size, or not of as many dimensions.
+        """
+        shapes = tuple((*shape[:2], *read_size(size, len(shape) - 2, option)) for shape in self.shapes)
+        return replace(self, shapes=shapes)
+
+    @property
+    def batch(self) -> int:
+        """Samples in a batch."""
+        return self.shapes[0][0]
+
+    def network(self, seed: int = 0, *, trusted: bool = True) -> nn.Module:
+        """Build the network.
+
+        Args:
+            seed: of the initial weights.
+            trusted: whether the user named the network; False for what a run's files name.
+
+        Raises:
+            UsageError: as `resolve`.
+        """
+        return resolve(self.model, self.settings, preset=self.preset, trusted=trusted, seed=seed)
+
+    def inputs(self, seed: int = 0, device: str | torch.device = "cpu") -> tuple[Tensor, ...]:
+        """Draw standard normal inputs of float32, the same on every device; on "meta" they have shapes alone."""
+        empty = tuple(torch.empty(shape, device="meta") for shape in self.shapes)
+        if torch.device(device).type == "meta":
+            return empty
+        return tuple(tensor.to(device) for tensor in draw(empty, generator_of(seed)))
+
+
+def read_request(
+    model: str,
+    *,
+    preset: str | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    in_channels: int | None = None,
+    classes: int | None = None,
+    size: str | Sequence[int] | None = None,
+    batch: int | None = None,
+    size_option: str = "--input",
+    batch_option: str = "--batch",
+    trusted: bool = False,
+) -> Request:
+    """Read what a person wrote on the command line.
+
+    A built-in takes channels, classes, size and batch from what is given, else from its preset, else its own. Any other
+    network is given `in_channels` channels (else what its setting, its factory's default or its first convolution says,
+    else 1) of `size` (64 in every dimension) over as many dimensions as `size` names, else as the setting
+    `spatial_dims` says, else 3. The folder of a fused run brings its settings, weights and input.
+
+    Args:
+        model: MODEL.
+        preset: --preset.
+        settings: the --set pairs.
+        in_channels: --in-channels, on built-ins short for --set in_channels=.
+        classes: --classes, on built-ins short for --set classes=; other networks are built from their settings alone.
+        size: --input: "64" is a cube, "16x112x112" otherwise; or the lengths themselves.
+        batch: --batch.
+        size_option: the option that named the size, for messages.
+        batch_option: likewise the batch.
+        trusted: whether the user named MODEL; if not, no factory is looked at for its channels.
+
+    Raises:
+        UsageError: a value that is no size, pair or count, or that the network does not take.
+    """
+    given = dict(settings)
+    for flag, count in (("--in-channels", in_channels), ("--classes", classes), (batch_option, batch)):
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} {count}: expected a positive number")
+    kind = kind_of(model)
+    if kind is not None and kind.factory:
+        return _of_folder(kind, model, preset, given, in_channels, size, batch, size_option)
+    if ":" in model:
+        if in_channels is None and not isinstance(given.get("in_channels"), int) and trusted:
+            in_channels = channels_of(model, given)
+        shape = _external_shape(given, in_channels, size, size_option)
+        return Request(model, preset, given, ((batch or 1, *shape),))
+    check_is_built_in(model)
+    return _built_in(model, preset, _with_shorthands(model, given, in_channels, classes), size, batch, size_option)
+
+
+def read_size(size: str | Sequence[int], dims: int | None = None, option: str = "--input") -> Shape:
+    """Read a spatial size; one number stands for every dimension.
+
+    >>> read_size("64", 3), read_size("16x112x112")
+    ((64, 64, 64), (16, 112, 112))
+
+    Raises:
+        UsageError: no positive whole numbers between `x`, or not as many as there are dimensions.
+    """
+    text = size if isinstance(size, str) else spell(size)
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} {text}: expected a size such as 64 or 16x112x112")
+    lengths = tuple(map(int, parts))
+    if len(lengths) == 1:
+        return lengths * (dims or 3)
+    if dims is not None and len(lengths) != dims:
+        raise UsageError(f"{option} {text}: expected {dims} spatial dimensions, got {len(lengths)}")
+    return lengths
+
+
+def _with_shorthands(
+    model: str, settings: dict[str, Any], in_channels: int | None, classes: int | None
+) -> dict[str, Any]:
+    known, merged = models.full_settings(model), dict(settings)
+    for flag, key, value in (("--in-channels", "in_channels", in_channels), ("--classes", "classes", classes)):
+        if value is None:
+            continue
+        if key not in known:
+            raise UsageError(f"{flag} {value}: {model} has no setting {key} (its settings: {', '.join(known)})")
+        if merged.get(key, value) != value:
+            raise UsageError(f"{flag} {value}: --set {key}={merged[key]} says otherwise")
+        merged[key] = value
+    return merged
+
+
+def _built_in(
+    name: str,
+    preset: str | None,
+    settings: dict[str, Any],
+    size: str | Sequence[int] | None,
+    batch: int | None,
+    size_option: str,
+) -> Request:
+    published = None if preset is None else models.preset(name, preset)
+    if size is not None:
+        spatial = read_size(size, models.spatial_dims(name), size_option)
+    else:
+        spatial = models.built_in(name).spatial if published is None else published.shapes[0][1:]
+    shapes = models.input_shapes(name, models.full_settings(name, preset, settings), spatial)
+    count = batch or (1 if published is None else published.batch)
+    return Request(name, preset, settings, tuple((count, *shape) for shape in shapes))
+
+
+def _of_folder(
+    kind: Kind,
+    folder: str,
+    preset: str | None,
+    settings: dict[str, Any],
+    in_channels: int | None,
+    size: str | Sequence[int] | None,
+    batch: int | None,
+    size_option: str,
+) -> Request:
+    for flag, value in (("--preset", preset), ("--in-channels", in_channels)):
+        if value is not None:
+            raise UsageError(f"{flag} {value}: {folder} is a run of `{kind.made_by}` and brings its own")
+    try:
+        (shape,) = read_json(Path(folder, "report.json"))["inputs"]
+        count, channels, *spatial = map(int, shape)
+    except (UsageError, ValueError, TypeError, KeyError):
+        wrote = f"expected one that `{kind.made_by}` wrote"
+        raise UsageError(f"MODEL {folder}: no inputs in its report.json; {wrote}") from None
+    sizes = tuple(spatial) if size is None else read_size(size, len(spatial), size_option)
+    return Request(kind.factory, None, {"run": folder, **settings}, ((batch or count, channels, *sizes),))
+
+
+def _external_shape(
+    settings: Mapping[str, Any], in_channels: int | None, size: str | Sequence[int] | None, size_option: str
+) -> Shape:
+    dims, channels = settings.get("spatial_dims"), settings.get("in_channels")
+    dims = dims if isinstance(dims, int) and not isinstance(dims, bool) and dims > 0 else None
+    channels = in_channels or (channels if isinstance(channels, int) and channels > 0 else 1)
+    return channels, *(read_size(size, dims, size_option) if size is not None else (_EXTERNAL_SIZE,) * (dims or 3))

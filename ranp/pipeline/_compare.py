@@ -1,0 +1,195 @@
+"""compare(): the paper's methods on one network at one sparsity, as its tables put them side by side.
+
+Xu, Ajanthan, Vineet and Hartley, "RANP: Resource Aware Neuron Pruning at Initialization for 3D CNNs" (3DV 2020),
+Tables 1 and 2. A method that can't reach the sparsity is a row that says so and names its own largest one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ranp import cost
+from ranp.errors import InfeasibleError, UnsupportedError, UsageError, listed, named, nearest
+from ranp.graph.build import trace
+from ranp.graph.graph import Graph, Mask
+from ranp.inputs import Inputs
+from ranp.options import Scoring, Selection
+from ranp.pipeline._peers import PEERS, torch_pruned
+from ranp.pipeline._prune import Steps
+from ranp.plan import Plan
+from ranp.reports import Comparison, Figures, Row
+from ranp.scores import Scores, check_given, importance
+from ranp.selection import select
+
+FILE = "compare.json"
+"""The table's name in a run folder."""
+METHODS: dict[str, dict[str, Any]] = {
+    "random": {"rule": "random"},
+    "layer-wise": {"rule": "layerwise"},
+    "SNIP": {"rule": "snip"},
+    "vanilla": {"weighting": "none"},
+    "weighted": {},
+    "RANP-m": {"reweight": "memory"},
+    "RANP-f": {"reweight": "flops"},
+}
+"""The methods in the order of the paper's tables and the options of `select` that make them."""
+
+
+def compare(
+    model: nn.Module,
+    example_inputs: Inputs,
+    batches: Iterable[tuple[Any, Any]],
+    loss: Callable[[Any, Any], Any],
+    *,
+    sparsity: float | None = None,
+    max_sparsity_of: str | None = None,
+    method: str = "mpmg",
+    reduce: str = "sum",
+    freeze: Iterable[str] = (),
+    outputs: Iterable[int] = (),
+    zero_conv_biases: bool = False,
+    dead_norms: str = "one",
+    device: str = "cpu",
+    seed: int = 0,
+    peers: bool = False,
+    watch: Callable[[str], None] | None = None,
+    **selection: Any,
+) -> Comparison:
+    """Choose by every method of the paper at the same sparsity and count what each choice costs.
+
+    The network is scored once by `method` and once by SNIP, and once in all where they are the same; no slim network is
+    built, as costs are functions of the widths.
+
+    Args:
+        model: the full module, initialised; it is untouched.
+        example_inputs: costs are counted at their shapes.
+        batches: can be iterated over more than once.
+        loss: `loss(outputs, target) -> scalar`.
+        sparsity: share of the neurons (for SNIP: of weight elements) to drop from the ranking.
+        max_sparsity_of: a method of `METHODS` whose largest feasible sparsity is taken instead.
+        method: of the scores: see `importance`.
+        reduce: see `importance`.
+        freeze: globs of module paths whose channels must stay.
+        outputs: places of the outputs that must keep their shape, see `trace`.
+        zero_conv_biases: see `importance`.
+        dead_norms: see `importance`.
+        device: where to score.
+        seed: of the random rule and of dropout while scoring.
+        peers: also prune with Torch-Pruning at the same channel ratio.
+        watch: called with the name of each step as it begins.
+        selection: options of `select` that all share: strength (of RANP-m and RANP-f), coupling, min_width, align.
+
+    Raises:
+        UsageError: a value is out of range or unknown, or batches that can be read only once.
+        UnsupportedError: the network can't be traced.
+        MissingExtra: `peers` without Torch-Pruning.
+    """
+    Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
+    check_goal(sparsity, max_sparsity_of, **selection)
+    check_given(batches, loss, method)
+    if isinstance(batches, Iterator):
+        raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
+    steps = Steps(watch)
+    with steps("trace"):
+        graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
+    scores: dict[str, Scores] = {}
+    for each in dict.fromkeys((method, "snip")):
+        with steps(f"score by {each}"):
+            scores[each] = importance(
+                model, graph, batches, loss, method=each, reduce=reduce,
+                device=device, seed=seed, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms,
+            )  # fmt: skip
+    with steps("select"):
+        chooser, prices = _Chooser(graph, scores, method, {**selection, "seed": seed}), _Prices(graph)
+        if max_sparsity_of is not None:
+            max_sparsity_of = method_named(max_sparsity_of)
+            sparsity = chooser.plan(max_sparsity_of, max_sparsity=True).choice.maximum
+        assert sparsity is not None
+        rows = [_row("full", achieved=0.0, costs=prices(np.ones(graph.count, dtype=bool)))]
+        rows += [chooser.row(name, sparsity, prices) for name in METHODS]
+    if peers:
+        with steps("peers"):
+            rows += [_peer(model, example_inputs, graph, name, sparsity, seed) for name in PEERS]
+    return Comparison(sparsity=sparsity, sparsity_of=max_sparsity_of, rows=rows, seconds=steps.seconds)
+
+
+def check_goal(sparsity: float | None, max_sparsity_of: str | None, **selection: Any) -> None:
+    """Refuse options that `compare` would refuse, before anything is scored.
+
+    Raises:
+        UsageError: the first that is out of range or unknown.
+    """
+    if (sparsity is None) == (max_sparsity_of is None):
+        raise UsageError(f"give either {named('sparsity')} or {named('max_sparsity_of')}")
+    if max_sparsity_of is not None:
+        method_named(max_sparsity_of)
+    Selection.read({**selection, "sparsity": sparsity or 0.0}).check()
+
+
+def method_named(word: str) -> str:
+    """Return the method of `METHODS` that a word means, in any case.
+
+    >>> method_named("ranp-F")
+    'RANP-f'
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = {name.lower(): name for name in METHODS}
+    if word.lower() not in known:
+        expected = f"expected one of {listed(METHODS)}{nearest(word.lower(), known)}"
+        raise UsageError(f"{named('max_sparsity_of', word)}: {expected}")
+    return known[word.lower()]
+
+
+def _row(name: str, **values: Any) -> Row:
+    blank: dict[str, Any] = {"status": "ok", "reason": "", "maximum": None, "achieved": None, "costs": {}}
+    return Row(name=name, **{**blank, **values})
+
+
+class _Prices:
+    """Costs of a choice by convention."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._functions = {name: cost.compile(graph, convention=name) for name in cost.CONVENTIONS}
+
+    def __call__(self, kept: Mask) -> dict[str, Figures]:
+        return {name: Figures(**function(kept).to_dict()) for name, function in self._functions.items()}
+
+
+@dataclass(frozen=True)
+class _Chooser:
+    """What the methods share: `scores` by method, which of them rank neurons, and options of `select`."""
+
+    graph: Graph
+    scores: dict[str, Scores]
+    method: str
+    selection: dict[str, Any]
+
+    def plan(self, name: str, **goal: Any) -> Plan:
+        """Return a method's choice."""
+        options = METHODS[name]
+        used = self.scores["snip" if options.get("rule") == "snip" else self.method]
+        shared = {key: value for key, value in self.selection.items() if key != "strength" or "reweight" in options}
+        return select(self.graph, used, **options, **shared, **goal)
+
+    def row(self, name: str, sparsity: float, prices: _Prices) -> Row:
+        """Return a method's row of the table."""
+        try:
+            plan = self.plan(name, sparsity=sparsity)
+        except InfeasibleError as error:
+            return _row(name, status="infeasible", reason=str(error), maximum=error.closest)
+        choice = plan.choice
+        return _row(name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(plan.mask(self.graph)))
+
+
+def _peer(model: nn.Module, inputs: Inputs, graph: Graph, name: str, ratio: float, seed: int) -> Row:
+    try:
+        small = trace(torch_pruned(model, inputs, graph, ratio, seed, **PEERS[name]), inputs)
+    except UnsupportedError as error:
+        return _row(name, status="failed", reason=str(error))
+    neurons, left = (sum(len(layer.units) for layer in each.layers) for each in (graph, small))
+    return _row(name, achieved=1 - left / neurons, costs=_Prices(small)(np.ones(small.count, dtype=bool)))

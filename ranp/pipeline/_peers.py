@@ -1,0 +1,58 @@
+"""Other people's pruners on the same network, to stand beside ours.
+
+Torch-Pruning (https://github.com/VainF/Torch-Pruning) removes groups of channels by the magnitude of their weights. Its
+channel ratio is set to our sparsity; layers that hold a channel which must stay are left to it whole.
+"""
+
+import contextlib
+import copy
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranp.errors import UnsupportedError, need, words_of
+from ranp.graph.graph import Graph
+from ranp.inputs import Inputs, as_arguments, draw, generator_of
+
+PEERS: dict[str, dict[str, Any]] = {
+    "Torch-Pruning, by layer": {"global_pruning": False},
+    "Torch-Pruning, global": {"global_pruning": True},
+}
+"""Rows of the comparison and what sets them apart."""
+
+
+def torch_pruned(model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, seed: int = 0, **options: Any) -> Any:
+    """Return a copy of a network pruned by Torch-Pruning, which was seen to run.
+
+    Args:
+        model: on the CPU; it is untouched.
+        inputs: for shapes and dtypes.
+        graph: of the model: layers with frozen units are left alone.
+        ratio: share of the channels to remove.
+        seed: of the inputs it is traced and tried with.
+        options: of its pruner.
+
+    Raises:
+        MissingExtra: Torch-Pruning is not installed.
+        UnsupportedError: it raised, or what it left does not run.
+    """
+    library = need("torch_pruning", "peers")
+    small = copy.deepcopy(model).cpu().eval()
+    stays = [layer.module for layer in graph.layers if (layer.units < 0).any() or graph.frozen[layer.units].any()]
+    args, kwargs = as_arguments(draw(inputs, generator_of(seed)))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            library.pruner.MetaPruner(
+                small, kwargs or args, importance=library.importance.MagnitudeImportance(p=1), pruning_ratio=ratio,
+                ignored_layers=[small.get_submodule(name) for name in stays], **options,
+            ).step()  # fmt: skip
+            with torch.no_grad():
+                small(*args, **kwargs)
+    except Exception as error:  # it raises whatever its walk over the autograd graph meets
+        text = words_of(error, 160)
+        raise UnsupportedError(f"{type(error).__name__}: {text}" if text else type(error).__name__) from error
+    return small

@@ -1,0 +1,389 @@
+"""What a run reports, as types: savings, widths, the proof, exported files, measured times; and the table of methods.
+
+Everything is read as an attribute; `report["full"]["params"]` works too. What another version wrote beside it is kept.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
+
+from ranp.errors import CheckFailed, UsageError
+from ranp.figures import operations, saved, size, spell_all
+
+
+class Part(BaseModel):
+    """A part of a report."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, populate_by_name=True, protected_namespaces=(), defer_build=True
+    )
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return getattr(self, key)
+        except AttributeError:
+            raise KeyError(key) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON, without what was never said."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: object, what: str) -> Any:
+        """Read plain values.
+
+        Args:
+            values: of a file.
+            where: the file.
+            what: it should hold, for the message.
+
+        Raises:
+            UsageError: they are no such report.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            reason = f"{name!r} is missing" if first["type"] == "missing" else f"{name}: {first['msg']}"
+            raise UsageError(f"{where}: not a {what} of ranp: {reason}") from None
+
+
+class Figures(Part):
+    """Costs of a network: parameters, operations of a forward, bytes of activations, in one convention."""
+
+    params: int
+    flops: int
+    memory_bytes: int
+
+
+class Both(Part):
+    """The same of the full and the slim network."""
+
+    full: Figures
+    slim: Figures
+
+
+class Sparsity(Part):
+    """The share of neurons that goes: asked for, achieved, and the largest feasible."""
+
+    asked: float
+    achieved: float
+    maximum: float
+
+
+class Units(Part):
+    """How many units there are, how many stay, and how many must, by reason."""
+
+    total: int
+    kept: int
+    frozen: dict[str, int]
+
+
+class Width(Part):
+    """A group's width before and after, and how many of its units must stay, by reason."""
+
+    name: str
+    before: int
+    after: int
+    frozen: dict[str, int]
+
+
+class Verification(Part):
+    """How far the slim network is from the masked one, in float64 and evaluation mode.
+
+    Args:
+        max_abs_diff: largest difference over all outputs and inputs tried.
+        max_rel_diff: that of each output divided by how far the output varies between the inputs.
+        inputs: how many random inputs were tried.
+        tolerance: largest relative difference that counts as equal.
+        frozen: how many units stayed for each reason.
+        uncompared: what could not be compared, in words: statistics that could not be taken over the kept channels,
+            outputs that do not change with the input or may shrink.
+        compared_input: the shape of each input, with the batch.
+        outputs: how many there are.
+        compared: how many of them changed with the input, so that comparing them says something.
+    """
+
+    max_abs_diff: float
+    max_rel_diff: float
+    inputs: int
+    tolerance: float
+    frozen: dict[str, int]
+    uncompared: tuple[str, ...] = ()
+    compared_input: list[list[int]] = Field(default_factory=list)
+    outputs: int | None = None
+    compared: int | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree, in something that could be compared."""
+        return self.max_rel_diff <= self.tolerance and self.compared != 0
+
+    @property
+    def words(self) -> str:
+        """What was found, in a line."""
+        if self.compared == 0 and self.max_rel_diff <= self.tolerance:
+            return "NOT PROVED: no output changes with the input, so that there is nothing to compare"
+        shapes = f" of {spell_all(self.compared_input)}" if self.compared_input else ""
+        return (
+            f"{'verified' if self.passed else 'FAILED'}: slim = masked to {self.max_rel_diff:.1e} of how far the "
+            f"outputs vary ({self.inputs} inputs{shapes}, float64)"
+        )
+
+    def require(self) -> None:
+        """Do nothing unless the two differ.
+
+        Raises:
+            CheckFailed: they do not.
+        """
+        if not self.max_rel_diff <= self.tolerance:
+            raise CheckFailed(
+                f"the slim network differs from the masked one by {self.max_rel_diff:.1e} of how far its outputs vary "
+                f"(tolerance {self.tolerance:.0e}): a defect in ranp, please report it"
+            )
+
+
+class Moved(Part):
+    """Where a transferred plan comes from: the run, its input shapes, the names of the inherited tensors."""
+
+    origin: str = Field(alias="from")
+    input_before: list[list[int]]
+    inherited: list[str]
+
+
+class Timing(Part):
+    """Milliseconds of a forward: median and fastest of some runs on a device."""
+
+    median_ms: float
+    fastest_ms: float
+    runs: int
+    device: str
+
+
+class Latency(Part):
+    """Measured times of both networks."""
+
+    full: Timing
+    slim: Timing
+
+
+class Limits(Part):
+    """What an exported file may differ by: of the largest output, and the share of equal classes."""
+
+    max_rel_diff: float
+    agreement: float
+
+
+class Case(Part):
+    """One comparison of an exported file; a difference that is not finite is None."""
+
+    shapes: list[list[int]]
+    max_abs_diff: float | None
+    max_rel_diff: float | None
+    agreement: float | None
+    passed: bool = True
+
+
+class Exported(Part):
+    """An exported file and how it compares with the network."""
+
+    file: str
+    bytes: int
+    sha256: str
+    inputs: list[str] = Field(default_factory=list)
+    sizes: dict[str, str]
+    tolerance: Limits
+    parity: list[Case]
+    passed: bool
+    note: str = ""
+    opset: int | None = None
+    path: str | None = None
+    weights: str = ""
+
+
+class Trained(Part):
+    """A checkpoint of the slim network that took the place of the run's weights.
+
+    Args:
+        file: its name.
+        sha256: of it.
+        loaded: what was found in it, in a line.
+    """
+
+    file: str
+    sha256: str
+    loaded: str
+
+
+class Head(Part):
+    """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, its checkpoint, where the run is."""
+
+    model: str | None = None
+    preset: str | None = None
+    input: list[list[int]] | None = None
+    batch: int | None = None
+    weights: str = ""
+    out: str | None = None
+
+
+class Report(Head):
+    """What a prune saved, and the proof; costs are in the standard convention, and in the paper's too.
+
+    Args:
+        full: costs of the full network.
+        slim: of the slim one.
+        paper: both in the paper's convention.
+        sparsity: asked, achieved and the largest feasible.
+        units: total, kept, and frozen by reason.
+        groups: their widths.
+        verify: the verification.
+        seconds: of each step.
+        notes: of the trace, the scores and the costs.
+        transfer: where a transferred plan comes from.
+        latency: measured times, where they were.
+        scored_on: the data behind the scores, in words; phantoms unless asked otherwise.
+        trained: where trained weights of the slim network came from, once they are in the run.
+        onnx: the exported file, where there is one.
+        torch_export: likewise.
+        hashes: of the run's files.
+        ranp: the version that wrote it.
+    """
+
+    full: Figures
+    slim: Figures
+    paper: Both
+    sparsity: Sparsity
+    units: Units
+    groups: list[Width]
+    verify: Verification
+    seconds: dict[str, float]
+    notes: list[str] = Field(default_factory=list)
+    transfer: Moved | None = None
+    latency: Latency | None = None
+    scored_on: str = ""
+    trained: Trained | None = None
+    onnx: Exported | None = None
+    torch_export: Exported | None = None
+    hashes: dict[str, str] = Field(default_factory=dict)
+    ranp: str = "?"
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return what costs, of the full and the slim network, in words, and what was saved."""
+        full, slim = self.full, self.slim
+        return [
+            ("parameters", f"{full.params:,}", f"{slim.params:,}", saved(full.params, slim.params)),
+            ("FLOPs", operations(full.flops), operations(slim.flops), saved(full.flops, slim.flops)),
+            (
+                "activations",
+                size(full.memory_bytes),
+                size(slim.memory_bytes),
+                saved(full.memory_bytes, slim.memory_bytes),
+            ),
+        ]
+
+    def table(self) -> str:
+        """Return a few lines: what costs, full and slim, the units that stay, and the proof."""
+        rows = [("", "full", "slim", "saved"), *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in rows
+        ]
+        return "\n".join([*lines, *self._said()])
+
+    def _said(self) -> list[str]:
+        units, proof = self.units, self.verify
+        frozen = f", {sum(units.frozen.values())} of them frozen" if units.frozen else ""
+        return [
+            f"units: {units.kept} of {units.total} kept{frozen}; sparsity {self.sparsity.achieved:.4f}",
+            proof.words,
+        ]
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        head = "".join(f"<th>{word}</th>" for word in ("", "full", "slim", "saved"))
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows())
+        return f"<table><tr>{head}</tr>{body}</table><p>{'<br>'.join(map(escape, self._said()))}</p>"
+
+    @property
+    def max_abs_diff(self) -> float:
+        """Largest difference between the slim network and the masked one."""
+        return self.verify.max_abs_diff
+
+    @property
+    def max_rel_diff(self) -> float:
+        """The same, relative to how far an output varies between inputs."""
+        return self.verify.max_rel_diff
+
+
+class Trial(Head):
+    """What a dry run can say: the full network's costs, what is frozen, every option."""
+
+    dry_run: bool
+    full: Figures
+    units: Units
+    config: dict[str, Any]
+    scored_on: str = ""
+
+
+class Proof(Verification):
+    """What `ranp verify` says of a run: its model, where its weights come from, hashes, the verification."""
+
+    run: str
+    model: str | None
+    weights: str = ""
+    hashes: dict[str, str]
+
+
+class Row(Part):
+    """One method of a comparison.
+
+    Args:
+        name: "full", a method, or a peer.
+        status: "ok", "infeasible" (the sparsity is above the method's largest) or "failed" (a peer).
+        reason: why it is not ok.
+        maximum: largest feasible sparsity; None for the full network and peers.
+        achieved: share of the neurons that are gone.
+        costs: by convention; empty where it is not ok.
+    """
+
+    name: str
+    status: str
+    reason: str
+    maximum: float | None
+    achieved: float | None
+    costs: dict[str, Figures]
+
+
+class Comparison(Head):
+    """The table of methods at one sparsity.
+
+    Args:
+        sparsity: of every row.
+        sparsity_of: the method whose largest feasible sparsity that is, or None where it was given.
+        rows: the full network, then the methods, then peers where asked for.
+        seconds: of each step.
+        method: the full network was scored by.
+        reduce: from elements to neurons.
+        data: it was scored on.
+        batches: how many.
+        seed: of every draw.
+        ranp: the version that wrote it.
+    """
+
+    sparsity: float
+    sparsity_of: str | None
+    rows: list[Row]
+    seconds: dict[str, float] = Field(default_factory=dict)
+    method: str = ""
+    reduce: str = ""
+    data: str = ""
+    batches: int = 0
+    seed: int = 0
+    ranp: str = "?"

@@ -1,0 +1,375 @@
+"""select(): scores + costs + a goal -> which units stay.
+
+Sparsity is the share of neurons dropped from the ranking (Xu, Ajanthan, Vineet and Hartley, "RANP: Resource Aware
+Neuron Pruning at Initialization for 3D CNNs", 3DV 2020). The largest feasible sparsity is a rank, read off in one pass
+over the scores; the paper's bisection is not needed. Where so much would be a shortfall, it is the share of neurons
+that the smallest network lacks.
+
+A shortfall: less than half of the neurons that the ranking dropped would go, and the others are more than rounding
+explains. Outputs of the network and what the user fixed do not count as dropped; `align` rounds what is left and is
+looked at after; rounding is one unit of every group that can lose any, and one of each row where rows keep equally
+many. Frozen units, coupling and least widths make a shortfall; it is an error unless `allow_less`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranp.errors import InfeasibleError, UsageError, check_type, named
+from ranp.figures import at_most, share
+from ranp.graph.constraints import grow
+from ranp.graph.graph import Graph, Layer, Mask, staying
+from ranp.options import Selection
+from ranp.plan import Choice, Plan
+from ranp.scores import Scores
+from ranp.scores.result import summary
+from ranp.selection import _reweight as reweighting
+from ranp.selection._coupling import Share, keep_units, level, priorities, shares, unit_values
+from ranp.selection._ranking import Global, Ranking, at_random, by_elements, by_layer, by_scores, in_order
+
+Floats = NDArray[np.float64]
+AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expects to be overruled
+
+
+def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any) -> Plan:
+    """Choose which units stay.
+
+    Args:
+        graph: of the network.
+        scores: of its neurons; may be None for the random rule.
+        seed: of the random rule, and of the draw that ranks equal scores.
+        options: the fields of `ranp.options.Selection`, where their defaults stand. One of `sparsity` (the share of
+            neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
+            `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip").
+            `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
+            `reweight`: "flops" or "memory" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global
+            rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks neurons;
+            "sum", "mean" and "max" rank units. `min_width`: units each group must keep. `align`: widths are rounded up
+            to a multiple of it. `allow_less`: take what can go where it is less than was asked for.
+            `published_transposed`: rank transposed convolutions by input channel and keep their outputs, as published.
+
+    Returns:
+        The plan, which holds the graph it was made for.
+
+    Raises:
+        UsageError: a value is out of range or unknown.
+        InfeasibleError: the sparsity would leave a group with less than `min_width`, or much less than asked for would
+            go (a shortfall, see the module); `closest` is the nearest that can be had.
+    """
+    asked = Selection.read(options)
+    check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
+    check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
+    method = scores.method if scores else None
+    asked.check(method, seed)
+    goal = _Goal.of(graph, scores, asked, seed)
+    nominal, largest = goal.nominal, goal.largest
+    sparsity = nominal if asked.max_sparsity else float(asked.sparsity or 0.0)
+    if asked.allow_less:
+        sparsity = min(sparsity, nominal)
+    elif not asked.max_sparsity:
+        goal.check(sparsity)
+    kept = goal.keep(sparsity, asked.align)
+    choice = {
+        **asked.model_dump(),
+        "strength": goal.strength,
+        "method": method,
+        "reduce": scores.reduce if scores else None,
+        "batches": scores.batches if scores else 0,
+        "seed": seed,
+        "sparsity": sparsity,
+        "achieved": _achieved(graph, kept),
+        "maximum": largest,
+    }
+    stages = {stage: summary(values) for stage, values in goal.stages.items()}
+    return Plan.of(graph, kept, Choice(**choice), scores.summary() if scores else {}, stages)
+
+
+def largest_sparsity(graph: Graph, scores: Scores | None, **options: Any) -> float:
+    """Return the largest feasible sparsity; options as those of `select`."""
+    return select(graph, scores, max_sparsity=True, **options).choice.maximum
+
+
+@dataclass
+class _Goal:
+    """Ranked neurons or units, and what coupling and constraints make of them."""
+
+    graph: Graph
+    options: Selection
+    ranking: Ranking
+    shares: list[list[Share]]
+    priority: Floats
+    strength: float | None = None
+    units: NDArray[np.int64] | None = None
+    stages: dict[str, dict[str, Floats]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph, scores: Scores | None, options: Selection, seed: int) -> "_Goal":
+        """Rank by an option's rule."""
+        if options.rule == "random":
+            sizes = {layer.name: _ranked(graph, layer, options.published_transposed) for layer in graph.layers}
+            ranking = at_random(sizes, seed)
+            # Units whose members are dropped last come first.
+            last = {name: (ranking.count - places).astype(np.float64) for name, places in ranking.places.items()}
+            return cls(graph, options, ranking, shares(graph, options.published_transposed), priorities(graph, last))
+        if scores is None:
+            raise UsageError(f"{named('rule', options.rule)} needs scores")
+        raw = {layer.name: scores.neurons[layer.name] for layer in graph.layers}
+        _check_scores(graph, raw, options.published_transposed)
+        silent = {name for name, each in raw.items() if not each.any()}
+        members = shares(graph, options.published_transposed, silent)
+        priority = priorities(graph, raw)
+        draw = np.random.default_rng(seed).permutation(graph.count)
+        draws = {layer.name: _draws(layer, len(raw[layer.name]), draw) for layer in graph.layers}
+        if options.rule == "snip":
+            if not scores.elements:
+                raise UsageError(f"{named('rule', 'snip')} ranks weight elements, and the scores have none")
+            ranking = by_elements(scores.elements, scores.largest_elements(graph), draws)
+            return cls(graph, options, ranking, members, priority)
+        if options.rule == "layerwise":
+            return cls(graph, options, by_layer(raw, draws), members, priority)
+        stages, strength = _weighted(graph, raw, options)
+        values = list(stages.values())[-1] if stages else raw
+        if options.coupling != "paper":
+            units, combined = unit_values(graph, values, options.coupling)
+            ranking = Global({"units": in_order(combined, draw[units])}, len(units))
+            return cls(graph, options, ranking, members, priority, strength, units, stages)
+        ranking = by_scores(_lent(graph, values, silent, members), draws)
+        return cls(graph, options, ranking, members, priority, strength, None, stages)
+
+    def dropped(self, sparsity: float) -> int:
+        """Return how many neurons the ranking drops that may well go."""
+        kept = self.ranking.keep(sparsity)
+        wanted = [reason is None or not reason.startswith(AS_WANTED) for reason in self.graph.reasons]
+        if self.units is not None:
+            units = self.units[~kept["units"]]
+            return int(self._neurons[units][np.array(wanted, dtype=bool)[units]].sum())
+        counts = staying(np.array(wanted, dtype=bool))
+        total = 0
+        for layer in self.graph.layers:
+            gone = ~kept[layer.name]
+            counted = counts[layer.units] if len(gone) == len(layer.units) else np.ones_like(gone)
+            total += int((gone & counted).sum())
+        return total
+
+    def keep(self, sparsity: float, align: int = 1) -> Mask:
+        """Return the units that a sparsity keeps in the end."""
+        return self._built(self._coupled(self.ranking.keep(sparsity)), align)
+
+    @cached_property
+    def smallest(self) -> Mask:
+        """The units of the smallest network that can be built, widths not aligned."""
+        sizes = {name: len(places) for name, places in self.ranking.places.items()}
+        return self._built(self._coupled({name: np.zeros(size, dtype=bool) for name, size in sizes.items()}))
+
+    @cached_property
+    def nominal(self) -> float:
+        """The largest sparsity at which every group that can lose any keeps what it needs; 0 where none can."""
+        if self.smallest.all():
+            return 0.0
+        return self.ranking.largest(self._unit_needs() if self.units is not None else self._needs())
+
+    @cached_property
+    def largest(self) -> float:
+        """The same, and where that is a shortfall no more than the share of neurons that can go.
+
+        SNIP's sparsity is a share of weight elements, not of neurons.
+        """
+        if self.options.rule == "snip" or not self.is_short(self.nominal):
+            return self.nominal
+        return min(self.nominal, _achieved(self.graph, self.smallest))
+
+    def check(self, sparsity: float) -> None:
+        """Refuse what can't be had.
+
+        Raises:
+            InfeasibleError: it is above the largest, or there is a shortfall.
+        """
+        said = named("sparsity", sparsity)
+        if sparsity > self.nominal > 0:
+            raise InfeasibleError(
+                f"{said} would leave {self._hindrance(sparsity)} with fewer than {self.options.min_width} unit(s); "
+                f"the largest feasible value is {at_most(self.largest, 6)}",
+                closest=self.largest,
+            )
+        if sparsity > self.largest:
+            raise InfeasibleError(
+                f"{said}: no more than {share(_achieved(self.graph, self.smallest))} of the neurons can go, "
+                f"{self._why()}; the largest feasible value is {at_most(self.largest, 6)}",
+                closest=self.largest,
+            )
+        if sparsity > 0 and self.is_short(sparsity):
+            lower = (sparsity * part / 32 for part in range(31, 0, -1))
+            closest = next((each for each in lower if not self.is_short(each)), 0.0)
+            raise InfeasibleError(
+                f"{said}: {share(_achieved(self.graph, self.keep(sparsity)))} of the neurons would go, less than half "
+                f"of what the ranking drops, {self._why()}; the closest feasible value is {at_most(closest, 6)}, "
+                f"and {named('allow_less')} takes what can go",
+                closest=closest,
+            )
+
+    def _hindrance(self, sparsity: float) -> str:
+        """Name the first group that a sparsity beyond the largest leaves with too little."""
+        kept = self._coupled(self.ranking.keep(sparsity))
+        floors = zip(self._floors, self.graph.groups, strict=True)
+        short = (group.name for (floor, _), group in floors if kept[group.units].sum() < floor)
+        name = next(short, None)
+        return "a group" if name is None else f"group {name!r}"
+
+    def is_short(self, sparsity: float) -> bool:
+        """Whether a sparsity has a shortfall, as the module defines it."""
+        gone, dropped = int(self._neurons[~self.keep(sparsity)].sum()), self.dropped(sparsity)
+        return 2 * gone < dropped and dropped - gone > self._rounding
+
+    @cached_property
+    def _neurons(self) -> NDArray[np.int64]:
+        """How many neurons go with each unit, shape (count,)."""
+        units = np.concatenate([layer.units for layer in self.graph.layers])
+        return np.bincount(units[units >= 0], minlength=self.graph.count)
+
+    @cached_property
+    def _rounding(self) -> int:
+        """How many neurons may stay because widths are whole."""
+        total = 0
+        for group in self.graph.groups:
+            if not self.smallest[group.units].all():
+                rows = [len(each) for each in self.graph.balance if np.isin(each, group.units).any()]
+                total += int(self._neurons[group.units].max()) * max([1, *rows])
+        return total
+
+    def _why(self) -> str:
+        """Say what keeps most neurons."""
+        reasons = Counter[str]()
+        for unit in np.flatnonzero(self.smallest).tolist():
+            reasons[self.graph.reasons[unit] or "widths have a least"] += int(self._neurons[unit])
+        (reason, count), *_ = reasons.most_common(1) or [("nothing ranked", 0)]
+        total = sum(len(layer.units) for layer in self.graph.layers)
+        return f"{count} of {total} must stay ({reason})"
+
+    def _coupled(self, kept: dict[str, Mask]) -> Mask:
+        """Return the units a choice of neurons or units keeps."""
+        if self.units is None:
+            return keep_units(self.graph, self.shares, kept, self.priority)
+        stays = self.graph.frozen | ~np.isin(np.arange(self.graph.count), self.units)
+        stays[self.units[kept["units"]]] = True
+        return stays
+
+    def _built(self, kept: Mask, align: int = 1) -> Mask:
+        """Return what the network can be built with: every group with the least it needs, rows levelled."""
+        kept = level(self.graph, self._with_floors(kept), self.priority)
+        kept = self._with_floors(grow(self.graph, kept, self.priority))  # levelling may have taken of what is needed
+        return grow(self.graph, kept, self.priority, align)
+
+    def _with_floors(self, kept: Mask) -> Mask:
+        kept = kept.copy()
+        for (floor, _), group in zip(self._floors, self.graph.groups, strict=True):
+            best = group.units[np.lexsort((group.units, -self.priority[group.units], ~kept[group.units]))]
+            kept[best[:floor]] = True
+        return kept
+
+    @cached_property
+    def _floors(self) -> list[tuple[int, int]]:
+        """How many units each group must keep, and how many of it stay whatever the ranking."""
+        frozen = self.graph.frozen
+        least = [max(self.options.min_width, each) for each in self.graph.least]
+        floors = [min(floor, len(group.units)) for floor, group in zip(least, self.graph.groups, strict=True)]
+        stays = [int(frozen[group.units].sum()) for group in self.graph.groups]
+        return list(zip(floors, stays, strict=True))
+
+    def _needy(self) -> list[tuple[int, int, int]]:
+        """Return (number, floor, what stays anyway) of each group that the ranking may leave too narrow.
+
+        A group that can't lose anything says nothing of how much can go.
+        """
+        stuck = [bool(self.smallest[group.units].all()) for group in self.graph.groups]
+        numbered = enumerate(self._floors)
+        return [(at, floor, stays) for at, (floor, stays) in numbered if floor > stays and not stuck[at]]
+
+    def _needs(self) -> list[list[tuple[str, NDArray[np.int64], int]]]:
+        needs = []
+        for number, floor, _ in self._needy():
+            members = self.shares[number]
+            if members and not any(share.full for share in members):
+                needs.append([(s.layer.name, s.neurons, min(s.needs(floor), len(s.neurons))) for s in members])
+        return needs
+
+    def _unit_needs(self) -> list[list[tuple[str, NDArray[np.int64], int]]]:
+        assert self.units is not None
+        position = np.full(self.graph.count, -1)
+        position[self.units] = np.arange(len(self.units))
+        needs = []
+        for number, floor, stays in self._needy():
+            units = self.graph.groups[number].units
+            # Units that stay anyway are not the ranking's to keep.
+            needs.append([("units", position[units[~self.graph.frozen[units]]], floor - stays)])
+        return needs
+
+
+def _lent(
+    graph: Graph, values: Mapping[str, Floats], silent: set[str], members: list[list[Share]]
+) -> Mapping[str, Floats]:
+    """Return values in which silent layers have the mean of those that decide for them, so that they go along."""
+    if not silent:
+        return values
+    total, count = np.zeros(graph.count), np.zeros(graph.count)
+    for part in (each for group in members for each in group if each.layer.name not in silent):
+        if len(values[part.layer.name]) == len(part.layer.units):
+            units = part.layer.units[part.neurons]
+            np.add.at(total, units, values[part.layer.name][part.neurons])
+            np.add.at(count, units, 1)
+    lent = dict(values)
+    for layer in graph.layers:
+        if layer.name in silent and len(values[layer.name]) == len(layer.units):
+            known = (layer.units >= 0) & (count[layer.units] > 0)
+            mean = total[layer.units] / np.maximum(count[layer.units], 1)
+            lent[layer.name] = np.where(known, mean, values[layer.name])
+    return lent
+
+
+def _draws(layer: Layer, count: int, draw: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what orders each neuron of a layer among equal ones: its unit's draw, so that tied layers agree."""
+    if count != len(layer.units):  # ranked by its inputs, as published
+        return np.arange(count)
+    return np.where(layer.units >= 0, draw[layer.units], -1) if len(draw) else np.full(count, -1)
+
+
+def _check_scores(graph: Graph, raw: Mapping[str, Floats], published_transposed: bool) -> None:
+    """Refuse scores of something else than what is ranked."""
+    for layer in graph.layers:
+        if len(raw[layer.name]) != _ranked(graph, layer, published_transposed):
+            way = "by its inputs: score with" if published_transposed else "by its outputs: score without"
+            raise UsageError(
+                f"published_transposed={published_transposed} ranks {layer.name} {way} importance(transposed='inputs')"
+            )
+
+
+def _ranked(graph: Graph, layer: Layer, published_transposed: bool) -> int:
+    """Return how many neurons of a layer are ranked: outputs, or by the published rule the weight's first dimension."""
+    if published_transposed and layer.kind == "transposed":
+        return graph.parameters[layer.name].shape[0]
+    return len(layer.units)
+
+
+def _weighted(
+    graph: Graph, raw: Mapping[str, Floats], options: Selection
+) -> tuple[dict[str, dict[str, Floats]], float | None]:
+    """Return what weighting and then reweighting make of the scores, each where it is asked for, and lambda."""
+    stages: dict[str, dict[str, Floats]] = {}
+    values = raw
+    if options.weighting == "layer":
+        values = stages["weighted"] = reweighting.weigh(raw)
+    if options.reweight is None:
+        return stages, None
+    strength = float(len(graph.layers)) if options.strength is None else options.strength
+    stages["reweighted"] = reweighting.reweigh(values, reweighting.taus(graph, options.reweight), strength)
+    return stages, strength
+
+
+def _achieved(graph: Graph, kept: Mask) -> float:
+    """Return the share of neurons that are gone."""
+    units = np.concatenate([layer.units for layer in graph.layers])
+    return float((~kept[units[units >= 0]]).sum() / len(units))

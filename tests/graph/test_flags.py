@@ -1,0 +1,201 @@
+"""What a network's flags switch on is coupled though it is off; what never ran is named."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ranp
+
+
+class Decoder(nn.Module):
+    """A head at every scale; only with deep supervision do the lower ones run."""
+
+    def __init__(self, deep_supervision: bool) -> None:
+        super().__init__()
+        self.deep_supervision = deep_supervision
+        self.stages = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.heads = nn.ModuleList(nn.Conv2d(8, 3, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Any:
+        seen = []
+        for stage, head in zip(self.stages, self.heads, strict=True):
+            x = stage(x).relu()
+            if self.deep_supervision:
+                seen.append(head(x))
+        return seen[::-1] if self.deep_supervision else self.heads[-1](x)
+
+
+class DeepSupervision(nn.Module):
+    def __init__(self, deep_supervision: bool = False) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Conv2d(1, 8, 3, padding=1), Decoder(deep_supervision)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decoder(self.encoder(x).relu())
+
+    def switch(self, on: bool) -> None:
+        self.decoder.deep_supervision = on
+
+
+class ByClass(nn.Module):
+    """A flag that the class holds, beside one of which nothing hangs."""
+
+    auxiliary = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = True
+        self.a, self.b = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head, self.aux = nn.Conv2d(8, 2, 1), nn.Sequential(nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x).relu()
+        y = self.head(self.b(x).relu())
+        return (y, self.aux(x)) if self.auxiliary else y
+
+    def switch(self, on: bool) -> None:
+        self.auxiliary = on
+
+
+class Residual(nn.Module):
+    """A flag that ties two layers which are apart without it, in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip = False
+        self.a, self.b, self.c = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.gain = nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        y = self.b(x).relu()
+        return self.c(y + x * self.gain if self.skip else y)
+
+    def switch(self, on: bool) -> None:
+        self.skip = on
+
+
+class Together(nn.Module):
+    """A head that needs two flags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = self.two = False
+        self.a, self.head, self.aux = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x).relu()
+        return (self.head(x), self.aux(x)) if self.one and self.two else self.head(x)
+
+    def switch(self, on: bool) -> None:
+        self.one = self.two = on
+
+
+CASES = [DeepSupervision, ByClass, Residual, Together]
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_slim_networks_run_with_the_flag_on_and_are_the_masked_ones(kind: Any) -> None:
+    torch.manual_seed(0)
+    model = kind()
+    result = ranp.prune(model, torch.randn(1, 1, 8, 8), sparsity=0.3, method="l1")
+    assert result.plan.units().kept < result.plan.units().total
+    assert any("off the path as it is, and coupled with it" in note for note in result.report.notes)
+    assert not any("never ran" in note for note in result.report.notes)
+    slim = result.slim
+    for on in (True, False):
+        model.switch(on)
+        slim.switch(on)
+        checked = ranp.verify(model, slim, result.plan, torch.randn(1, 1, 8, 8))
+        assert checked.max_rel_diff < 1e-10
+    for each in (model, slim):
+        each.train().switch(True)
+    x = torch.randn(2, 1, 8, 8)
+    assert [each.shape for each in flat(slim(x))] == [each.shape for each in flat(model(x))]
+
+
+def flat(out: Any) -> list[Tensor]:
+    return [out] if isinstance(out, Tensor) else list(out)
+
+
+def test_flags_off_and_on_give_one_plan(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    result = ranp.prune(DeepSupervision(False), torch.randn(1, 1, 8, 8), sparsity=0.4, method="l1")
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    x = torch.randn(1, 1, 8, 8)
+    on = ranp.load(tmp_path / "off", model=DeepSupervision(True)).eval()
+    outputs = on(x)
+    assert [tuple(each.shape) for each in outputs] == [(1, 3, 8, 8)] * 3
+    assert torch.equal(outputs[0], result.slim.eval()(x))
+
+
+def test_heads_that_are_made_by_a_flag_name_the_command_that_makes_the_run_fit(tmp_path: Any) -> None:
+    class Heads(nn.Module):
+        def __init__(self, auxiliary: bool) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 2, 1)
+            self.aux = nn.Conv2d(8, 2, 1) if auxiliary else None
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.a(x).relu()
+            y = self.head(self.b(x).relu())
+            return y if self.aux is None else (y, self.aux(x))
+
+    torch.manual_seed(0)
+    result = ranp.prune(Heads(False), torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    with pytest.raises(ranp.UsageError, match=r"'aux' is only in the model; `ranp transfer RUN --keep-weights"):
+        ranp.load(tmp_path / "off", model=Heads(True))
+    moved = ranp.transfer(result.plan, Heads(True), torch.zeros(1, 1, 8, 8), weights=result.slim)
+    assert moved.slim.aux.in_channels == moved.slim.a.out_channels < 8
+    assert "a.weight" in moved.inherited
+
+
+def test_flags_that_run_no_idle_parameter_are_left() -> None:
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.return_features = False
+            self.a, self.b = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.a(x)
+            return (self.b(x), x) if self.return_features else self.b(x)
+
+    model = Features()
+    graph = ranp.trace(model, torch.zeros(1, 1, 8, 8))
+    assert graph.reason_of(graph.groups[0]) is None
+    assert graph.notes == ()
+    assert model.return_features is False
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_every_parameter_that_never_ran_is_named(training: bool) -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 2, 1)
+            self.unused = nn.ModuleList(nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)) for _ in range(7))
+            self.scale = nn.Parameter(torch.ones(8))
+            self.lstm = nn.LSTM(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.b(self.a(x))
+            return x + self.lstm(x.flatten(2).mean(2)[None, :, :1].expand(1, -1, 4))[0].mean()
+
+    graph = ranp.trace(Idle().train(training), torch.zeros(2, 1, 8, 8))
+    assert graph.notes == ("never ran, keeps its full size: unused, scale",)
+
+
+def test_what_ran_on_no_path_is_named_parameter_by_parameter() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(self.a(x), self.b.weight)
+
+    assert ranp.trace(Half(), torch.zeros(1, 1, 8, 8)).notes == ("never ran, keeps its full size: b.bias",)
