@@ -1,4 +1,7 @@
-"""Poolings as torch operators: `ranp::p_pool`, `ranp::lp_pool` and `ranp::dpp_pool`, each in 1D, 2D and 3D.
+"""Poolings as torch operators: `ranp::p_pool`, `lp_pool`, `dpp_pool` and `filter_pool`, each in 1D, 2D and 3D.
+
+`filter_pool` multiplies each channel's windows by a filter, as a depthwise convolution does. It is part of some pools,
+and no layer whose neurons would be ranked beside those of the network's convolutions.
 
 Each has a backward that is an operator as well, so that one call stands for one in whatever records operators, and so
 that nothing but the inputs is kept for it. `check` is called by the operators and their fakes alike: eager mode never
@@ -33,6 +36,7 @@ class Pooling:
         backward: from the gradient, x, these, windows, and for each tensor whether its gradient is wanted, to the
             gradients of the tensors.
         native: the same two in native code, which return None where there is none.
+        filtered: whether the first tensor holds filters, one for each channel, rather than broadcasts.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Pooling:
     forward: Callable[..., Tensor]
     backward: Callable[..., Sequence[Tensor | None]]
     native: tuple[Callable[..., Tensor | None], Callable[..., Sequence[Tensor | None] | None]] | None = None
+    filtered: bool = False
 
     def __call__(self, x: Tensor, *given: Any, windows: Windows) -> Tensor:
         """Return the output, differentiable in the tensors.
@@ -50,7 +55,7 @@ class Pooling:
             windows: of as many dimensions as x has spatial ones.
         """
         if exporting():
-            check(x, self.tensors_of(given), windows)
+            self.check(x, given, windows)
             return self.forward(x, *given, windows)
         operator = getattr(torch.ops.ranp, f"{self.name}{windows.dims}d")
         result: Tensor = operator(x, *given, *windows.settings)
@@ -66,9 +71,27 @@ class Pooling:
         """Return how many of the given arguments are tensors."""
         return self.given.count("Tensor")
 
-    def tensors_of(self, given: Sequence[Any]) -> list[Tensor]:
-        """Return the tensors that are there among the given arguments."""
-        return [each for each in given[: self.tensors] if each is not None]
+    def check(self, x: Tensor, given: Sequence[Any], windows: Windows, grad: Tensor | None = None) -> None:
+        """Refuse what has no windows, or does not fit the input or the output.
+
+        Raises:
+            ValueError: naming the argument, its value and what was expected.
+        """
+        check(x, windows)
+        output = (*x.shape[:2], *windows.counts(x.shape[2:]))
+        tensors = [each for each in given[: self.tensors] if each is not None]
+        for tensor in tensors:
+            if tensor.device != x.device:
+                raise ValueError(f"a tensor on {tensor.device}: expected {x.device}, where x is")
+        if self.filtered:
+            _check_filters(tensors[0], x.shape[1], windows)
+        else:
+            for tensor in tensors:
+                shape = (1,) * (len(output) - tensor.ndim) + tuple(tensor.shape)
+                if len(shape) > len(output) or any(a not in (1, b) for a, b in zip(shape, output, strict=True)):
+                    raise ValueError(f"a tensor {tuple(tensor.shape)}: expected one that broadcasts against {output}")
+        if grad is not None and tuple(grad.shape) != output:
+            raise ValueError(f"grad {tuple(grad.shape)}: expected {output}")
 
     def register(self) -> "Pooling":
         """Define the operators; once."""
@@ -85,19 +108,19 @@ class Pooling:
 
     def _run(self, x: Tensor, *rest: Any) -> Tensor:
         given, windows = rest[:-5], _windows(rest[-5:])
-        check(x, self.tensors_of(given), windows)
+        self.check(x, given, windows)
         found = self.native[0](x, *given, windows) if self.native else None
         return self.forward(x, *given, windows) if found is None else found
 
     def _fake(self, x: Tensor, *rest: Any) -> Tensor:
         given, windows = rest[:-5], _windows(rest[-5:])
-        check(x, self.tensors_of(given), windows)
+        self.check(x, given, windows)
         sizes = (*x.shape[:2], *windows.counts(x.shape[2:]))
         return torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
 
     def _run_backward(self, grad: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
         given, windows, needs = rest[:-6], _windows(rest[-6:-1]), rest[-1]
-        _check_backward(grad, x, self.tensors_of(given), windows)
+        self.check(x, given, windows, grad)
         found = self.native[1](grad, x, *given, windows, needs) if self.native else None
         found = self.backward(grad, x, *given, windows, needs) if found is None else found
         return [
@@ -107,7 +130,7 @@ class Pooling:
 
     def _fake_backward(self, grad: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
         given, windows, needs = rest[:-6], _windows(rest[-6:-1]), rest[-1]
-        _check_backward(grad, x, self.tensors_of(given), windows)
+        self.check(x, given, windows, grad)
         tensors = [x, *given[: self.tensors]]
         return [
             torch.empty(each.shape, dtype=each.dtype, device=each.device, memory_format=memory_format(each))
@@ -146,8 +169,8 @@ def _differentiate(backward: Any, tensors: int) -> Callable[..., tuple[Tensor | 
     return differentiate
 
 
-def check(x: Tensor, tensors: Sequence[Tensor], windows: Windows) -> None:
-    """Refuse what has no windows, or does not broadcast against the output.
+def check(x: Tensor, windows: Windows) -> None:
+    """Refuse an input without windows.
 
     Raises:
         ValueError: naming the argument, its value and what was expected.
@@ -161,23 +184,15 @@ def check(x: Tensor, tensors: Sequence[Tensor], windows: Windows) -> None:
         raise ValueError(f"{windows}: expected kernel, stride and dilation of at least 1")
     if any(2 * pad > size for pad, size in zip(windows.padding, windows.kernel, strict=True)):
         raise ValueError(f"padding {windows.padding}: expected at most half of the kernel {windows.kernel}")
-    counts = windows.counts(x.shape[2:])
-    if any(count < 1 for count in counts):
+    if any(count < 1 for count in windows.counts(x.shape[2:])):
         raise ValueError(f"x {tuple(x.shape[2:])}: expected sizes a window of {windows.reach} fits into")
-    output = (*x.shape[:2], *counts)
-    for tensor in tensors:
-        shape = (1,) * (len(output) - tensor.ndim) + tuple(tensor.shape)
-        if len(shape) > len(output) or any(a not in (1, b) for a, b in zip(shape, output, strict=True)):
-            raise ValueError(f"a tensor {tuple(tensor.shape)}: expected one that broadcasts against {output}")
-        if tensor.device != x.device:
-            raise ValueError(f"a tensor on {tensor.device}: expected {x.device}, where x is")
 
 
-def _check_backward(grad: Tensor, x: Tensor, tensors: Sequence[Tensor], windows: Windows) -> None:
-    check(x, tensors, windows)
-    output = (*x.shape[:2], *windows.counts(x.shape[2:]))
-    if tuple(grad.shape) != output:
-        raise ValueError(f"grad {tuple(grad.shape)}: expected {output}")
+def _check_filters(filters: Tensor, channels: int, windows: Windows) -> None:
+    shapes = [(1, *(size + lead for size in windows.kernel)) for lead in (0, 1)]
+    if filters.ndim != windows.dims + 2 or filters.shape[0] not in (1, channels) or filters.shape[1:] not in shapes:
+        wanted = " or ".join(map(str, shapes))
+        raise ValueError(f"filters {tuple(filters.shape)}: expected 1 or {channels} of {wanted}")
 
 
 P_POOL = Pooling(
@@ -196,4 +211,11 @@ DPP_POOL = Pooling(
     pooling_reference.dpp_pool,
     pooling_reference.dpp_pool_backward,
 ).register()
-POOLINGS = (P_POOL, LP_POOL, DPP_POOL)
+FILTER_POOL = Pooling(
+    "filter_pool",
+    "Tensor filters",
+    pooling_reference.filter_pool,
+    pooling_reference.filter_pool_backward,
+    filtered=True,
+).register()
+POOLINGS = (P_POOL, LP_POOL, DPP_POOL, FILTER_POOL)

@@ -3,7 +3,8 @@
 Each kind is a pair of functions. Both take the input x (B, C, *spatial) of any floating type, the kind's own tensors,
 which broadcast against the output, and the windows; the backward begins with the gradient of the output, and recomputes
 what the forward knew. So nothing is kept between them but the inputs, and no window is ever copied: what is alive at
-once are a few tensors of the output's size. Types narrower than float32 are computed in float32, element by element.
+once are a few tensors of the output's size. Types narrower than float32 are computed in float32, element by element,
+but for filters, whose products are convolutions of the input's type.
 
 The forms are chosen for float32: every quantity is taken relative to the largest of its window, so that no power
 overflows, and 1 - x / max instead of x, so that nothing cancels where a window's elements are close to each other.
@@ -344,3 +345,49 @@ def dpp_pool_backward(
         (grad * logs / 2).sum_to_size(strength.shape).to(strength.dtype),
         (grad * factor * apartness / total).sum_to_size(offset.shape).to(offset.dtype),
     )
+
+
+# A filter for each channel: y = sum f x, a depthwise convolution.
+
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def filter_pool(x: Tensor, filters: Tensor, windows: Windows) -> Tensor:
+    """Return sum f x over each window, (B, C, *counts); what lies outside of the input is 0.
+
+    Args:
+        x: of any sign.
+        filters: (C or 1, 1, *kernel), or with one element more per dimension, which lies before the window.
+        windows: at least one along each dimension.
+    """
+    framed, filters, _ = _framed(x, filters, windows)
+    y = CONVOLUTIONS[windows.dims](framed, filters, None, windows.stride, 0, windows.dilation, x.shape[1])
+    return _like(y, x)
+
+
+def filter_pool_backward(
+    grad: Tensor, x: Tensor, filters: Tensor, windows: Windows, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of x and of the filters, where needed."""
+    framed, every, lead = _framed(x, filters, windows)
+    zeros = [0] * windows.dims
+    settings = [windows.stride, zeros, windows.dilation, False, zeros, x.shape[1], [*needs, False]]
+    of_framed, of_every, _ = torch.ops.aten.convolution_backward(grad.to(x.dtype), framed, every, None, *settings)
+    of_x = None
+    if needs[0]:
+        lost = [x.shape[dim] - framed.shape[dim] for dim in range(2, x.ndim)]  # behind the last window, or padding
+        before = windows.widths(lead)[::2]  # of the last dimension first
+        back = [(-first, first + short) for first, short in zip(before, reversed(lost), strict=True)]
+        of_x = _like(F.pad(of_framed, [width for pair in back for width in pair]), x)
+    of_filters = of_every.sum_to_size(filters.shape).to(filters.dtype) if needs[1] else None
+    return of_x, of_filters
+
+
+def _framed(x: Tensor, filters: Tensor, windows: Windows) -> tuple[Tensor, Tensor, int]:
+    """Return the input from the first element of a filter to the last, the channels' filters, and their lead."""
+    lead = filters.shape[2] - windows.kernel[0]
+    framed = F.pad(x, windows.widths(lead)) if windows.leaves_input or lead else x
+    for dim, count in enumerate(windows.counts(x.shape[2:])):
+        reach = windows.dilation[dim] * (windows.kernel[dim] + lead - 1) + 1
+        framed = framed.narrow(2 + dim, 0, (count - 1) * windows.stride[dim] + reach)
+    return framed, filters.to(x.dtype).expand(x.shape[1], *filters.shape[1:]), lead

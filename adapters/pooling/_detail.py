@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ranp.adapters.pooling._pool import Pool, Sizes, depthwise, per_channel, positive_channels
+from ranp.adapters.pooling._pool import Pool, Sizes, per_channel, positive_channels
 from ranp.errors import UsageError, nearest
-from ranp.kernels.pooling import DPP_POOL
+from ranp.kernels.pooling import DPP_POOL, FILTER_POOL
 
 FORMS = ("lite", "full")
 LARGEST_OFFSET = 10.0
@@ -77,7 +77,7 @@ class DPP(Pool):
         """Return (B, C, *windows) of x (B, C, *spatial)."""
         windows, reference = self.windows, None
         if self.form == "full":
-            reference = depthwise(x, self.filters, windows, lead=1) + per_channel(self.bias, windows.dims)
+            reference = FILTER_POOL(x, self.filters, windows=windows) + per_channel(self.bias, windows.dims)
         strength = per_channel(self.log_strength.exp(), windows.dims)
         offset = per_channel(self.log_offset.clamp(max=LARGEST_OFFSET).exp(), windows.dims)
         return DPP_POOL(x, reference, strength, offset, not self.symmetric, windows=windows)

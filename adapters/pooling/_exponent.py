@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.pooling._pool import depthwise, per_channel, positive_channels
+from ranp.adapters.pooling._pool import per_channel, positive_channels
 from ranp.errors import UsageError, nearest
+from ranp.kernels.pooling import FILTER_POOL
 from ranp.kernels.pooling_reference import wide
 from ranp.kernels.windows import Windows
 
@@ -126,7 +127,7 @@ class SideBranch(nn.Module):
         spatial = tuple(range(2, x.ndim))
         largest = torch.maximum(x.amax(spatial, keepdim=True), -x.amin(spatial, keepdim=True))
         # The convolution is linear: x itself, alive anyway, is kept for its gradient, not a scaled copy.
-        u = depthwise(x, self.filters, self.windows) * (self.scale / (1 + largest))
+        u = FILTER_POOL(x, self.filters, windows=self.windows) * (self.scale / (1 + largest))
         bent = torch.where(u > 0, u, per_channel(self.slopes, dims) * u)
         alpha = per_channel(self.bias, dims) + per_channel(self.factors, dims) * bent
         return alpha.clamp(*self.bounds)

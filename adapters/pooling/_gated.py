@@ -8,7 +8,8 @@ omega for all channels of a layer.
 import torch
 from torch import Tensor, nn
 
-from ranp.adapters.pooling._pool import Pool, Sizes, depthwise, mean_of_windows, positive_channels
+from ranp.adapters.pooling._pool import Pool, Sizes, mean_of_windows, positive_channels
+from ranp.kernels.pooling import FILTER_POOL
 from ranp.kernels.pooling_reference import MAX_POOL
 
 
@@ -51,7 +52,6 @@ class GatedPool(Pool):
     def pooled(self, x: Tensor) -> Tensor:
         """Return (B, C, *windows) of x (B, C, *spatial)."""
         windows = self.windows
-        omega = self.omega if self.per_channel else self.omega.expand(x.shape[1], *self.omega.shape[1:])
-        gate = torch.sigmoid(depthwise(x, omega, windows))
+        gate = torch.sigmoid(FILTER_POOL(x, self.omega, windows=windows))
         largest, mean = MAX_POOL[windows.dims](x, *windows.settings), mean_of_windows(x, windows)
         return mean + gate * (largest - mean)

@@ -12,11 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ranp.adapters.pooling._pruning import pool as pool  # registers the rule
 from ranp.errors import UsageError
-from ranp.kernels.pooling import check, exporting
+from ranp.kernels.pooling import DIMS, check, exporting
 from ranp.kernels.pooling_reference import MAX_POOL, count_of, wide
 from ranp.kernels.windows import Windows
 
-CONVOLUTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 AVERAGE: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 Sizes = int | Sequence[int]
 """One number for all dimensions, or one for each."""
@@ -54,7 +53,7 @@ class Pool(nn.Module):
         dims: int = 2,
     ) -> None:
         super().__init__()
-        if dims not in CONVOLUTIONS:
+        if dims not in DIMS:
             raise UsageError(f"dims={dims}: expected 1, 2 or 3")
         self.kernel_size = _sizes("kernel_size", kernel_size, dims, 1)
         self.stride = _sizes("stride", kernel_size if stride is None else stride, dims, 1)
@@ -81,7 +80,7 @@ class Pool(nn.Module):
             result = self.forward(input.unsqueeze(0))
             return result.squeeze(0) if isinstance(result, Tensor) else (result[0].squeeze(0), result[1].squeeze(0))
         try:
-            check(input, (), windows)
+            check(input, windows)
         except ValueError as error:
             raise UsageError(f"{name}: {error}") from None
         if self.channels not in (None, input.shape[1]):
@@ -131,25 +130,6 @@ def positive_channels(channels: int | None, why: str) -> int:
 def per_channel(vector: Tensor, dims: int) -> Tensor:
     """Return a vector (C,), or a number, as what broadcasts against (B, C, *dims sizes)."""
     return vector.reshape(-1, *[1] * dims)
-
-
-def depthwise(x: Tensor, filters: Tensor, windows: Windows, lead: int = 0) -> Tensor:
-    """Return each channel's windows times its filter, (B, C, *counts); outside of the input there are zeros.
-
-    Args:
-        x: (B, C, *spatial).
-        filters: (C, 1, *kernel).
-        windows: where the filters lie, but for the kernel's size.
-        lead: how many elements a filter begins before its window.
-    """
-    padded = F.pad(x, windows.widths(lead)) if windows.leaves_input or lead else x
-    result = CONVOLUTIONS[windows.dims](
-        padded, filters.to(x.dtype), stride=windows.stride, dilation=windows.dilation, groups=x.shape[1]
-    )
-    if windows.ceil:
-        for dim, count in enumerate(windows.counts(x.shape[2:]), start=2):
-            result = result.narrow(dim, 0, count)
-    return result  # type: ignore[no-any-return]
 
 
 def mean_of_windows(x: Tensor, windows: Windows) -> Tensor:

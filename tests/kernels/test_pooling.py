@@ -1,6 +1,7 @@
 """The pooling operators: definitions window by window, derivatives, native code against PyTorch, and what is kept."""
 
 import ctypes
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ranp.kernels import _native_pooling as native_pooling
 from ranp.kernels import compiling, native, pooling_reference
-from ranp.kernels.pooling import DPP_POOL, LP_POOL, P_POOL, Pooling
+from ranp.kernels.pooling import DPP_POOL, FILTER_POOL, LP_POOL, P_POOL, Pooling
 from ranp.kernels.windows import Windows
 
 PAIRS = Windows((2, 2), (2, 2), (0, 0), (1, 1))
@@ -32,8 +33,9 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def given_to(kind: str, dims: int, counts: list[int], seed: int) -> tuple[Pooling, tuple[Any, ...]]:
+def given_to(kind: str, windows: Windows, counts: list[int], seed: int) -> tuple[Pooling, tuple[Any, ...]]:
     """Return a pooling and its tensors for three channels, in float64."""
+    dims = windows.dims
     vector = random(1, 3, *[1] * dims, seed=seed + 1)
     other, everywhere = random(1, 3, *[1] * dims, seed=seed + 2), random(2, 3, *counts, seed=seed + 3)
     return {
@@ -44,10 +46,14 @@ def given_to(kind: str, dims: int, counts: list[int], seed: int) -> tuple[Poolin
         "dpp": (DPP_POOL, (None, 0.2 + 3 * vector, other, False)),
         "dpp asymmetric": (DPP_POOL, (None, 0.2 + 3 * vector, other, True)),
         "dpp full": (DPP_POOL, (everywhere, 0.2 + 3 * vector, other, True)),
+        "filter": (FILTER_POOL, (random(3, 1, *windows.kernel, seed=seed) - 0.4,)),
+        "one filter": (FILTER_POOL, (random(1, 1, *windows.kernel, seed=seed) - 0.4,)),
+        "larger filter": (FILTER_POOL, (random(3, 1, *(size + 1 for size in windows.kernel), seed=seed) - 0.4,)),
     }[kind]
 
 
-KINDS = ["p", "p of maps", "lp sum", "lp mean", "dpp", "dpp asymmetric", "dpp full"]
+KINDS = ["p", "p of maps", "lp sum", "lp mean", "dpp", "dpp asymmetric", "dpp full", "filter", "one filter"]
+KINDS += ["larger filter"]
 
 
 def at(values: Tensor, place: tuple[int, ...]) -> Tensor:
@@ -78,6 +84,21 @@ def defined(kind: str, given: tuple[Any, ...]) -> Callable[[Tensor, tuple[int, .
     return dpp if kind.startswith("dpp") else lp if kind.startswith("lp") else p
 
 
+def filtered(x: Tensor, filters: Tensor, windows: Windows, counts: list[int]) -> Tensor:
+    """Return each window's elements times the filters, element by element; a larger filter begins one before."""
+    lead, total = filters.shape[2] - windows.kernel[0], 0 * x.flatten(2).sum(2)
+    parts = []
+    for place in itertools.product(*map(range, counts)):
+        y = total
+        for offset in itertools.product(*map(range, filters.shape[2:])):
+            sides = zip(place, windows.stride, windows.padding, offset, windows.dilation, strict=True)
+            at = [where * stride - pad + (tap - lead) * step for where, stride, pad, tap, step in sides]
+            if all(0 <= index < size for index, size in zip(at, x.shape[2:], strict=True)):
+                y = y + x[(slice(None), slice(None), *at)] * filters[(slice(None), 0, *offset)]
+        parts.append(y)
+    return torch.stack(parts, -1).reshape(*x.shape[:2], *counts)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25)
 @given(drawn=geometries(), seed=st.integers(0, 99))
@@ -86,7 +107,7 @@ def test_every_pooling_is_its_definition_window_by_window(
 ) -> None:
     windows, sizes = drawn
     counts = windows.counts(sizes)
-    pooling, given = given_to(kind, windows.dims, counts, seed)
+    pooling, given = given_to(kind, windows, counts, seed)
     x = random(2, 3, *sizes, seed=seed) + 0.05
     grad = random(2, 3, *counts, seed=seed + 4) - 0.5
 
@@ -101,15 +122,20 @@ def test_every_pooling_is_its_definition_window_by_window(
             *(torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, found, strict=True)),
         ]
 
+    def each_window(x: Tensor, tensors: tuple[Any, ...]) -> Tensor:
+        if pooling is FILTER_POOL:
+            return filtered(x, tensors[0], windows, counts)
+        return pooled(x, windows, counts, defined(kind, tensors))
+
     ours = gradients(lambda x, tensors: pooling(x, *tensors, windows=windows))
-    by_hand = gradients(lambda x, tensors: pooled(x, windows, counts, defined(kind, tensors)))
+    by_hand = gradients(each_window)
     for mine, expected in zip(ours, by_hand, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradcheck(kind: str, both: str) -> None:
-    pooling, given = given_to(kind, 2, UNEVEN.counts((4, 5)), 0)
+    pooling, given = given_to(kind, UNEVEN, UNEVEN.counts((4, 5)), 0)
     leaves = [random(2, 3, 4, 5) + 0.1, *(each for each in given if isinstance(each, Tensor))]
     for leaf in leaves:
         leaf.requires_grad_()
@@ -127,7 +153,7 @@ def test_opcheck(kind: str, dims: int, both: str) -> None:
     windows = Windows((3, 2, 2)[:dims], (2, 1, 2)[:dims], (1, 0, 1)[:dims], (1, 2, 1)[:dims], dims == 2)
     sizes = (5, 4, 4)[:dims]
     counts = windows.counts(sizes)
-    pooling, given = given_to(kind, dims, counts, 0)
+    pooling, given = given_to(kind, windows, counts, 0)
     leaves = (random(2, 3, *sizes).requires_grad_(), *given)
     for each in leaves:
         if isinstance(each, Tensor):
@@ -141,9 +167,9 @@ def test_opcheck(kind: str, dims: int, both: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "filter" not in kind])
 def test_narrow_types_are_computed_in_float32(kind: str, dtype: torch.dtype) -> None:
-    pooling, given = given_to(kind, 2, UNEVEN.counts((4, 5)), 0)
+    pooling, given = given_to(kind, UNEVEN, UNEVEN.counts((4, 5)), 0)
     given = tuple(each.float() if isinstance(each, Tensor) else each for each in given)
     x = random(2, 3, 4, 5, dtype=dtype).requires_grad_()
     wide = x.detach().float().requires_grad_()
@@ -160,7 +186,7 @@ def test_narrow_types_are_computed_in_float32(kind: str, dtype: torch.dtype) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_kept_but_the_inputs(kind: str, both: str) -> None:
     windows = Windows((3, 3), (1, 1), (1, 1), (1, 1))
-    pooling, given = given_to(kind, 2, [6, 7], 0)
+    pooling, given = given_to(kind, windows, [6, 7], 0)
     tensors = [random(2, 3, 6, 7).requires_grad_(), *(t.requires_grad_() for t in given if isinstance(t, Tensor))]
     left = iter(tensors[1:])
     arguments = [next(left) if isinstance(each, Tensor) else each for each in given]
@@ -276,7 +302,7 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["p", "lp sum", "dpp"])
 def test_no_number_stays_none_where_it_is(kind: str, both: str) -> None:
-    pooling, given = given_to(kind, 2, PAIRS.counts((4, 4)), 0)
+    pooling, given = given_to(kind, PAIRS, PAIRS.counts((4, 4)), 0)
     x = random(1, 3, 4, 4)
     x[0, 1, 0, 1] = torch.nan
     assert pooling(x, *given, windows=PAIRS).isnan().nonzero().tolist() == [[0, 1, 0, 0]]
@@ -319,6 +345,12 @@ def test_what_does_not_fit_is_refused_before_native_code(
     if alpha.device.type == "cpu":  # the fake refuses the same
         with pytest.raises(ValueError, match=message):
             operator(x.to("meta"), alpha.to("meta"), None, *windows.settings)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 2, 2), (3, 2, 2, 2), (3, 1, 2, 3), (3, 1, 4, 4), (3, 1, 2)])
+def test_filters_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"filters .*: expected 1 or 3 of \(1, 2, 2\) or \(1, 3, 3\)"):
+        FILTER_POOL(torch.zeros(1, 3, 4, 4), torch.zeros(shape), windows=PAIRS)
 
 
 def test_a_gradient_of_another_shape_is_refused(both: str) -> None:

@@ -91,6 +91,8 @@ def test_slim_equals_masked_under_random_plans(kind: str, network: Build, dims: 
     net = network(POOLS[kind], dims).eval()
     graph = ranp.trace(net, drawn(dims, torch.float32))
     assert over_frozen(graph) == (0, set())
+    assert {group.name for group in graph.groups} <= {"read by a.0", "a.0", "b.0", "c.0", "head"}
+    assert {layer.kind for layer in graph.layers} == {"conv"}  # filters of a pool are not ranked beside neurons
     net = spread_exponents(randomise(net.double()))
     for removed, seed in ((0.3, 1), (0.7, 2), (0.99, 3)):
         check(graph, net, (drawn(dims),), removed, seed, trains=removed == 0.7)
@@ -126,11 +128,27 @@ def test_a_pool_and_its_operator_are_one_op_of_the_record_with_the_cost_of_a_poo
 
 @pytest.mark.parametrize("kind", POOLS)
 def test_scores_by_gradients_and_memory_without_data_go_through(kind: str) -> None:
-    net, x = Joined(POOLS[kind], 2), drawn(2, torch.float32)
-    batches = [(x, torch.zeros(2, 2, 3, dtype=torch.long))]
-    result = ranp.prune(net, x, batches=batches, loss=nn.functional.cross_entropy, sparsity=0.3)
-    assert result.report.verify["passed"]
-    assert cost.peak_training_memory(result.slim, x).activations < cost.peak_training_memory(net, x).activations
+    net, x = randomise(Joined(POOLS[kind], 2)), drawn(2, torch.float32)
+    graph = ranp.trace(net, x)
+    scores = ranp.importance(net, graph, [(x, torch.zeros(2, 2, 3, dtype=torch.long))], nn.functional.cross_entropy)
+    assert all(np.isfinite(each).all() and each.sum() > 0 for each in scores.neurons.values())
+    slim = ranp.slim(net, ranp.select(graph, scores, sparsity=0.2))
+    assert cost.peak_training_memory(slim, x).peak < cost.peak_training_memory(net, x).peak
+
+
+class Halved(nn.Module):
+    """A parametrization: the filters are computed from a parameter."""
+
+    def forward(self, filters: Tensor) -> Tensor:
+        return filters / 2
+
+
+def test_filters_that_are_computed_follow_their_channels_too() -> None:
+    net = Joined(POOLS["gated channel"], 2)
+    nn.utils.parametrize.register_parametrization(net.first, "omega", Halved())
+    graph = ranp.trace(net, drawn(2, torch.float32))
+    assert over_frozen(graph) == (0, set())
+    check(graph, randomise(net.double().eval()), (drawn(2),), 0.5, 1)
 
 
 def test_an_alpha_near_70_has_no_part_in_magnitude_scores() -> None:
@@ -211,5 +229,4 @@ def test_segnet_with_other_pools_prunes_as_before(kind: str) -> None:
     assert [(group.name, len(group.units)) for group in after.groups] == [
         (group.name, len(group.units)) for group in before.groups
     ]
-    result = ranp.prune(swapped, x, sparsity=0.4, method="l1")
-    assert result.report.verify["passed"]
+    check(after, randomise(swapped.eval().double()), (x.double(),), 0.5, 1, trains=False)
