@@ -154,7 +154,7 @@ def lp_pool(x: Tensor, power: Tensor, mean: bool, windows: Windows) -> Tensor:
         windows: at least one along each dimension.
     """
     parts, exponent = relative(x, None, windows), power.to(wide(x)).clamp(max=STEEPEST)
-    total, count, _ = _power_sums(parts, exponent, windows)
+    total, count, _ = _power_sums(parts, exponent, windows, logs=False)
     return _like(parts.top * (total / count if mean else total).pow(1 / exponent), x)
 
 
@@ -170,7 +170,7 @@ def lp_pool_backward(
     An element that is 0 has no gradient for p < 1, where it has none that is finite.
     """
     parts, exponent = relative(x, None, windows), power.to(wide(x)).clamp(max=STEEPEST)
-    total, count, logs = _power_sums(parts, exponent, windows)
+    total, count, logs = _power_sums(parts, exponent, windows, logs=needs[1])
     level = total / count if mean else total
     common = grad.to(wide(x)) * level.pow(1 / exponent - 1) / (count if mean else 1)
     of_x = torch.zeros_like(parts.padded, dtype=wide(x))
@@ -186,14 +186,15 @@ def lp_pool_backward(
     return _like(windows.cropped(of_x, x), x), of_power
 
 
-def _power_sums(parts: Relative, exponent: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sum r^p, at least 1, how many elements count, at least 1, and sum r^p log r."""
-    total, logs = torch.zeros_like(parts.top), torch.zeros_like(parts.top)
+def _power_sums(parts: Relative, exponent: Tensor, windows: Windows, *, logs: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sum r^p, at least 1, how many elements count, at least 1, and where wanted sum r^p log r."""
+    total, of_logs = torch.zeros_like(parts.top), torch.zeros_like(parts.top)
     for share, counted in parts.taps(windows):
         weight = only(counted, share.pow(exponent))
         total += weight
-        logs += weight * torch.where(share > 0, share.log(), share)
-    return total.clamp(min=1), count_of(parts.inside, total), logs
+        if logs:
+            of_logs += weight * torch.where(share > 0, share.log(), share)
+    return total.clamp(min=1), count_of(parts.inside, total), of_logs
 
 
 def count_of(inside: list[Tensor] | list[None], like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What all poolings share: the windows, the shapes they take, and the places of the maxima."""
 
+import functools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from ranp.adapters.pooling._pruning import pool as pool  # registers the rule
 from ranp.errors import UsageError
 from ranp.kernels.pooling import check, exporting
-from ranp.kernels.pooling_reference import MAX_POOL, count_of
+from ranp.kernels.pooling_reference import MAX_POOL, count_of, wide
 from ranp.kernels.windows import Windows
 
 CONVOLUTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -153,13 +154,14 @@ def depthwise(x: Tensor, filters: Tensor, windows: Windows, lead: int = 0) -> Te
 
 def mean_of_windows(x: Tensor, windows: Windows) -> Tensor:
     """Return the mean of each window, (B, C, *counts)."""
-    if all(step == 1 for step in windows.dilation):
+    known = x.is_cuda or wide(x) == x.dtype  # torch's pools on the CPU, of volumes at least
+    if known and all(step == 1 for step in windows.dilation):
         geometry = windows.kernel, windows.stride, windows.padding, windows.ceil
         mean: Tensor = AVERAGE[windows.dims](x, *geometry, count_include_pad=False)
         return mean
     counts = windows.counts(x.shape[2:])
-    total = torch.stack(list(windows.taps(windows.padded(x), counts))).sum(0)
-    return total / count_of(windows.inside(x, counts), total)
+    total = functools.reduce(torch.add, (tap.to(wide(x)) for tap in windows.taps(windows.padded(x), counts)))
+    return (total / count_of(windows.inside(x, counts), total)).to(x.dtype)
 
 
 def refuse_negative(x: Tensor, name: str, otherwise: str) -> None:

@@ -124,6 +124,15 @@ def test_a_pool_and_its_operator_are_one_op_of_the_record_with_the_cost_of_a_poo
     assert ours == theirs
 
 
+@pytest.mark.parametrize("kind", POOLS)
+def test_scores_by_gradients_and_memory_without_data_go_through(kind: str) -> None:
+    net, x = Joined(POOLS[kind], 2), drawn(2, torch.float32)
+    batches = [(x, torch.zeros(2, 2, 3, dtype=torch.long))]
+    result = ranp.prune(net, x, batches=batches, loss=nn.functional.cross_entropy, sparsity=0.3)
+    assert result.report.verify["passed"]
+    assert cost.peak_training_memory(result.slim, x).activations < cost.peak_training_memory(net, x).activations
+
+
 def test_an_alpha_near_70_has_no_part_in_magnitude_scores() -> None:
     nets = [Joined(POOLS["p predicted"], 2) for _ in range(2)]
     initialise_(nets[0], "glorot", torch.Generator().manual_seed(0))
