@@ -1,0 +1,129 @@
+"""What every layout of files becomes: cases that are found first, read one at a time, and cut to what a network takes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import numpy as np
+
+from ranp.data._batches import Sample
+
+Shape = tuple[int, ...]
+Task = Literal["segmentation", "regions", "classification", "stereo"]
+TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case on the disk, found and not read.
+
+    Args:
+        name: the case's own, as its files are called.
+        files: what the inputs are read from: the modalities of a scan, a left and a right image, a clip.
+        target: the file of its labels or disparities, its class, or None where it has none.
+        split: "training", "validation", "testing", or "" where the layout does not say.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    target: Path | int | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one case holds.
+
+    Args:
+        shape: of its image or clip: (C, *spatial), of a clip (C, frames, H, W); of points (number of points, 3).
+        spacing: of its voxels in millimetres, or () where the files say none.
+        axes: which way its axes point, as "RAS", or "".
+        labels: how many voxels or pixels have each value as the file has it, before any map; of a class its number: 1.
+        problems: what is wrong with it, a line each; a case with problems may lack the rest.
+    """
+
+    shape: Shape = ()
+    spacing: tuple[float, ...] = ()
+    axes: str = ""
+    labels: Mapping[int, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+class Dataset(ABC, Generic[Read]):
+    """Cases of one layout.
+
+    A layout is a subclass in `ranp/data/layouts/`: it knows its folder when it sees it, lists the cases, reads one, and
+    draws samples from what it read. Files are opened to list the cases only where the layout's own lists need it.
+    """
+
+    word: ClassVar[str]
+    """Its name, as in `--data WORD:PATH`."""
+    looks_like: ClassVar[str]
+    """The files that it is known by, in a few words."""
+
+    root: Path
+    task: Task
+    cases: tuple[Case, ...]
+    class_names: tuple[str, ...]
+    """Of the classes (of regions: of the channels), in the network's order; () where only the values that occur tell."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether a folder or file is of this layout, by its names alone; never raises."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, settings: Mapping[str, Any]) -> Self:
+        """List the cases of a folder or file.
+
+        Args:
+            path: which `recognises` need not have accepted: the user may have named the layout.
+            settings: --set-data, of the layout's own names.
+
+        Raises:
+            UsageError: naming --data, the path, what was found and what was expected; or a setting it has not.
+        """
+
+    @abstractmethod
+    def channels(self) -> tuple[int, ...]:
+        """Return the channels of each input, read off the first case's header."""
+
+    @abstractmethod
+    def classes(self) -> int | None:
+        """Return how many classes (of regions: channels) a network tells apart; None of stereo. May read all labels."""
+
+    @abstractmethod
+    def read(self, case: Case) -> Read:
+        """Read what is held of a case while samples are drawn from it.
+
+        Raises:
+            UsageError: a file that is missing, damaged or does not fit, with its path, what was found and expected.
+        """
+
+    @abstractmethod
+    def draw(self, held: Read, shapes: Sequence[Shape], rng: np.random.Generator) -> Sample:
+        """Draw one sample from a case: inputs of these shapes (C, *spatial), and their target.
+
+        Targets are int64 labels (*spatial) or a class (); of regions float32 masks (regions, *spatial); of stereo
+        float32 disparities (H, W), inf where unknown.
+
+        Raises:
+            UsageError: shapes that the case can't give, naming --patch.
+        """
+
+    @abstractmethod
+    def whole(self, held: Read) -> Sample:
+        """Return a case as it is, for a picture: inputs (C, *spatial) as they are fed, and the target as `draw` gives."""
+
+    @abstractmethod
+    def facts(self, case: Case) -> Facts:
+        """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""
+
+    def of(self, split: str) -> tuple[Case, ...]:
+        """Return the cases of a split; all that have a target where the layout knows no splits."""
+        splits = {case.split for case in self.cases} - {""}
+        return tuple(case for case in self.cases if case.target is not None and (not splits or case.split == split))
