@@ -202,8 +202,7 @@ def open_source(
             f"{named('images')} and {named('labels')}: are the data themselves; leave out {named('data', word)}"
         )
     if word == NIFTI:
-        listed_files = volumes.files(images, labels, sampling=reading.sampling)
-        listed_files = replace(listed_files, labels=reading.of(listed_files.labels))
+        listed_files = volumes.files(images, labels, reading.of(Labels()), reading.sampling)
         listed_files.check_headers()
         listed_files.check_labels()
         return FromFiles(NIFTI, listed_files)
