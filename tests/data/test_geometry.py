@@ -104,7 +104,7 @@ def test_volumes_are_resampled_where_asked(save: Save) -> None:
     assert np.unique(held.labels).tolist() == [0, 1]
     assert held.affine is not None
     assert np.allclose(np.abs(np.diag(held.affine)[:3]), (0.5, 1.5, 2.0))
-    with pytest.raises(UsageError, match="spacing='1x2': .*the volumes have 3 dimensions"):
+    with pytest.raises(UsageError, match=r"spacing='1x2': .*the volumes have 3 dimensions"):
         replace(dataset, sampling=Sampling(spacing=(1.0, 2.0))).read(dataset.cases[0])
 
 
