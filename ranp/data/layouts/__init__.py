@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from ranp.data.dataset import Dataset
+from ranp.data.layouts.shapenet import ShapeNetPart
 from ranp.errors import UsageError, listed, named, nearest
 
-LAYOUTS: tuple[type[Dataset[Any]], ...] = ()
+LAYOUTS: tuple[type[Dataset[Any]], ...] = (ShapeNetPart,)
 """In the order they are tried: the particular before the plain."""
 
 
