@@ -11,12 +11,14 @@ from ranp.options import (
     Data,
     Init,
     Loss,
+    LossPairs,
     Options,
     Pairs,
     Scoring,
     Selection,
     Shared,
     Sparsity,
+    Supervision,
     option,
 )
 
@@ -193,7 +195,15 @@ class Start(Outputs):
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
-    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
+    loss: Loss = option(
+        None, "{choices}; a class of MONAI, torch or another package by its path, such as monai.losses.DiceCELoss; or "
+        "file.py:function of your own.", shown="the network's own, else ce; bce for one channel", metavar="LOSS",
+    )  # fmt: skip
+    loss_settings: LossPairs = option(
+        {}, "An argument of a --loss that is given by its path, in YAML; repeat it.", flag="--set-loss",
+        metavar="KEY=VALUE",
+    )  # fmt: skip
+    deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
 class Scored(Network, CostSize, Weights, Source, Files, Batches, Scoring, Start, Seed, Device):

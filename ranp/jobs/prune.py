@@ -92,7 +92,14 @@ def prepare(options: Prune) -> Prepared:
     return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
 
 
-def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, trusted: bool = True) -> Prepared:
+def ready(
+    options: Asked,
+    selection: Selection,
+    *,
+    needs_batches: bool = True,
+    trusted: bool = True,
+    trusted_loss: bool = False,
+) -> Prepared:
     """Return what options ask to work on: network, inputs, batches and loss; their output is not looked at.
 
     Args:
@@ -100,6 +107,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
         selection: what is chosen by.
         needs_batches: whether phantoms are drawn; a user's files are read in any case, so that mistakes are found.
         trusted: whether the user named the network; False for what a run's files name.
+        trusted_loss: whether the user named the loss where a run's files name the network.
 
     Raises:
         UsageError: as `prepare`.
@@ -117,7 +125,11 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     if needs_batches:
         losses.check_channels(word, _channels(given))
     options = options.model_copy(update={"loss": word})
-    loss = only_outputs(losses.get(word, **({"maxdisp": maxdisp} if word == "stereo" else {})), options.outputs)
+    function = losses.get(
+        word, options.loss_settings, supervision=options.deep_supervision, trusted=trusted or trusted_loss,
+        **({"maxdisp": maxdisp} if word == "stereo" else {}),
+    )  # fmt: skip
+    loss = only_outputs(function, options.outputs)
     loaded = "" if options.weights is None else load_weights_(network, options.weights)
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
