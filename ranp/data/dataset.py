@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
-from ranp.data._batches import Sample as Sample  # for the layouts too
+from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
 
 Shape = tuple[int, ...]
 Task = Literal["segmentation", "regions", "classification", "stereo"]

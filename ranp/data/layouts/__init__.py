@@ -6,10 +6,23 @@ from types import MappingProxyType
 from typing import Any
 
 from ranp.data.dataset import Dataset
-from ranp.data.layouts.shapenet import ShapeNetPart
+from ranp.data.layouts import clips, pictures, shapenet, stereo
 from ranp.errors import UsageError, listed, named, nearest
 
-LAYOUTS: tuple[type[Dataset[Any]], ...] = (ShapeNetPart,)
+__all__ = ["LAYOUTS", "clips", "open_dataset", "pictures", "shapenet", "stereo"]
+
+LAYOUTS: tuple[type[Dataset[Any]], ...] = (
+    shapenet.ShapeNetPart,
+    clips.UCF101,
+    stereo.SceneFlow,
+    stereo.Kitti2015,
+    stereo.Middlebury,
+    stereo.StereoFolders,
+    pictures.Voc,
+    pictures.Masks,
+    clips.ClipFolders,
+    pictures.PictureFolders,
+)
 """In the order they are tried: the particular before the plain."""
 
 

@@ -29,8 +29,8 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, Dataset, Facts, Sample, Shape, Task
+from ranp.data.layouts._settings import Settings
 from ranp.data.parts import CATEGORIES, FIRST, IGNORED
-from ranp.data.settings import check_settings, spelled
 from ranp.errors import UsageError, listed, named, nearest, words_of
 from ranp.figures import spell, spell_all
 
@@ -83,28 +83,23 @@ class ShapeNetPart(Dataset[Points]):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """Whether a folder holds one of a category, with points or texts."""
-        folders = path.iterdir() if path.is_dir() else ()
-        return any(each.name in {**_OFFSETS, **CATEGORIES} and _suffix(each) for each in folders)
+        try:
+            return any(each.name in {**_OFFSETS, **CATEGORIES} and _suffix(each) for each in path.iterdir())
+        except OSError:  # no folder, or not for us
+            return False
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any]) -> Self:
         """List the shapes; see `Dataset.open`. Settings: categories (a list), background and turn (true or false)."""
-        takes = {"categories": "a list", "background": "true or false", "turn": "true or false"}
-        check_settings(cls.word, settings, takes)
-        for name in settings.get("categories", ()):
-            if name not in CATEGORIES:
-                raise UsageError(
-                    f"{spelled('categories', name)}: no category of ShapeNet part; expected "
-                    f"{listed(CATEGORIES)}{nearest(str(name), CATEGORIES)}"
-                )
-        categories = tuple(each for each in CATEGORIES if each in settings.get("categories", CATEGORIES))
+        known = Settings(cls.word, settings, ("categories", "background", "turn"))
+        categories = known.some("categories", tuple(CATEGORIES))
         folders = _folders(path)
         splits = _splits(path)
         cases = tuple(case for each in categories for case in _cases(folders.get(each), splits))
         if not cases:
             what = f"no shapes of {listed(categories, 'and')}" if folders else f"no {cls.word} folder"
             raise UsageError(f"{named('data', path)}: {what}; expected {cls.looks_like}")
-        return cls(path, cases, categories, settings.get("background", False), settings.get("turn", False))
+        return cls(path, cases, categories, known.switch("background"), known.switch("turn"))
 
     def channels(self) -> tuple[int, ...]:
         """One: the occupancy."""

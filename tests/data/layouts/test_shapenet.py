@@ -202,11 +202,13 @@ def test_points_without_labels_are_found_and_not_trained_on(points: Path) -> Non
 def test_wrong_folders(points: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(UsageError, match=r"--data .*: no shapes of Car; expected 02691156/points"):
         open_dataset(str(points), {"categories": ["Car"]})
-    with pytest.raises(UsageError, match=r"--set-data categories=Airplan: no category .*did you mean 'Airplane'"):
+    with pytest.raises(
+        UsageError, match=r"--set-data categories=Airplan: expected some of Airplane, .*did you mean 'Airplane'"
+    ):
         open_dataset(str(points), {"categories": ["Airplan"]})
-    with pytest.raises(UsageError, match=r"--set-data backgroun: shapenet takes categories, .*'background'"):
+    with pytest.raises(UsageError, match=r"--set-data backgroun: shapenet has no such setting; .*'background'"):
         open_dataset(str(points), {"backgroun": True})
-    with pytest.raises(UsageError, match=r"--set-data turn=1: shapenet expects true or false"):
+    with pytest.raises(UsageError, match=r"--set-data turn=1: expected true or false"):
         open_dataset(str(points), {"turn": 1})
     (points / "03797390" / "points" / "s1.pts").unlink()
     with pytest.raises(UsageError, match=r"s1.seg: labels of no points; expected .*s1.pts"):
