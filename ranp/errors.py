@@ -224,6 +224,15 @@ def _a(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
+def described(thing: object) -> str:
+    """Return what kind of thing something is, as a sentence says it.
+
+    >>> described(3), described([]), described(None)
+    ('an int', 'a list', 'nothing')
+    """
+    return "nothing" if thing is None else _a(type(thing).__name__)
+
+
 def listed(words: Iterable[str], last: str = "or") -> str:
     """Return words as a sentence lists them.
 

@@ -23,10 +23,10 @@ from typing import Any
 
 from torch import nn
 
-from ranp.errors import UsageError, named, nearest, told
-from ranp.models.settings import check_settings, with_classes
+from ranp.errors import UsageError, described, named, nearest, told
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
+from ranp.models.settings import check_settings, with_classes
 
 _MONAI = "monai.networks.nets"
 # Classes whose constructors fetch files or call what their arguments name.
@@ -95,8 +95,20 @@ def import_named(spec: str, called: str) -> Any:
         UsageError: there is nothing of that name, or its file or package can't be run.
     """
     where, _, name = spec.rpartition(":")
-    with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
+    with beside(spec):
         return _find(where, name, called)
+
+
+@contextmanager
+def beside(spec: str) -> Iterator[None]:
+    """Let the user's code import what lies beside it: beside `file.py`, or in the current folder.
+
+    Args:
+        spec: as of `import_named`; for when what it named is called, and imports only then.
+    """
+    where = spec.rpartition(":")[0]
+    with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
+        yield
 
 
 _NO_NETWORKS = (".json", ".yaml", ".yml", ".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".nii", ".gz")
@@ -139,7 +151,9 @@ def build_with(
     if isinstance(factory, nn.Module):
         raise UsageError(f"MODEL {spec}: is a network already; name the class or function that makes it")
     if not callable(factory):
-        raise UsageError(f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {_a(factory)}")
+        raise UsageError(
+            f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {described(factory)}"
+        )
     check_settings(factory, settings, spec)
     arguments = with_classes(factory, settings, spec) if classes else settings
     try:
@@ -149,7 +163,7 @@ def build_with(
         given = "".join(f" --set {key}={value}" for key, value in settings.items())
         raise UsageError(f"MODEL {spec}{given}: {told(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"MODEL {spec}: expected an nn.Module, got {_a(network)}")
+        raise UsageError(f"MODEL {spec}: expected an nn.Module, got {described(network)}")
     return network
 
 
@@ -263,8 +277,3 @@ def _attribute(module: ModuleType, where: str, name: str, called: str) -> Any:
 
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _a(thing: Any) -> str:
-    name = type(thing).__name__
-    return "nothing" if thing is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
