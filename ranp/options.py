@@ -31,7 +31,8 @@ DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
 NamedLoss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
 Supervision = Literal["equal", "nnunet"]
-Data = Literal["phantom", "nifti"]
+Intensity = Literal["auto", "zscore", "ct", "none"]
+Pad = Literal["constant", "reflect"]
 Convention = Literal["standard", "paper"]
 
 
@@ -231,6 +232,8 @@ def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
 
 Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
+DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
+"""The same, for data."""
 LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-loss"))]
 """The same, for a loss."""
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ranp.data import _maps
 from ranp.data._brought import bring
-from ranp.data._maps import IGNORED
+from ranp.data._maps import IGNORED as IGNORED
 from ranp.data.dataset import Task
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.options import is_path, loss_word

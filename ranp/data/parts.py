@@ -5,9 +5,6 @@ The generated shapes have the same categories, parts and numbers.
 
 from itertools import accumulate
 
-IGNORED = 255
-"""The label of empty voxels, which no loss and no measure counts: that of the published ShapeNet networks."""
-
 CATEGORIES = {
     "Airplane": ("02691156", ("body", "wing", "tail", "engine")),
     "Bag": ("02773838", ("handle", "body")),

@@ -6,12 +6,16 @@ from types import MappingProxyType
 from typing import Any
 
 from ranp.data.dataset import Dataset
-from ranp.data.layouts import clips, pictures, shapenet, stereo
+from ranp.data.layouts import brats, clips, decathlon, nnunet, pictures, shapenet, stereo
+from ranp.data.volumes import Volumes
 from ranp.errors import UsageError, listed, named, nearest
 
-__all__ = ["LAYOUTS", "clips", "open_dataset", "pictures", "shapenet", "stereo"]
+__all__ = ["LAYOUTS", "brats", "clips", "decathlon", "nnunet", "open_dataset", "pictures", "shapenet", "stereo"]
 
 LAYOUTS: tuple[type[Dataset[Any]], ...] = (
+    nnunet.NNUNet,
+    decathlon.Decathlon,
+    brats.BraTS,
     shapenet.ShapeNetPart,
     clips.UCF101,
     stereo.SceneFlow,
@@ -22,6 +26,7 @@ LAYOUTS: tuple[type[Dataset[Any]], ...] = (
     pictures.Masks,
     clips.ClipFolders,
     pictures.PictureFolders,
+    Volumes,
 )
 """In the order they are tried: the particular before the plain."""
 

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, Dataset, Facts, Sample, Shape, Task
 from ranp.data.layouts._settings import Settings
-from ranp.data.parts import CATEGORIES, FIRST, IGNORED
+from ranp.data.losses import IGNORED
+from ranp.data.parts import CATEGORIES, FIRST
 from ranp.errors import UsageError, listed, named, nearest, words_of
 from ranp.figures import spell, spell_all
 
