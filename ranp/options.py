@@ -29,7 +29,8 @@ Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
 DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
-Loss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo"]
+NamedLoss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
+Supervision = Literal["equal", "nnunet"]
 Intensity = Literal["auto", "zscore", "ct", "none"]
 Pad = Literal["constant", "reflect"]
 Convention = Literal["standard", "paper"]
@@ -233,6 +234,30 @@ Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
 DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
 """The same, for data."""
+LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-loss"))]
+"""The same, for a loss."""
+
+
+def is_path(loss: str) -> bool:
+    """Whether a loss is named by where it stands: `package.module.Class`, `package.module:name` or `file.py:name`."""
+    return "." in loss or ":" in loss
+
+
+def loss_word(loss: Any) -> Any:
+    """Return a loss that is given by a known name or a path.
+
+    Raises:
+        UsageError: it is neither; the nearest name is given.
+    """
+    known = get_args(NamedLoss)
+    if loss is None or loss in known or (isinstance(loss, str) and is_path(loss)):
+        return loss
+    said = f"expected {', '.join(known)}, package.module.Class or file.py:function{nearest(str(loss), known)}"
+    raise UsageError(f"{named('loss', loss)}: {said}")
+
+
+Loss = Annotated[NamedLoss | str | None, BeforeValidator(loss_word)]
+"""The type of an option that names a loss."""
 
 
 class Scoring(Options):

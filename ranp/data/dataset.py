@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
-from ranp.data._batches import Sample, generator
+from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
+from ranp.data._batches import generator
 from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]

@@ -12,6 +12,7 @@ from ranp.options import (
     Init,
     Intensity,
     Loss,
+    LossPairs,
     Options,
     Pad,
     Pairs,
@@ -19,6 +20,7 @@ from ranp.options import (
     Selection,
     Shared,
     Sparsity,
+    Supervision,
     option,
 )
 
@@ -169,6 +171,10 @@ class Source(Options):
         {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
         metavar="KEY=VALUE",
     )  # fmt: skip
+    keys: str | None = option(
+        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
+        shown="image,label",
+    )  # fmt: skip
 
 
 class Labelled(Options):
@@ -222,7 +228,15 @@ class Start(Outputs):
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
-    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
+    loss: Loss = option(
+        None, "{choices}; a class of MONAI, torch or another package by its path, such as monai.losses.DiceCELoss; or "
+        "file.py:function of your own.", shown="the network's own, else ce; bce for one channel", metavar="LOSS",
+    )  # fmt: skip
+    loss_settings: LossPairs = option(
+        {}, "An argument of a --loss that is given by its path, in YAML; repeat it.", flag="--set-loss",
+        metavar="KEY=VALUE",
+    )  # fmt: skip
+    deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
 class Scored(

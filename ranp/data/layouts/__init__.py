@@ -6,13 +6,28 @@ from types import MappingProxyType
 from typing import Any
 
 from ranp.data.dataset import Dataset
-from ranp.data.layouts.brats import BraTS
-from ranp.data.layouts.decathlon import Decathlon
-from ranp.data.layouts.nnunet import NNUNet
+from ranp.data.layouts import brats, clips, decathlon, nnunet, pictures, shapenet, stereo
 from ranp.data.volumes import Volumes
 from ranp.errors import UsageError, listed, named, nearest
 
-LAYOUTS: tuple[type[Dataset[Any]], ...] = (NNUNet, Decathlon, BraTS, Volumes)
+__all__ = ["LAYOUTS", "brats", "clips", "decathlon", "nnunet", "open_dataset", "pictures", "shapenet", "stereo"]
+
+LAYOUTS: tuple[type[Dataset[Any]], ...] = (
+    nnunet.NNUNet,
+    decathlon.Decathlon,
+    brats.BraTS,
+    shapenet.ShapeNetPart,
+    clips.UCF101,
+    stereo.SceneFlow,
+    stereo.Kitti2015,
+    stereo.Middlebury,
+    stereo.StereoFolders,
+    pictures.Voc,
+    pictures.Masks,
+    clips.ClipFolders,
+    pictures.PictureFolders,
+    Volumes,
+)
 """In the order they are tried: the particular before the plain."""
 
 
