@@ -365,7 +365,7 @@ def test_a_frame_that_can_not_be_decoded(tmp_path: Path) -> None:
 
 
 def test_folders_that_will_not_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no folders; expected one for each class, with files ending in .avi"):
+    with pytest.raises(UsageError, match=r"holds no folders; expected one for each class, with files ending in \.avi"):
         open_clips(tmp_path)
     folder(tmp_path, 2)
     (tmp_path / "sit").mkdir()
