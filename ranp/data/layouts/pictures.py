@@ -126,7 +126,7 @@ class _Masked(_Pictures):
         """Read a picture and count the labels of its mask as they are in the file."""
         try:
             pixels, labels = self._as_it_is(case)
-            if isinstance(case.target, Path):
+            if isinstance(case.target, Path) and (self.class_names or self.declared):  # no need of the other masks
                 self._as_classes(labels, case.target)
         except UsageError as error:
             return Facts(problems=(str(error),))

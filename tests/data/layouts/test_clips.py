@@ -1,3 +1,4 @@
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -207,11 +208,12 @@ def test_pixels_are_scaled_as_asked(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_sample(tmp_path: Path) -> None:
     dataset = open_clips(folder(tmp_path))
 
-    def draw(seed: int) -> torch.Tensor:
+    def draw(seed: int, dataset: ClipFolders = dataset) -> torch.Tensor:
         (clip,), _ = dataset.draw(dataset.read(dataset.cases[1]), [(3, 4, 16, 16)], np.random.default_rng(seed))
         return clip
 
     assert torch.equal(draw(3), draw(3))
+    assert torch.equal(draw(3), draw(3, pickle.loads(pickle.dumps(dataset))))  # for workers
     assert not torch.equal(draw(3), draw(4))
 
 

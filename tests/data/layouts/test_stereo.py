@@ -1,3 +1,4 @@
+import pickle
 import struct
 import sys
 from collections.abc import Callable
@@ -189,10 +190,11 @@ def test_the_same_seed_gives_the_same_sample(tmp_path: Path, word: str) -> None:
     make, layout = LAYOUT[word]
     dataset = layout.open(make(tmp_path), {})
 
-    def draw(seed: int) -> torch.Tensor:
+    def draw(seed: int, dataset: Any = dataset) -> torch.Tensor:
         return dataset.draw(dataset.read(dataset.cases[1]), [(3, 8, 12)] * 2, np.random.default_rng(seed))[1]
 
     assert torch.equal(draw(3), draw(3))
+    assert torch.equal(draw(3), draw(3, pickle.loads(pickle.dumps(dataset))))  # for workers
     assert not torch.equal(draw(3), draw(4))
 
 
