@@ -12,6 +12,7 @@ imports torch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import yaml
@@ -29,7 +30,8 @@ Coupling = Literal["paper", "sum", "mean", "max"]
 DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
 Loss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo"]
-Data = Literal["phantom", "nifti"]
+Intensity = Literal["auto", "zscore", "ct", "none"]
+Pad = Literal["constant", "reflect"]
 Convention = Literal["standard", "paper"]
 
 
@@ -229,6 +231,8 @@ def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
 
 Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
+DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
+"""The same, for data."""
 
 
 class Scoring(Options):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
 
 from ranp.errors import UsageError, named
 from ranp.figures import spell
@@ -15,7 +16,7 @@ Sample = tuple[tuple[Tensor, ...], Tensor]
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
     """Batches of (inputs, target), drawn one by one and the same at every iteration.
 
     A network of one input gets a tensor, one of several a tuple; each is float32 (B, C, *spatial).
@@ -28,20 +29,30 @@ class Source:
     """The k-th sample: the network's inputs and the target, without the batch."""
     batches: int
     batch_size: int
+    workers: int = 0
+    """Processes that draw batches ahead; the batches and their order are the same for any number."""
 
     def __post_init__(self) -> None:
-        for option, value in (("batches", self.batches), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise UsageError(f"{named(option, value)}: expected at least 1")
+        for option, value, least in (("batches", self.batches, 1), ("batch_size", self.batch_size, 1),
+                                     ("workers", self.workers, 0)):  # fmt: skip
+            if value < least:
+                raise UsageError(f"{named(option, value)}: expected at least {least}")
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:  # Any: which of both it is, the caller knows
-        for start in range(0, self.batches * self.batch_size, self.batch_size):
-            inputs, targets = zip(*map(self.sample, range(start, start + self.batch_size)), strict=True)
-            stacked = tuple(torch.stack(parts) for parts in zip(*inputs, strict=True))
-            yield stacked if len(stacked) > 1 else stacked[0], torch.stack(targets)
+        if not self.workers:
+            return map(self.__getitem__, range(self.batches))
+        loader = DataLoader(self, batch_size=None, num_workers=min(self.workers, self.batches), generator=Generator())
+        return iter(loader)
+
+    def __getitem__(self, number: int) -> tuple[Any, Tensor]:
+        """Draw the batch of a number."""
+        first = number * self.batch_size
+        inputs, targets = zip(*map(self.sample, range(first, first + self.batch_size)), strict=True)
+        stacked = tuple(torch.stack(parts) for parts in zip(*inputs, strict=True))
+        return stacked if len(stacked) > 1 else stacked[0], torch.stack(targets)
 
 
 def generator(seed: int, index: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""What every layout of files becomes: cases that are found first, read one at a time, and cut to what a network takes."""
+"""What every layout of files becomes: cases, found first, read one at a time, and cut to what a network takes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import numpy as np
 
 from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
+from ranp.data._batches import generator
+from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]
 Task = Literal["segmentation", "regions", "classification", "stereo"]
@@ -68,7 +70,7 @@ class Dataset(ABC, Generic[Read]):
     task: Task
     cases: tuple[Case, ...]
     class_names: tuple[str, ...]
-    """Of the classes (of regions: of the channels), in the network's order; () where only the values that occur tell."""
+    """Of the classes (of regions: the channels), in the network's order; () where only the values that occur tell."""
 
     @classmethod
     @abstractmethod
@@ -117,13 +119,64 @@ class Dataset(ABC, Generic[Read]):
 
     @abstractmethod
     def whole(self, held: Read) -> Sample:
-        """Return a case as it is, for a picture: inputs (C, *spatial) as they are fed, and the target as `draw` gives."""
+        """Return a case as it is, for a picture: inputs (C, *spatial) as they are fed, and a target like `draw`'s."""
 
     @abstractmethod
     def facts(self, case: Case) -> Facts:
         """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""
 
+    def for_classes(self, classes: int) -> Self:
+        """Return the same cases for a network that tells so many classes apart.
+
+        Raises:
+            UsageError: they are of another number.
+        """
+        if self.classes() != classes:
+            what = f"the {self.word} cases of {self.root} are of {self.classes()}"
+            raise UsageError(f"{named('classes', classes)}: {what}")
+        return self
+
     def of(self, split: str) -> tuple[Case, ...]:
         """Return the cases of a split; all that have a target where the layout knows no splits."""
         splits = {case.split for case in self.cases} - {""}
         return tuple(case for case in self.cases if case.target is not None and (not splits or case.split == split))
+
+
+@dataclass
+class Drawn:
+    """The k-th sample of cases: every case in turn, for as many samples in a row as it gives; one case is held.
+
+    Args:
+        dataset: whose cases they are.
+        cases: to draw from.
+        shapes: of the inputs, (C, *spatial).
+        seed: of every draw.
+        total: how many samples there are.
+    """
+
+    dataset: Dataset[Any]
+    cases: Sequence[Case]
+    shapes: Sequence[Shape]
+    seed: int
+    total: int
+    _held: tuple[int, Any] | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, index: int) -> Sample:
+        """Draw the sample of an index."""
+        place = index * len(self.cases) // self.total
+        if self._held is None or self._held[0] != place:
+            self._held = None  # the case before goes first: never two at once
+            self._held = place, self.dataset.read(self.cases[place])
+        return self.dataset.draw(self._held[1], self.shapes, generator(self.seed, index))
+
+
+def refuse_settings(settings: Mapping[str, Any], known: Sequence[str], layout: str) -> None:
+    """Refuse --set-data of names that a layout has not.
+
+    Raises:
+        UsageError: the first; the nearest is given.
+    """
+    for key in settings:
+        if key not in known:
+            has = f"expected {listed(known)}{nearest(key, known)}" if known else "it has none"
+            raise UsageError(f"{named('data_settings', key, flag='--set-data')}: no setting of {layout}; {has}")

@@ -1,6 +1,8 @@
 """Where two images of one case lie in space: orientation, spacing and origin."""
 
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ def difference(first: NDArray[np.float64], second: NDArray[np.float64], shape: t
     gap = np.linalg.norm(corners @ (first - second).T, axis=1).max()
     if gap <= _SLACK * min(each[: len(shape)].min() for each in spacings):
         return None
-    axes = ["".join(map(str, need("nibabel", "medical").aff2axcodes(affine))) for affine in (first, second)]
+    axes = [axes_of(affine) for affine in (first, second)]
     if axes[0] != axes[1]:
         return f"orientation {axes[0]}, not {axes[1]}"
     if not np.allclose(spacings[0], spacings[1], rtol=_SPACING):
@@ -37,3 +39,54 @@ def difference(first: NDArray[np.float64], second: NDArray[np.float64], shape: t
 
 def _spell(values: NDArray[np.float64]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How an image's axes are put in order and direction as another's, without a value being changed.
+
+    Args:
+        shape: spatial size after it.
+        affine: from voxels to millimetres after it, None where the file says none.
+        axes: of nibabel's `apply_orientation`, None where nothing turns.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64] | None
+    axes: NDArray[np.float64] | None = None
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn (*spatial) or (*spatial, C)."""
+        if self.axes is None:
+            return values
+        turned: NDArray[Any] = need("nibabel", "medical").orientations.apply_orientation(values, self.axes)
+        return turned
+
+
+def turn(shape: tuple[int, ...], affine: NDArray[np.float64] | None, reference: NDArray[np.float64] | None) -> Turn:
+    """Return what turns an image of three dimensions as another lies; nothing where one does not say how it does.
+
+    Args:
+        shape: spatial size.
+        affine: of the image, from voxels to millimetres.
+        reference: of the other.
+    """
+    if affine is None or reference is None or len(shape) != 3:
+        return Turn(shape, affine)
+    orientations = need("nibabel", "medical").orientations
+    axes = orientations.ornt_transform(*(orientations.io_orientation(each) for each in (affine, reference)))
+    if (axes == [[0, 1], [1, 1], [2, 1]]).all():
+        return Turn(shape, affine)
+    after = affine @ orientations.inv_ornt_aff(axes, shape)
+    places = {int(new): old for old, (new, _) in enumerate(axes)}
+    return Turn(tuple(shape[places[axis]] for axis in range(3)), after, axes)
+
+
+def axes_of(affine: NDArray[np.float64] | None) -> str:
+    """Return where an image's axes point, as "RAS"; "" where it does not say."""
+    return "" if affine is None else "".join(map(str, need("nibabel", "medical").aff2axcodes(affine)))
+
+
+def spacing_of(affine: NDArray[np.float64] | None, dims: int) -> tuple[float, ...]:
+    """Return the millimetres between voxels along each axis; () where it does not say."""
+    return () if affine is None else tuple(np.linalg.norm(affine[:3, :dims], axis=0).tolist())

@@ -1,41 +1,364 @@
-"""Patches of the user's own NIfTI volumes and label maps.
+"""Cases of volumes: files of voxels that are checked against each other, read whole and normalised.
 
-Half of the patches are centred on a labelled voxel, as nnU-Net does for a third (Isensee et al., Nature Methods 2021),
-so that small structures are seen; the others lie anywhere. One case is held at a time.
+While a case is read, no more than 17 bytes a voxel are held: voxels stay as they are stored until they are normalised,
+float64 a slab at a time.
 """
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.data._batches import Sample, Source, check_patch, generator
-from ranp.data.geometry import difference
-from ranp.errors import UsageError, named, need
+from ranp.data import _intensity
+from ranp.data._batches import Sample, Source, check_patch
+from ranp.data._intensity import Scale
+from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
+from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, refuse_settings
+from ranp.data.geometry import Turn, axes_of, difference, spacing_of, turn
+from ranp.data.labels import Labels, occurring_in, spell_values
+from ranp.data.scans import Scan, Voxels, is_scan, open_scan, stem
+from ranp.errors import UsageError, named
 from ranp.figures import spell
+from ranp.options import Intensity, Pad
 
-_FOREGROUND = 0.5  # share of patches centred on a labelled voxel
-_CENTRES = 100_000  # how many labelled voxels are remembered
 _ROUNDING = 1e-3  # of a label that the header scales
-_SHOWN = 5  # how many wrong label values a message lists
+_CT_CASES = 30  # how many cases the foreground of a CT data set is taken from
+_CT_VOXELS = 10_000  # of each of them
+_BEYOND = 2**31  # no label is as large
+_IMAGES = ("imagesTr", "images", "image")
+_LABELS = ("labelsTr", "labels", "label", "masks", "segmentations")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One image and its labels, ready to cut patches from."""
+class Sampling:
+    """How cases of volumes are normalised and cut.
 
-    image: NDArray[np.float32]
-    """(C, *spatial), each channel z-normalised."""
-    labels: NDArray[np.int32]
-    """(*spatial)."""
-    labelled: NDArray[np.int64]
-    """Flat indices of voxels whose label is not 0, evenly thinned out to a bounded number."""
+    Args:
+        foreground: share of the patches that are centred on a labelled voxel.
+        pad: what surrounds a volume that is smaller than the patch: "constant" is 0, the mean after a z-score, with
+            background labels; "reflect" mirrors both.
+        intensity: "zscore" of each channel of each case; "ct" clips at the 0.5 and 99.5 percentile of the data set's
+            foreground, subtracts its mean and divides by its standard deviation; "none"; "auto" is what the channel
+            names of the data set say, else "zscore".
+        spacing: in millimetres, that all cases are resampled to; one for all axes; () leaves them as they are.
+    """
+
+    foreground: float = 0.5
+    pad: Pad = "constant"
+    intensity: Intensity = "auto"
+    spacing: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file of a case whose header fits the case's first.
+
+    Args:
+        scan: the file.
+        turn: as the first lies.
+        channels: in it.
+    """
+
+    scan: Scan
+    turn: Turn
+    channels: int = 1
+
+
+@dataclass(frozen=True)
+class Volumes(Dataset[Volume]):
+    """Cases of volumes and what their labels mean; a layout is a way to list them.
+
+    Args:
+        root: the folder or list they come from.
+        cases: of each a file for every modality, or one whose last dimension they are.
+        labels: what the values mean.
+        modalities: names of the channels, () where nobody says.
+        sampling: how they are normalised and cut.
+        options: that name an image and a file of labels, for messages.
+    """
+
+    word: ClassVar[str] = "volumes"
+    looks_like: ClassVar[str] = "imagesTr/ or images/ beside labelsTr/ or labels/, volumes with the same names"
+
+    root: Path
+    cases: tuple[Case, ...]
+    labels: Labels = field(default_factory=Labels)
+    modalities: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    options: tuple[str, str] = ("data", "data")
+    task: Task = "segmentation"
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", "regions" if self.labels.regions else "segmentation")
+        object.__setattr__(self, "class_names", self.labels.names)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether a folder has volumes and labels in two folders."""
+        return bool(_folders(path))
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, Any]) -> Self:
+        """Match volumes and labels by name.
+
+        Raises:
+            UsageError: no such folders, or an image without labels.
+        """
+        refuse_settings(settings, (), cls.word)
+        folders = _folders(path)
+        if folders is None:
+            raise UsageError(f"{named('data', path)}: expected {cls.looks_like}")
+        labels = {stem(file): file for file in folders[1].iterdir() if is_scan(file)}
+        cases = tuple(
+            Case(stem(file), (file,), labels.get(stem(file))) for file in sorted(folders[0].iterdir()) if is_scan(file)
+        )
+        lost = [case for case in cases if case.target is None]
+        if len(lost) == len(cases):
+            raise UsageError(
+                f"{named('data', path)}: no labels in {folders[1].name}/ are called as {cases[0].files[0].name}"
+            )
+        return cls(path, cases)
+
+    def channels(self) -> tuple[int, ...]:
+        """Return the channels of the first case.
+
+        Raises:
+            UsageError: as `read`.
+        """
+        return (sum(part.channels for part in self._headers(self.cases[0])[0]),)
+
+    def classes(self) -> int:
+        """Return the classes, or regions, that the labels tell apart; reads all of them where only the values say."""
+        return self.labels.count() or len({0, *self.occurring} - self.labels.ignored)
+
+    @cached_property
+    def occurring(self) -> tuple[int, ...]:
+        """The values that occur in the labels of any case, before any map; all are read."""
+        values = (occurring_in(self._values(case)) for case in self.cases if case.target is not None)
+        return tuple(sorted({value for some in values for value in some}))
+
+    def for_classes(self, classes: int) -> Self:
+        """Return the same cases for a network that tells so many classes apart.
+
+        Where nobody says what the values mean, those below `classes` are classes. Where a value lies beyond, as in
+        masks of 0 and 255, the values that occur are taken in order, which is said, if there are as many of them.
+
+        Raises:
+            UsageError: labels of another number of classes.
+        """
+        option, count = named("classes", classes), self.labels.count()
+        if count is not None:
+            if count > classes or (self.labels.regions and count != classes):
+                what = "regions" if self.labels.regions else "classes"
+                raise UsageError(f"{option}: the labels of {self.root} tell {count} {what} apart")
+            return self
+        values = sorted({0, *self.occurring} - self.labels.ignored)
+        if values[-1] < classes:
+            return replace(self, labels=replace(self.labels, classes={value: value for value in range(classes)}))
+        if len(values) == classes:
+            warnings.warn(f"labels {spell_values(values)} are taken as classes 0 to {classes - 1}", stacklevel=2)
+            return replace(self, labels=self.labels.of_values(values))
+        wrong = [value for value in values if value >= classes]
+        case = next(case for case in self.cases if case.target and np.isin(self._values(case), wrong).any())
+        expected = f"expected labels 0 to {classes - 1} ({option}), found {spell_values(wrong)}"
+        raise UsageError(
+            f"{named(self.options[1], str(case.target))}: {expected}; {named('label_map')} says what they are"
+        )
+
+    def check_headers(self) -> tuple[int, ...]:
+        """Read the headers of all cases, and return the channels they share.
+
+        Raises:
+            UsageError: files that don't fit each other.
+            MissingExtra: a reader is not installed.
+        """
+        before = None
+        for case in self.cases:
+            channels = sum(part.channels for part in self._headers(case)[0])
+            if before not in (None, channels):
+                said = f"{channels} channel(s), the images before it have {before}"
+                raise UsageError(f"{named(self.options[0], case.files[0])}: {said}")
+            before = channels
+        return (channels,)
+
+    def check_labels(self) -> None:
+        """Refuse labels that are background alone.
+
+        Raises:
+            UsageError: naming the first file.
+        """
+        if not {*self.occurring} - self.labels.ignored - {0}:
+            more = f" (nor do the {len(self.cases) - 1} others)" if len(self.cases) > 1 else ""
+            what = f"holds no label but 0, the background{more}; expected something to tell from it"
+            raise UsageError(f"{named(self.options[1], str(self.cases[0].target))}: {what}")
+
+    def read(self, case: Case) -> Volume:
+        """Read a case whole and normalise it.
+
+        Labels and further modalities whose axes point elsewhere are turned as the first's; any other difference of
+        geometry is refused.
+
+        Raises:
+            UsageError: files, shapes, geometry or values that don't fit.
+            MissingExtra: a reader is not installed.
+        """
+        parts, target = self._headers(case)
+        labels = None
+        if target is not None:
+            where = named(self.options[1], target.scan.path)
+            labels = self.labels.apply(target.turn.apply(self._values(case)), where)
+        image = np.empty((sum(part.channels for part in parts), *parts[0].turn.shape), np.float32)
+        for number, (scan, voxels) in enumerate(self._channels_of(parts)):
+            try:
+                scale = self._scale(number) or _intensity.of_case(voxels)
+            except ValueError as error:
+                raise UsageError(f"{named(self.options[0], scan.path)}: {error}") from None
+            scale.apply(voxels, image[number])
+        affine = parts[0].turn.affine
+        if self.sampling.spacing:
+            image, labels, affine = _resampled(image, labels, affine, self.sampling.spacing, parts[0].scan.path)
+        return Volume(image, labels, () if labels is None else centres_of(labels, self.labels), affine)
+
+    def draw(self, held: Volume, shapes: Sequence[Shape], rng: np.random.Generator) -> Sample:
+        """Cut a patch, as `_patches.cut` says."""
+        ((_, *patch),) = shapes
+        return cut(held, patch, self.labels, rng, foreground=self.sampling.foreground, pad=self.sampling.pad)
+
+    def whole(self, held: Volume) -> Sample:
+        """Return a case with its labels, or with a class -1 where it has none."""
+        target = torch.tensor(-1) if held.labels is None else target_of(held.labels, self.labels)
+        return (torch.from_numpy(held.image),), target
+
+    def facts(self, case: Case) -> Facts:
+        """Look at the headers of a case and count its labels."""
+        try:
+            parts, _ = self._headers(case)
+            counts = {} if case.target is None else _counts(self._values(case))
+        except UsageError as error:
+            return Facts(problems=(str(error),))
+        dims, affine = len(parts[0].turn.shape), parts[0].turn.affine
+        channels = sum(part.channels for part in parts)
+        return Facts((channels, *parts[0].turn.shape), spacing_of(affine, dims), axes_of(affine), counts)
+
+    def _headers(self, case: Case) -> tuple[list[Opened], Opened | None]:
+        """Open a case's images, and its labels if any, and see that they lie on one grid."""
+        images = [open_scan(path, self.options[0]) for path in case.files]
+        labels = open_scan(case.target, self.options[1]) if isinstance(case.target, Path) else None
+        spatial = images[0].shape[:3] if labels is None else labels.shape
+        first, dims = images[0], len(spatial)
+        if dims not in (2, 3):
+            option, path = (self.options[0], first.path) if labels is None else (self.options[1], labels.path)
+            raise UsageError(f"{named(option, path)}: expected two or three dimensions, got shape {spell(spatial)}")
+        target = None if labels is None else Opened(labels, turn(spatial, labels.affine, first.affine))
+        grid = first.shape[:dims]
+        parts = [
+            Opened(scan, turn(scan.shape[:dims], scan.affine, first.affine), int(np.prod(scan.shape[dims:])))
+            for scan in images
+        ]
+        for part in [*([] if target is None else [target]), *parts]:
+            option = self.options[1] if part is target else self.options[0]
+            fits = part.turn.shape == grid and max(len(part.scan.shape), len(first.shape)) <= dims + 1
+            if not fits and part.turn.axes is None:
+                shapes = f"shape {spell(part.scan.shape)} differs from {spell(first.shape)}"
+                raise UsageError(f"{named(option, part.scan.path)}: {shapes} of {named(self.options[0], first.path)}")
+            if part.turn.affine is None or first.affine is None or part.scan.affine is None:
+                continue
+            if not fits or difference(part.turn.affine, first.affine, grid):  # said as the files have it
+                apart = difference(part.scan.affine, first.affine, grid)
+                beside = f"{apart} as {named(self.options[0], first.path)}"
+                raise UsageError(f"{named(option, part.scan.path)}: {beside}: resample one of them")
+        return parts, target
+
+    def _channels_of(self, parts: Sequence[Opened]) -> Iterator[tuple[Scan, Voxels]]:
+        """Read a case's channels, (*spatial) each, on the grid of the first; one file is held at a time."""
+        for part in parts:
+            voxels = part.scan.read(self.options[0])
+            stored = part.turn.apply(voxels.stored).reshape(*part.turn.shape, part.channels)
+            for channel in range(part.channels):
+                yield part.scan, replace(voxels, stored=stored[..., channel])
+
+    def _values(self, case: Case) -> Integers:
+        """Read whole numbers of at least 0; those that a header scales are whole but for rounding."""
+        assert isinstance(case.target, Path)
+        scan, option = open_scan(case.target, self.options[1]), named(self.options[1], case.target)
+        voxels = scan.read(self.options[1])
+        if not voxels.scaled and voxels.stored.dtype.kind in "iub":
+            values = voxels.stored.view(np.uint8) if voxels.stored.dtype.kind == "b" else voxels.stored
+        else:
+            values = np.empty(voxels.stored.shape, np.int32)
+            for place, slab in voxels.slabs():
+                whole = np.rint(slab)
+                if not np.isfinite(slab).all():
+                    raise UsageError(f"{option}: contains NaN or infinite voxels")
+                wrong = np.unique(slab[np.abs(slab - whole) > _ROUNDING])
+                if wrong.size:
+                    raise UsageError(f"{option}: expected integer labels, found {spell_values(wrong.tolist())}")
+                values[place] = whole.clip(-_BEYOND, _BEYOND - 1)
+        if values.size and (values.min() < 0 or int(values.max()) >= _BEYOND - 1):
+            wrong = np.unique(values[(values < 0) | (values >= _BEYOND - 1)])
+            raise UsageError(f"{option}: expected labels from 0 on, found {spell_values(wrong.tolist())}")
+        return values
+
+    def _scale(self, number: int) -> Scale | None:
+        """Return how a channel is scaled, the same in all cases; None where each has its own."""
+        name = self.modalities[number] if number < len(self.modalities) else ""
+        how = _intensity.for_channel(self.sampling.intensity, name)
+        if how == "ct":
+            return self._foregrounds[number]
+        return Scale() if how == "none" else None
+
+    @cached_property
+    def _foregrounds(self) -> list[Scale]:
+        """Of each channel, what a CT is scaled by: from labelled voxels of some cases."""
+        labelled = self.of(TRAINING)
+        if not labelled:
+            expected = "expected cases with labels, whose values a CT is scaled by"
+            raise UsageError(f"{named('intensity', 'ct')}: {expected}")
+        values: dict[int, list[NDArray[np.float64]]] = {}
+        for case in labelled[:: len(labelled) // _CT_CASES + 1]:
+            parts, target = self._headers(case)
+            assert target is not None
+            marked = np.flatnonzero(target.turn.apply(self._values(case)))
+            marked = marked[:: marked.size // _CT_VOXELS + 1]
+            for number, (_, voxels) in enumerate(self._channels_of(parts)):
+                some = voxels.stored.reshape(-1)[marked].astype(np.float64)
+                values.setdefault(number, []).append(some * voxels.slope + voxels.intercept)
+        return [_intensity.of_foreground(values[number]) for number in sorted(values)]
+
+
+def files(
+    images: Sequence[str | Path],
+    labels: Sequence[str | Path],
+    meaning: Labels | None = None,
+    sampling: Sampling | None = None,
+) -> Volumes:
+    """Return the cases of files that are named one by one.
+
+    Args:
+        images: one file per case; the channels of a case are the last dimension of its file.
+        labels: one file per image, in the same order.
+        meaning: of the labels.
+        sampling: how cases are normalised and cut.
+
+    Raises:
+        UsageError: no images, or not as many labels.
+    """
+    if not images:
+        raise UsageError(f"{named('images')}: nothing given; expected at least one file of voxels")
+    if len(images) != len(labels):
+        counts = f"{len(labels)} given for {len(images)} {named('images')}"
+        raise UsageError(f"{named('labels')}: {counts}; expected one per image, in order")
+    pairs = zip(map(Path, images), map(Path, labels), strict=True)
+    cases = tuple(Case(stem(image), (image,), target) for image, target in pairs)
+    folder = cases[0].files[0].parent
+    return Volumes(folder, cases, meaning or Labels(), (), sampling or Sampling(), ("images", "labels"))
 
 
 def nifti(
@@ -49,233 +372,75 @@ def nifti(
     *,
     channels: int | None = None,
     spatial_dims: int | None = None,
+    workers: int = 0,
 ) -> Source:
-    """Random patches of NIfTI volumes.
+    """Random patches of volumes, each channel z-normalised, half of them centred on a labelled voxel.
 
     Args:
-        images: one file per case; the channels of a case are the last dimension of its file.
+        images: one file per case, NIfTI, NRRD, MHA or a DICOM folder; channels are the last dimension of its file.
         labels: one file of integer labels per image, in the same order.
-        patch: spatial size; two sizes cut slices across the last dimension of a volume.
-        classes: labels are 0 to classes - 1.
+        patch: spatial size; two sizes cut slices across the last dimension of a volume. Smaller volumes are padded.
+        classes: labels are 0 to classes - 1; others are taken in order where as many values occur, as 0 and 255.
         batches: how many batches.
         batch_size: patches in a batch.
         seed: of the patches' places.
         channels: of the network, to check the images against.
         spatial_dims: of the network, to check the patch against.
+        workers: processes that draw ahead.
 
     Returns:
         Batches of float32 (B, C, *patch) and int64 (B, *patch).
 
     Raises:
         UsageError: files, shapes, values or numbers that don't fit; every message names the option and the value. All
-            headers and the first case are checked here, the voxels of the others when they are read.
-        MissingExtra: nibabel is not installed.
+            headers, labels and the first case are read here, the voxels of the others when they are drawn.
+        MissingExtra: a reader is not installed.
     """
     size = check_patch(patch, spatial_dims)
-    cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], size, channels)
-    total = batches * batch_size
-    occurring = lru_cache(maxsize=1)(lambda: _occurring(cases))
-
-    @lru_cache(maxsize=1)
-    def case(index: int) -> Case:
-        image_path, labels_path = cases[index]
-        values = _read_labels(labels_path)
-        own = np.unique(values)
-        if (own != np.arange(own.size)).any() or own.size > classes:  # 0 and 255, or 0, 1, 2 and 4
-            values = _as_classes(values, occurring(), classes, labels_path)
-        return _read_case(image_path, values)
-
-    def sample(index: int) -> Sample:
-        rng = generator(seed, index)
-        return _cut(case(index * len(cases) // total), size, rng)
-
-    source = Source(sample, batches, batch_size)
-    case(0)
+    dataset = files(images, labels)
+    (own,) = dataset.check_headers()
+    if channels not in (None, own):
+        takes = f"the network takes {channels} ({named('channels', flag='--in-channels')})"
+        raise UsageError(f"{named('images', images[0])}: {own} channel(s), {takes}")
+    dataset = dataset.for_classes(classes)
+    drawn = Drawn(dataset, dataset.cases, ((own, *size),), seed, batches * batch_size)
+    source = Source(drawn, batches, batch_size, workers)
+    drawn(0)
     return source
 
 
-def check(images: Sequence[str | Path], labels: Sequence[str | Path]) -> None:
-    """Refuse files that are missing, damaged or don't fit each other, and labels that are background alone.
+def _resampled(
+    image: NDArray[np.float32],
+    labels: Integers | None,
+    affine: NDArray[np.float64] | None,
+    spacing: Sequence[float],
+    path: Path,
+) -> tuple[NDArray[np.float32], Integers | None, NDArray[np.float64]]:
+    """Return a case with voxels so many millimetres apart: images are interpolated, labels the nearest."""
+    dims = image.ndim - 1
+    spacing = tuple(spacing) * dims if len(spacing) == 1 else tuple(spacing)
+    if affine is None or len(spacing) != dims:
+        why = "the file does not say where its voxels lie" if affine is None else f"the volumes have {dims} dimensions"
+        raise UsageError(f"{named('spacing', 'x'.join(f'{s:g}' for s in spacing))}: {path}: {why}")
+    from monai.data import MetaTensor  # importing MONAI takes seconds
+    from monai.transforms import Spacing
 
-    Args:
-        images: one file per case.
-        labels: one file of labels per image, in the same order; read until one holds more than 0.
+    def at(values: NDArray[Any], mode: str) -> Any:
+        placed = MetaTensor(torch.from_numpy(np.ascontiguousarray(values)), affine=torch.from_numpy(affine))
+        return Spacing(spacing, mode=mode, padding_mode="border")(placed)
 
-    Raises:
-        UsageError: the first that won't do.
-        MissingExtra: nibabel is not installed.
-    """
-    cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], (), None)
-    if not any(_read_labels(path).any() for _, path in cases):
-        more = f" (nor do the {len(cases) - 1} others)" if len(cases) > 1 else ""
-        first = named("labels", cases[0][1])
-        raise UsageError(f"{first}: holds no label but 0, the background{more}; expected something to tell from it")
-
-
-def channels_and_classes(images: Sequence[str | Path], labels: Sequence[str | Path]) -> tuple[int, int]:
-    """Return how many channels a data set's images have, and how many classes: the labels that occur, and 0.
-
-    Args:
-        images: one file per case; the channels of a case are the last dimension of its file.
-        labels: one file of integer labels per image, in the same order.
-
-    Raises:
-        UsageError: files, shapes or values that don't fit, or images that differ in their channels.
-        MissingExtra: nibabel is not installed.
-    """
-    cases = _check_headers([Path(p) for p in images], [Path(p) for p in labels], (), None)
-    channels, occurring = 0, {0}
-    for image_path, labels_path in cases:
-        values = _read_labels(labels_path)
-        shape = _open(image_path, "images").shape
-        found = shape[values.ndim] if len(shape) > values.ndim else 1
-        if channels not in (0, found):
-            raise UsageError(f"{named('images', image_path)}: {found} channel(s), the images before it have {channels}")
-        channels = found
-        occurring.update(np.unique(values).tolist())
-    return channels, len(occurring)
+    sized = at(image, "bilinear")
+    marked = None if labels is None else at(labels[None], "nearest")[0].numpy().round().astype(labels.dtype)
+    return sized.numpy().astype(np.float32), marked, np.asarray(sized.affine, dtype=np.float64)
 
 
-def _occurring(cases: Sequence[tuple[Path, Path]]) -> list[int]:
-    """Return the labels that occur in any case, and the background."""
-    found = {0}
-    for _, path in cases:
-        found.update(np.unique(_read_labels(path)).tolist())
-    return sorted(found)
+def _counts(values: Integers) -> dict[int, int]:
+    return dict(zip(*(part.tolist() for part in np.unique(values, return_counts=True)), strict=True))
 
 
-def _as_classes(values: NDArray[np.int32], occurring: list[int], classes: int, path: Path) -> NDArray[np.int32]:
-    """Return classes 0 to classes - 1 for the labels of a case, by the labels that occur in any.
-
-    Raises:
-        UsageError: a label beyond the classes, and not as many labels as classes.
-    """
-    if occurring[-1] < classes:
-        return values
-    if len(occurring) != classes:
-        wrong = np.unique(values[values >= classes])
-        expected = f"labels 0 to {classes - 1} ({named('classes', classes)})"
-        raise UsageError(f"{named('labels', path)}: expected {expected}, found {_list(wrong)}")
-    warnings.warn(f"labels {_list(np.array(occurring))} are taken as classes 0 to {classes - 1}", stacklevel=2)
-    ranked: NDArray[np.int32] = np.searchsorted(occurring, values).astype(np.int32)
-    return ranked
-
-
-def _check_headers(
-    images: list[Path], labels: list[Path], patch: tuple[int, ...], channels: int | None
-) -> list[tuple[Path, Path]]:
-    if not images:
-        raise UsageError(f"{named('images')}: nothing given; expected at least one NIfTI file")
-    if len(images) != len(labels):
-        counts = f"{len(labels)} given for {len(images)} {named('images')}"
-        raise UsageError(f"{named('labels')}: {counts}; expected one per image, in order")
-    cases = list(zip(images, labels, strict=True))
-    for image_path, labels_path in cases:
-        _check_pair(image_path, labels_path, patch, channels)
-    return cases
-
-
-def _check_pair(image_path: Path, labels_path: Path, patch: tuple[int, ...], channels: int | None) -> None:
-    opened = _open(image_path, "images"), _open(labels_path, "labels")
-    image, label = opened[0].shape, _spatial(opened[1].shape)
-    if len(label) not in (2, 3):
-        raise UsageError(f"{named('labels', labels_path)}: expected two or three dimensions, got shape {spell(label)}")
-    if image[: len(label)] != label or len(image) > len(label) + 1:
-        other = f"{spell(image)} of {named('images', image_path)}"
-        raise UsageError(f"{named('labels', labels_path)}: shape {spell(label)} differs from {other}")
-    apart = difference(opened[1].affine, opened[0].affine, label) if all(map(_is_placed, opened)) else None
-    if apart is not None:
-        raise UsageError(
-            f"{named('labels', labels_path)}: {apart} as {named('images', image_path)}: resample one of them"
-        )
-    found = image[len(label)] if len(image) > len(label) else 1
-    if channels is not None and found != channels:
-        takes = f"the network takes {channels} ({named('channels', flag='--in-channels')})"
-        raise UsageError(f"{named('images', image_path)}: {found} channel(s), {takes}")
-    if len(patch) > len(label) or any(p > s for p, s in zip(patch, label, strict=False)):
-        raise UsageError(f"{named('patch', spell(patch))}: larger than {image_path}, whose shape is {spell(label)}")
-
-
-def _is_placed(image: Any) -> bool:
-    """Whether a file says where its voxels lie."""
-    header = image.header
-    return any(int(header[key]) > 0 for key in ("sform_code", "qform_code") if key in header)
-
-
-def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Drop the trailing sizes of 1 that some tools write after the third dimension."""
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _open(path: Path, option: str) -> Any:
-    nibabel = need("nibabel", "medical")
-    if not path.is_file():
-        raise UsageError(f"{named(option, path)}: no such file")
-    try:
-        image = nibabel.load(path)
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        raise UsageError(f"{named(option, path)}: not a readable NIfTI file ({error})") from error
-    if np.dtype(image.get_data_dtype()).kind not in "iufb":
-        raise UsageError(f"{named(option, path)}: expected one number per voxel, got {image.get_data_dtype()}")
-    return image
-
-
-def _read(path: Path, option: str) -> NDArray[Any]:
-    try:
-        values: NDArray[Any] = np.asanyarray(_open(path, option).dataobj)
-    except UsageError:
-        raise
-    except Exception as error:  # likewise: truncated or damaged voxels
-        raise UsageError(f"{named(option, path)}: can't read the voxels ({type(error).__name__}: {error})") from error
-    if not np.isfinite(values).all():
-        raise UsageError(f"{named(option, path)}: contains NaN or infinite voxels")
-    return values
-
-
-def _read_case(image_path: Path, labels: NDArray[np.int32]) -> Case:
-    image = _read(image_path, "images").astype(np.float32)
-    image = image.reshape(*labels.shape, -1)
-    axes = tuple(range(labels.ndim))
-    spread = image.std(axes, dtype=np.float64)
-    if not spread.all():
-        raise UsageError(f"{named('images', image_path)}: a channel has the same value everywhere")
-    image = (image - image.mean(axes, dtype=np.float64).astype(np.float32)) / spread.astype(np.float32)
-    labelled = np.flatnonzero(labels)
-    thinned = labelled[:: labelled.size // _CENTRES + 1].copy()  # a view would keep them all
-    return Case(np.moveaxis(image, -1, 0), labels, thinned)
-
-
-def _read_labels(path: Path) -> NDArray[np.int32]:
-    """Read whole numbers of at least 0; those that a header scales are whole but for rounding."""
-    values = _read(path, "labels")
-    values = values.reshape(_spatial(values.shape))
-    found = np.unique(values)
-    wrong = found[np.abs(found - np.rint(found)) > _ROUNDING] if found.dtype.kind == "f" else found[:0]
-    if wrong.size:
-        raise UsageError(f"{named('labels', path)}: expected integer labels, found {_list(wrong)}")
-    if found[0] < 0 or found[-1] > np.iinfo(np.int32).max:
-        raise UsageError(f"{named('labels', path)}: expected labels from 0 on, found {_list(found[found < 0])}")
-    rounded: NDArray[np.int32] = np.rint(values).astype(np.int32)
-    return rounded
-
-
-def _list(values: NDArray[Any]) -> str:
-    more = f" and {values.size - _SHOWN} more" if values.size > _SHOWN else ""
-    return ", ".join(f"{value:g}" for value in values[:_SHOWN]) + more
-
-
-def _cut(case: Case, patch: tuple[int, ...], rng: np.random.Generator) -> Sample:
-    shape = case.labels.shape
-    size = np.array([*patch, *[1] * (len(shape) - len(patch))])
-    room = np.array(shape) - size
-    if case.labelled.size and rng.random() < _FOREGROUND:
-        centre = np.array(np.unravel_index(rng.choice(case.labelled), shape))
-        start = np.clip(centre - size // 2, 0, room)
-    else:
-        start = rng.integers(room + 1)
-    box = tuple(slice(low, low + side) for low, side in zip(start, size, strict=True))
-    image = np.ascontiguousarray(case.image[(slice(None), *box)]).reshape(-1, *patch)
-    labels = case.labels[box].astype(np.int64).reshape(patch)
-    return (torch.from_numpy(image),), torch.from_numpy(labels)
+def _folders(path: Path) -> tuple[Path, Path] | None:
+    """Return the folders of images and of labels in a folder, if it has both, and volumes in the first."""
+    pairs = [(path / image, path / label) for image in _IMAGES for label in _LABELS]
+    return next(
+        (pair for pair in pairs if pair[0].is_dir() and pair[1].is_dir() and any(map(is_scan, pair[0].iterdir()))), None
+    )

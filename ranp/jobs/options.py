@@ -8,10 +8,12 @@ from typing import ClassVar, Literal
 
 from ranp.options import (
     Convention,
-    Data,
+    DataPairs,
     Init,
+    Intensity,
     Loss,
     Options,
+    Pad,
     Pairs,
     Scoring,
     Selection,
@@ -151,7 +153,7 @@ class Files(Options):
     """The user's files."""
 
     group: ClassVar[str] = "data"
-    images: tuple[Path, ...] = option((), "A NIfTI image; repeat it, one for each case.", metavar="FILE")
+    images: tuple[Path, ...] = option((), "A volume of your own; repeat it, one for each case.", metavar="FILE")
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
@@ -159,7 +161,34 @@ class Source(Options):
     """Where data comes from."""
 
     group: ClassVar[str] = "data"
-    data: Data = option("phantom", "What to score on: {choices}; phantoms are generated.")
+    data: str | None = option(
+        None, "A generator, a path, LAYOUT:PATH, or a loader file.py:function; see `ranp data`.", metavar="SOURCE",
+        shown="the files of --images, else phantom",
+    )  # fmt: skip
+    data_settings: DataPairs = option(
+        {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
+        metavar="KEY=VALUE",
+    )  # fmt: skip
+
+
+class Labelled(Options):
+    """What labels mean."""
+
+    group: ClassVar[str] = "data"
+    label_map: str | None = option(None, "Which values are which class: 1=1,2=1,75-89=2,*=0; names too.", metavar="MAP")
+    ignore_label: int | None = option(None, "A value that does not count.", ge=0)
+    regions: str | None = option(None, "Overlapping masks of values: WT=1+2+4,TC=1+4,ET=4.", metavar="REGIONS")
+
+
+class Cut(Options):
+    """How volumes are normalised and cut."""
+
+    group: ClassVar[str] = "data"
+    intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
+    spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+    foreground: float = option(0.5, "Share of the patches centred on a labelled voxel.", ge=0, le=1)
+    pad: Pad = option("constant", "Around volumes smaller than the patch: {choices}.")
+    workers: int = option(0, "Processes that read ahead; the batches are the same for any number.", ge=0)
 
 
 class Batches(Options):
@@ -196,7 +225,9 @@ class Start(Outputs):
     loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
 
 
-class Scored(Network, CostSize, Weights, Source, Files, Batches, Scoring, Start, Seed, Device):
+class Scored(
+    Network, CostSize, Weights, Source, Files, Labelled, Batches, Cut, Scoring, Start, Seed, Device
+):  # fmt: skip
     """A network, data, and how it is scored on them."""
 
 
@@ -237,13 +268,16 @@ class Verify(Run, RunModel, Weights, Factory, Proved, Seed, Printed):
     inputs: int = option(2, "Random inputs to compare on.", ge=1)
 
 
-class Transfer(Run, RunModel, Factory, Channels, Files, Proved, Seed, Config, DryRun, Force, Printed):
+class Transfer(Run, RunModel, Factory, Channels, Source, Files, Labelled, Proved, Seed, Config, DryRun, Force, Printed):
     """`ranp transfer`."""
 
     group: ClassVar[str] = "output"
     out: Path = option(..., "The run folder to write.", writes="run")
     input: str | None = option(None, "Input size, 128 or 16x112x112.", metavar="SIZE", shown="the run's")
-    data: Data | None = option(None, "nifti: read channels and classes off --images and --labels.")
+    data: str | None = option(
+        None, "Read channels and classes off a path, LAYOUT:PATH, or the files of --images and --labels.",
+        metavar="SOURCE",
+    )  # fmt: skip
     keep_weights: bool = option(False, "Inherit weights where names and shapes agree.")
 
 

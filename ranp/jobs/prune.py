@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from ranp import models, runs
 from ranp.data import losses
-from ranp.data.choice import check_files, choose_source, output_shape
+from ranp.data.sources import Drawing, Opened
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of, only_outputs
+from ranp.jobs._source import opened
 from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
 from ranp.models.init import initialise_
+from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
 from ranp.options import Selection
@@ -41,6 +43,7 @@ class Prepared:
         batches: to score it on; None where nothing needs them.
         loss: of (outputs, target).
         loaded: what was found in the checkpoint, in a line; "" without one.
+        source: what the batches are drawn from.
     """
 
     options: Scored
@@ -50,6 +53,7 @@ class Prepared:
     batches: Iterable[Any] | None
     loss: losses.Loss
     loaded: str = ""
+    source: Opened | None = None
 
     def head(self) -> dict[str, Any]:
         """Return what every report begins with."""
@@ -64,12 +68,9 @@ class Prepared:
     def scored_on(self) -> str:
         """Say in words what the scores come from."""
         options = self.options
-        if self.batches is None:
+        if self.batches is None or self.source is None:
             return "no data"
-        size = f"{options.batches} batches of {options.batch_size}, {options.patch}"
-        if options.data == "phantom":
-            return f"phantoms, which are generated, not your data ({size})"
-        return f"{len(options.images)} NIfTI image{'s'[: len(options.images) != 1]} ({size})"
+        return f"{self.source.said()} ({options.batches} batches of {options.batch_size}, {options.patch})"
 
 
 def prepare(options: Prune) -> Prepared:
@@ -98,7 +99,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     Args:
         options: of the network, the data and the scores.
         selection: what is chosen by.
-        needs_batches: whether phantoms are drawn; a user's files are read in any case, so that mistakes are found.
+        needs_batches: whether batches are drawn where none are of the user's own.
         trusted: whether the user named the network; False for what a run's files name.
 
     Raises:
@@ -106,7 +107,8 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
         MissingExtra: as `prepare`.
     """
     check_device(options.device)
-    check_files(options.data, options.images, options.labels)
+    source = opened(options, trusted=trusted)
+    options = _as_the_data(options, source)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
@@ -122,13 +124,10 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
     batches = None
-    if needs_batches or options.data != "phantom" or options.images or options.labels:
-        batches = choose_source(
-            options.data, [shape[1:] for shape in scored.shapes], given,
-            images=options.images, labels=options.labels, classes=options.classes, batches=options.batches,
-            batch_size=options.batch_size, seed=options.seed, maxdisp=maxdisp,
-        )  # fmt: skip
-    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded)
+    if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
+        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp)
+        batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
+    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source)
 
 
 def plan_only(prepared: Prepared, watch: Callable[[str], None] | None = None) -> Trial:
@@ -182,6 +181,19 @@ def keep(prepared: Prepared, result: Result) -> Report:
     assert options.out is not None
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report
+
+
+def _as_the_data(options: Asked, source: Opened) -> Asked:
+    """Return the options with the channels and classes of the data, where nobody says those of a built-in."""
+    update: dict[str, Any] = {"data": source.word}
+    if options.model in models.names():
+        known = models.full_settings(options.model, options.preset)
+        said = {*options.settings, *(models.preset(options.model, options.preset).settings if options.preset else ())}
+        if options.in_channels is None and "in_channels" in {*known} - said and len(source.channels()) == 1:
+            update["in_channels"] = source.channels()[0]
+        if options.classes is None and "classes" in {*known} - said:
+            update["classes"] = source.classes()
+    return options.model_copy(update=update)
 
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:

@@ -12,13 +12,13 @@ from typing import Any
 from torch import nn
 
 from ranp import models, runs
-from ranp.data.choice import output_shape
-from ranp.data.volumes import channels_and_classes
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.inputs import Inputs, Shape, flatten, reshaped, specs
+from ranp.jobs._source import opened
 from ranp.jobs.options import Transfer
 from ranp.models.channels import CHANNELS, CLASSES, channels_of, setting_by_name, setting_by_trying
+from ranp.models.outputs import output_shape
 from ranp.models.request import read_size
 from ranp.models.spec import check_trusted, resolve
 from ranp.pipeline import Transferred, transfer
@@ -139,10 +139,11 @@ def _asked(
         the settings, a line for each one of an own factory, and the channels.
     """
     channels, classes = job.in_channels, job.classes
-    if _reads_data(job):
-        found = channels_and_classes(job.images, job.labels)
-        channels = _agree("--in-channels", channels, found[0])
-        classes = _at_least("--classes", classes, found[1])
+    source = opened(job)
+    if len(source.channels()) == 1:
+        channels = _agree("--in-channels", channels, source.channels()[0])
+    if (needed := source.classes()) is not None:
+        classes = _at_least("--classes", classes, needed)
     asked: dict[str, Any] = {}
     notes = []
     own = trusted and ":" in spec
@@ -175,13 +176,6 @@ def _now(run: runs.Run, job: Transfer, spec: str, settings: Mapping[str, Any], n
             output = output_shape(resolve(spec, settings), shapes)
             return shapes[0][1] if names is CHANNELS else output[0]
     return None
-
-
-def _reads_data(job: Transfer) -> bool:
-    given = bool(job.images or job.labels)
-    if given != (job.data == "nifti") and job.data is not None:
-        raise UsageError(f"--data {job.data}: {'takes no' if given else 'needs'} --images and --labels")
-    return given
 
 
 def _agree(option: str, given: int | None, found: int) -> int:

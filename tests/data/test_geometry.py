@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ranp.data.geometry import difference
-from ranp.data.volumes import channels_and_classes, nifti
+from ranp.data.volumes import files, nifti
 from ranp.errors import UsageError
 
 SHAPE = (12, 10, 8)
@@ -82,7 +82,8 @@ def test_a_file_that_says_no_place_fits_anywhere(tmp_path: Path, save: Save) -> 
 
 @pytest.mark.parametrize(("values", "count"), [((255,), 2), ((1, 2, 4), 4), ((1,), 2), ((7,), 2), ((1, 2, 3), 4)])
 def test_classes_are_those_that_occur(values: tuple[int, ...], count: int, save: Save) -> None:
-    assert channels_and_classes([save("image", volume())], [save("labels", masks(*values))]) == (1, count)
+    dataset = files([save("image", volume())], [save("labels", masks(*values))])
+    assert (dataset.channels(), dataset.classes()) == ((1,), count)
 
 
 @pytest.mark.parametrize("values", [(255,), (1, 2, 4)])

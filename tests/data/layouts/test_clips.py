@@ -1,4 +1,5 @@
 import pickle
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -218,8 +219,10 @@ def test_the_same_seed_gives_the_same_sample(tmp_path: Path) -> None:
 
 
 def test_classes_are_the_folders_in_the_order_of_their_names(tmp_path: Path) -> None:
-    dataset = open_clips(folder(tmp_path))
-    (tmp_path / "run" / ".DS_Store").write_bytes(b"")
+    folder(tmp_path)
+    (tmp_path / "run" / "._run1.avi").write_bytes(b"")  # what other programs leave
+    (tmp_path / ".cache").mkdir()
+    dataset = open_clips(tmp_path)
     assert dataset.class_names == ("run", "walk")
     assert dataset.classes() == 2
     assert dataset.channels() == (3,)
@@ -329,10 +332,21 @@ def cut(path: Path, share: float, codec: str) -> None:
     path.write_bytes(content[: int(len(content) * share)])
 
 
+def short(path: Path) -> None:
+    """Let the header of an AVI promise more frames than follow."""
+    write(path, numbered(40))
+    content = bytearray(path.read_bytes())
+    length = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    assert struct.unpack_from("<I", content, length) == (40,)
+    struct.pack_into("<I", content, length, 60)
+    path.write_bytes(content)
+
+
 BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "text": ("v.avi", lambda path: path.write_text("hello " * 100), "a video that can't be decoded"),
     "empty": ("v.avi", lambda path: path.write_bytes(b""), "a video that can't be decoded"),
     "no index": ("v.mp4", lambda path: cut(path, 0.5, "libx264"), "a video that can't be decoded"),
+    "short": ("v.avi", short, "a video cut short, 40 frames; its header says 60"),
     "half": (
         "v.avi",
         lambda path: cut(path, 0.5, "ffv1"),
@@ -389,7 +403,7 @@ def test_folders_that_will_not_do(tmp_path: Path) -> None:
     [
         (
             {"strid": 2},
-            "--set-data strid: clips has no such setting; expected stride, resize, mean or sd; did you mean",
+            "--set-data strid: no setting of clips; expected stride, resize, mean or sd; did you mean",
         ),
         ({"stride": 0}, "--set-data stride=0: expected a whole number of at least 1"),
         ({"stride": 1.5}, "--set-data stride=1.5: expected a whole number of at least 1"),

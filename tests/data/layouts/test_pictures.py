@@ -478,7 +478,7 @@ def test_shapes_that_a_picture_has_not(
 
 @pytest.mark.parametrize("layout", MAKE)
 def test_a_setting_that_the_layout_has_not(tmp_path: Path, layout: Any) -> None:
-    with pytest.raises(UsageError, match=f"--set-data chanels: {layout.word} has no such setting; .*mean 'channels'"):
+    with pytest.raises(UsageError, match=f"--set-data chanels: no setting of {layout.word}; .*mean 'channels'"):
         layout.open(MAKE[layout](tmp_path), {"chanels": 1})
 
 

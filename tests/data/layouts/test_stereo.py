@@ -433,7 +433,7 @@ def test_shapes_that_a_pair_has_not(tmp_path: Path, shapes: list[tuple[int, ...]
 @pytest.mark.parametrize("word", LAYOUT)
 def test_a_setting_that_the_layout_has_not(tmp_path: Path, word: str) -> None:
     make, layout = LAYOUT[word]
-    with pytest.raises(UsageError, match=f"--set-data means: {word} has no such setting; .*; did you mean 'mean'"):
+    with pytest.raises(UsageError, match=f"--set-data means: no setting of {word}; .*; did you mean 'mean'"):
         layout.open(make(tmp_path), {"means": 1})
 
 

@@ -1,11 +1,8 @@
-from pathlib import Path
-
 import pytest
-import torch
 from torch import Tensor, nn
 
-from ranp.data.choice import choose_source, output_shape
 from ranp.errors import UsageError
+from ranp.models.outputs import output_shape
 
 pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
 
@@ -39,25 +36,3 @@ def test_the_first_output_that_is_no_scalar_counts() -> None:
 def test_a_network_that_does_not_run_says_on_what() -> None:
     with pytest.raises(UsageError, match="does not run on an input of 1x2x8x8"):
         output_shape(Heads(), [(1, 2, 8, 8)])
-
-
-def test_phantoms_follow_the_shapes() -> None:
-    inputs, target = next(iter(choose_source("phantom", [(2, 8, 8, 8)], (3, 8, 8, 8), classes=3, batch_size=2)))
-    assert isinstance(inputs, Tensor)
-    assert inputs.shape == (2, 2, 8, 8, 8)
-    assert target.shape == (2, 8, 8, 8)
-    assert target.dtype == torch.int64
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ({"kind": "nift"}, "did you mean 'nifti'?"),
-        ({"kind": "phantom", "images": [Path("a.nii")]}, "need --data nifti"),
-        ({"kind": "phantom", "classes": 4}, "the network gives 3"),
-        ({"kind": "nifti", "output_shape": (3,)}, "a score per voxel"),
-    ],
-)
-def test_what_does_not_fit_is_refused(words: dict[str, object], expected: str) -> None:
-    with pytest.raises(UsageError, match=expected.replace("?", r"\?")):
-        choose_source(**{"input_shapes": [(1, 8, 8)], "output_shape": (3, 8, 8), **words})  # type: ignore[arg-type]

@@ -1,0 +1,253 @@
+"""What --data, --images and --labels name: where batches for a network come from, and what they must fit.
+
+A SOURCE is the word of a generator, a path whose layout is recognised, LAYOUT:PATH, or a loader of the user's own,
+`file.py:function`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ranp.data import volumes
+from ranp.data._batches import Source
+from ranp.data._generators import generated
+from ranp.data.dataset import TRAINING, Dataset, Drawn, Task
+from ranp.data.labels import Labels
+from ranp.data.layouts import LAYOUTS, open_dataset
+from ranp.data.volumes import Sampling, Volumes
+from ranp.errors import UsageError, listed, named, nearest
+from ranp.figures import spell
+
+Shape = tuple[int, ...]
+PHANTOM, NIFTI = "phantom", "nifti"
+GENERATORS = (PHANTOM,)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How many batches are drawn, and from which numbers.
+
+    Args:
+        batches: how many.
+        batch_size: samples in each.
+        seed: of everything drawn.
+        workers: processes that draw ahead.
+        maxdisp: of a stereo network: generated disparities stay below it.
+    """
+
+    batches: int = 8
+    batch_size: int = 1
+    seed: int = 0
+    workers: int = 0
+    maxdisp: int = 192
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: --label-map, --ignore-label, --regions, and how volumes are normalised and cut.
+
+    Args:
+        label_map: --label-map, "" without one.
+        ignore_label: --ignore-label.
+        regions: --regions, "" without any.
+        sampling: of volumes.
+    """
+
+    label_map: str = ""
+    ignore_label: int | None = None
+    regions: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def of(self, labels: Labels) -> Labels:
+        """Return what labels mean, as the user says.
+
+        Raises:
+            UsageError: a map or regions that are none, or both.
+        """
+        if self.label_map and self.regions:
+            raise UsageError(f"{named('label_map')} and {named('regions')}: give one of them")
+        if self.label_map:
+            labels = labels.mapped(self.label_map)
+        if self.regions:
+            labels = labels.split_into(self.regions)
+        return labels if self.ignore_label is None else labels.ignoring(self.ignore_label)
+
+
+class FromNumbers:
+    """A generator: it follows the network."""
+
+    task: Task | None = None
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def channels(self) -> tuple[int, ...]:
+        """Return the channels that a network for it has: none are asked for."""
+        return ()
+
+    def classes(self) -> int | None:
+        """Return the classes that a network for it has: none are asked for."""
+        return None
+
+    def batches(self, input_shapes: Sequence[Shape], output: Shape, how: Drawing) -> Source:
+        """Return generated batches for a network of these inputs and this output, without the batch."""
+        return generated(input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp)
+
+    def said(self) -> str:
+        """Say what is drawn from."""
+        return "phantoms, which are generated, not your data"
+
+
+class FromFiles:
+    """Cases on the disk: a network has to fit them."""
+
+    def __init__(self, word: str, dataset: Dataset[Any]) -> None:
+        self.word = word
+        self.dataset = dataset
+        self.task: Task | None = dataset.task
+        self._training = dataset.of(TRAINING)
+        if not self._training:
+            raise UsageError(f"{named('data', word)}: no case has a target to train on")
+
+    def channels(self) -> tuple[int, ...]:
+        """Return the channels of every input of a network for these cases."""
+        return self.dataset.channels()
+
+    def classes(self) -> int | None:
+        """Return the classes that a network for these cases tells apart; None of stereo."""
+        return self.dataset.classes()
+
+    def batches(self, input_shapes: Sequence[Shape], output: Shape, how: Drawing) -> Source:
+        """Return batches of samples from the training cases.
+
+        Args:
+            input_shapes: of every input, (C, *spatial).
+            output: shape of the network's output, (classes, *spatial), (classes,), or (H, W) of stereo.
+            how: they are drawn.
+
+        Raises:
+            UsageError: a network that does not fit the cases, or a first case that can't be read.
+        """
+        channels, takes = self.dataset.channels(), tuple(shape[0] for shape in input_shapes)
+        if len(channels) != len(takes):
+            what = f"{len(channels)} image(s) a sample, the network takes {len(takes)} input(s)"
+            raise UsageError(f"{named('data', self.word)}: {what}")
+        if channels != takes:
+            takes_words = f"the network takes {spell_each(takes)} ({named('channels', flag='--in-channels')})"
+            raise UsageError(f"{named('data', self.word)}: {spell_each(channels)} channel(s), {takes_words}")
+        dataset = self._fitting(input_shapes, output)
+        cases = dataset.of(TRAINING)
+        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, how.batches * how.batch_size)
+        source = Source(drawn, how.batches, how.batch_size, how.workers)
+        drawn(0)
+        return source
+
+    def _fitting(self, input_shapes: Sequence[Shape], output: Shape) -> Dataset[Any]:
+        task, dims = self.dataset.task, len(input_shapes[0]) - 1
+        expected = {
+            "segmentation": ("a score per voxel and class", len(output) == dims + 1),
+            "regions": ("a score per voxel and region", len(output) == dims + 1),
+            "classification": ("a score per class", len(output) == 1),
+            "stereo": ("a disparity per pixel", tuple(output) == tuple(input_shapes[0][1:])),
+        }
+        words, fits = expected[task]
+        if not fits:
+            gives = f"the network gives an output of {spell(output)}"
+            raise UsageError(f"{named('data', self.word)}: {task} needs {words}; {gives}")
+        if task == "stereo":
+            return self.dataset
+        single = output[0] == 1 and task == "segmentation"
+        return self.dataset.for_classes(2 if single else output[0])
+
+    def said(self) -> str:
+        """Say what is drawn from."""
+        dataset, count = self.dataset, len(self._training)
+        what = "image" if self.word == NIFTI else f"{dataset.word} case"
+        return f"{count} {what}{'s'[: count != 1]}"
+
+
+Opened = FromNumbers | FromFiles
+
+
+def open_source(
+    source: str | None,
+    images: Sequence[Path] = (),
+    labels: Sequence[Path] = (),
+    *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    reading: Reading | None = None,
+    trusted: bool = True,
+) -> Opened:
+    """Open what the user names; files are listed and looked at, and no network is needed.
+
+    Args:
+        source: --data; None is a phantom, or the files of --images and --labels.
+        images: --images.
+        labels: --labels.
+        settings: --set-data.
+        reading: how files are read.
+        trusted: whether the user named it; a loader that a run's files name is never called.
+
+    Raises:
+        UsageError: no such source, files that are missing or don't fit each other, or options that it has no use for.
+        MissingExtra: a reader is not installed.
+    """
+    reading = reading or Reading()
+    word = source or (NIFTI if images or labels else PHANTOM)
+    if (images or labels) and word != NIFTI:
+        raise UsageError(
+            f"{named('images')} and {named('labels')}: are the data themselves; leave out {named('data', word)}"
+        )
+    if word == NIFTI:
+        listed_files = volumes.files(images, labels, reading.of(Labels()), reading.sampling)
+        listed_files.check_headers()
+        listed_files.check_labels()
+        return FromFiles(NIFTI, listed_files)
+    if word in GENERATORS:
+        if reading != Reading():
+            raise UsageError(f"{named('data', word)}: is generated; label maps and how files are read are of files")
+        return FromNumbers(word)
+    known = [*GENERATORS, NIFTI, *(f"{layout.word}:PATH" for layout in LAYOUTS)]
+    if ":" not in word and not Path(word).expanduser().exists():
+        close = nearest(word, [*GENERATORS, NIFTI])
+        raise UsageError(f"{named('data', word)}: no such file or folder, nor one of {listed(known)}{close}")
+    dataset = open_dataset(word, settings)
+    if isinstance(dataset, Volumes):
+        dataset = replace(dataset, labels=reading.of(dataset.labels), sampling=reading.sampling)
+    elif reading != Reading():
+        raise UsageError(
+            f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"
+        )
+    return FromFiles(word, dataset)
+
+
+def read_spacing(text: str | None) -> tuple[float, ...]:
+    """Read --spacing.
+
+    >>> read_spacing("1.5x1.5x3"), read_spacing(None)
+    ((1.5, 1.5, 3.0), ())
+
+    Raises:
+        UsageError: no positive numbers between `x`.
+    """
+    if text is None:
+        return ()
+    try:
+        lengths = tuple(map(float, text.lower().split("x")))
+    except ValueError:
+        lengths = ()
+    if not lengths or not all(0 < length < inf for length in lengths):
+        raise UsageError(f"{named('spacing', text)}: expected millimetres such as 1.5 or 1.5x1.5x3")
+    return lengths
+
+
+def spell_each(counts: Sequence[int]) -> str:
+    """Return numbers as words.
+
+    >>> spell_each((3, 3))
+    '3 and 3'
+    """
+    return listed(map(str, counts), "and")

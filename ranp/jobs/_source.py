@@ -1,0 +1,28 @@
+"""What the options of data name, opened before any network is built."""
+
+from ranp.data.sources import Opened, Reading, open_source, read_spacing
+from ranp.data.volumes import Sampling
+from ranp.jobs.options import Cut, Files, Labelled, Source
+
+
+def opened(options: Source, *, trusted: bool = True) -> Opened:
+    """Open the data that options name.
+
+    Args:
+        options: with the groups `Source`, `Files` and `Labelled`, and `Cut` where patches are drawn.
+        trusted: whether the user named the data; a loader that a run's files name is never called.
+
+    Raises:
+        UsageError: as `open_source`.
+        MissingExtra: as `open_source`.
+    """
+    assert isinstance(options, Files)
+    assert isinstance(options, Labelled)
+    sampling = Sampling()
+    if isinstance(options, Cut):
+        spacing = read_spacing(options.spacing)
+        sampling = Sampling(options.foreground, options.pad, options.intensity, spacing)
+    reading = Reading(options.label_map or "", options.ignore_label, options.regions or "", sampling)
+    return open_source(
+        options.data, options.images, options.labels, settings=options.data_settings, reading=reading, trusted=trusted
+    )

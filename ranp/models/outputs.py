@@ -1,0 +1,52 @@
+"""What a network gives: the shape of its output, found by running it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ranp.errors import UsageError, told
+from ranp.figures import spell
+from ranp.inputs import Shape, check_outputs, flatten, places_of
+from ranp.modules import copy_with, on_meta
+
+
+def output_shape(network: nn.Module, shapes: Sequence[Shape], places: Sequence[int] = ()) -> Shape:
+    """Return the shape of a network's first output that is no scalar, in evaluation mode and without the batch.
+
+    Args:
+        network: untouched; it runs on meta tensors where it can.
+        shapes: of every input, with the batch.
+        places: --outputs, the outputs that count; all where there are none.
+
+    Raises:
+        UsageError: no output has such a place, or the network does not run on such inputs or gives no tensor.
+    """
+    try:
+        outputs = _run(on_meta(network), shapes, "meta")
+    except Exception:  # a network may read values while it runs; its real complaint comes from the real run
+        outputs = _run_for_real(network, shapes)
+    leaves = flatten(outputs, spend=True)
+    check_outputs(places, len(leaves))
+    counted = places_of(places, len(leaves))
+    for place, leaf in enumerate(leaves):
+        if place in counted and leaf.dim():
+            return tuple(leaf.shape[1:])
+    raise UsageError(f"MODEL: {type(network).__name__} gives no tensor")
+
+
+def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _run(copy_with(network), shapes, "cpu")
+    except Exception as error:  # the user's forward may raise anything
+        sizes = " and ".join(spell(shape) for shape in shapes)
+        reason = told(error, 200)
+        raise UsageError(
+            f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
+        ) from error
+
+
+def _run(network: nn.Module, shapes: Sequence[Shape], device: str) -> object:
+    with torch.no_grad():
+        return network.eval()(*(torch.zeros(shape, device=device) for shape in shapes))
