@@ -135,9 +135,9 @@ def test_what_is_no_volume_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(UsageError, match=r"a.txt: expected a file of voxels \(.nii, .nii.gz"):
         open_scan(tmp_path / "a.txt", "data")
-    with pytest.raises(UsageError, match="--data .*a folder without DICOM slices"):
+    with pytest.raises(UsageError, match=r"--data .*a folder without DICOM slices"):
         open_scan(tmp_path, "data")
-    with pytest.raises(UsageError, match="--data .*no such file"):
+    with pytest.raises(UsageError, match=r"--data .*no such file"):
         open_scan(tmp_path / "b.nii", "data")
 
 

@@ -89,7 +89,7 @@ def test_mistakes(changed: dict[str, Any], message: str, tmp_path: Path) -> None
 
 def test_what_is_no_list_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("[1")
-    with pytest.raises(UsageError, match='expected dataset.json with a list "training"'):
+    with pytest.raises(UsageError, match=r'expected dataset.json with a list "training"'):
         open_dataset(f"decathlon:{tmp_path}")
     with pytest.raises(UsageError, match=r"no setting of decathlon; expected fold"):
         open_dataset(str(task(tmp_path)), {"flod": 1})
