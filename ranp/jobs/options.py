@@ -363,3 +363,25 @@ class BuildKernels(Force, Printed):
     """`ranp kernels build`."""
 
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
+
+
+class Data(Seed, Config, Force, Printed):
+    """`ranp data`."""
+
+    group: ClassVar[str] = "data"
+    data: str = option(
+        ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
+        argument=True, metavar="SOURCE",
+    )  # fmt: skip
+    data_settings: DataPairs = option(
+        {}, "A setting of the layout, or an argument of the loader or generator, in YAML; repeat it.",
+        flag="--set-data", metavar="KEY=VALUE",
+    )  # fmt: skip
+    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
+    patch: str = option("64", "Size of generated samples: 64 is a cube, 64x64 a square.", metavar="SIZE")
+    cases: int | None = option(
+        None, "How many cases, or batches, to look at.", shown="all; 8 of a loader or generator", ge=1
+    )
+    sheet: Path | None = option(
+        None, "Draw a few samples with their labels (.png, .pdf, .svg).", metavar="FILE", writes="picture"
+    )
