@@ -114,7 +114,9 @@ def test_an_underscore_is_kept_by_the_room_and_worn_by_what_only_the_room_uses()
     free = {
         module
         for module in MODULES
-        if home(module) not in ("ranp", module) and not home(module).endswith(".networks") and module not in private
+        if home(module) not in ("ranp", module)
+        and not home(module).endswith((".networks", ".layouts"))
+        and module not in private
     }
     verbs = {module for module in free if home(module) == "ranp.commands"}  # what a person types
     entry_points = {"ranp.adapters.jobs.folder"}

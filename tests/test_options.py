@@ -15,11 +15,10 @@ from ranp.commands._command import add, command
 from ranp.commands._console import OneLineErrors, emit_json
 from ranp.data import losses
 from ranp.data._maps import SUPERVISIONS
-from ranp.data.choice import KINDS
 from ranp.errors import UsageError, on_command_line
 from ranp.jobs.options import Prune
 from ranp.models.init import Scheme
-from ranp.options import Data, Init, Loss, Options, Supervision, choices, listing, option
+from ranp.options import Init, Loss, Options, Supervision, choices, listing, option
 from ranp.pipeline import prune
 from ranp.plan import Choice
 
@@ -116,7 +115,6 @@ def test_words_are_those_the_library_knows() -> None:
     assert set(choices(Loss)) == set(losses.names())
     assert get_args(Supervision) == SUPERVISIONS
     assert set(get_args(Init)) == set(get_args(Scheme))
-    assert set(get_args(Data)) == set(KINDS)
 
 
 def test_messages_speak_the_language_of_their_reader() -> None:

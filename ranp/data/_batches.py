@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from ranp.errors import UsageError, named
+from ranp.errors import RanpError, UsageError, named
 from ranp.figures import spell
 
 Sample = tuple[tuple[Tensor, ...], Tensor]
@@ -43,9 +43,16 @@ class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:  # Any: which of both it is, the caller knows
         if not self.workers:
-            return map(self.__getitem__, range(self.batches))
-        loader = DataLoader(self, batch_size=None, num_workers=min(self.workers, self.batches), generator=Generator())
-        return iter(loader)
+            yield from map(self.__getitem__, range(self.batches))
+            return
+        count = min(self.workers, self.batches)
+        loader = DataLoader(
+            _Told(self), batch_size=None, num_workers=count, generator=Generator(), collate_fn=_as_it_is
+        )
+        for batch in loader:
+            if isinstance(batch, RanpError):
+                raise batch
+            yield batch
 
     def __getitem__(self, number: int) -> tuple[Any, Tensor]:
         """Draw the batch of a number."""
@@ -53,6 +60,27 @@ class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
         inputs, targets = zip(*map(self.sample, range(first, first + self.batch_size)), strict=True)
         stacked = tuple(torch.stack(parts) for parts in zip(*inputs, strict=True))
         return stacked if len(stacked) > 1 else stacked[0], torch.stack(targets)
+
+
+@dataclass(frozen=True)
+class _Told(torch.utils.data.Dataset[Any]):
+    """A source inside a worker: its errors are handed on as they are, and not as the worker's traceback."""
+
+    source: Source
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.source[number]
+        except RanpError as error:
+            return error
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Let the tuple that several inputs are stay one: torch's own function makes it a list."""
+    return batch
 
 
 def generator(seed: int, index: int) -> np.random.Generator:

@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.data._scans import Voxels
+from ranp.data.scans import Voxels
 from ranp.options import Intensity
 
 _CLIPPED = (0.5, 99.5)  # percentiles of the foreground of a CT

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ranp.data._batches import Sample
-from ranp.data.labels import Labels
+from ranp.data.labels import Labels, occurring_in
 from ranp.data.losses import IGNORED
 from ranp.errors import UsageError, named
 from ranp.figures import spell
@@ -51,7 +51,7 @@ def centres_of(labels: Integers, meaning: Labels) -> tuple[NDArray[np.int64], ..
         labels: as `Volume.labels`.
         meaning: of the values.
     """
-    occurring = [value for value in np.unique(labels).tolist() if value not in (0, IGNORED)]
+    occurring = [value for value in occurring_in(labels) if value not in (0, IGNORED)]
     wanted = [sorted(region) for region in meaning.regions] or [[value] for value in occurring]
     centres = []
     for values in wanted:
@@ -94,8 +94,7 @@ def cut(
         start = rng.integers(np.maximum(spare, 0) + 1)
     start = np.where(spare < 0, spare // 2, start)
     if (spare < 0).any():
-        said = f"volumes smaller than the patch of {spell(patch)} are padded ({pad})"
-        warnings.warn(f"{said}, such as one of {spell(volume.labels.shape)}", stacklevel=2)
+        warnings.warn(f"volumes smaller than the patch of {spell(patch)} are padded ({pad})", stacklevel=2)
     image = _box(volume.image, (0, *start), (len(volume.image), *size), pad).reshape(-1, *patch)
     labels = _box(volume.labels, tuple(start), tuple(size), pad).reshape(patch)
     return (torch.from_numpy(image),), target_of(labels, meaning)

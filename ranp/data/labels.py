@@ -18,7 +18,6 @@ from ranp.errors import UsageError, listed, named, nearest
 Integers = NDArray[np.integer[Any]]
 REST = "*"
 _SHOWN = 5  # how many values a message lists
-_TABLE = 2**16  # values that a table is made for
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Labels:
         """
         if self.regions:
             return values
-        occurring = np.unique(values).tolist()
+        occurring = occurring_in(values)
         classes = {value: value for value in occurring} if self.classes is None else self.classes
         become = {value: IGNORED if value in self.ignored else classes.get(value, self.rest) for value in occurring}
         lost = [value for value, number in become.items() if number is None]
@@ -133,13 +132,13 @@ class Labels:
             raise UsageError(f"{where}: {expected}; {named('label_map')} says what they are")
         if all(value == number for value, number in become.items()):
             return values
-        numbers = np.array([become[value] for value in occurring])
-        kind = np.min_scalar_type(int(max(numbers, default=0)))
-        if occurring[0] >= 0 and occurring[-1] < _TABLE:
-            table = np.zeros(occurring[-1] + 1, kind)
-            table[occurring] = numbers
-            return table[values]
-        return numbers.astype(kind)[np.searchsorted(occurring, values)]
+        known, numbers = np.array(occurring), np.array([become[value] for value in occurring])
+        ranked = np.empty(values.shape, np.min_scalar_type(int(numbers.max())))
+        for part, out in zip(
+            np.atleast_2d(values), np.atleast_2d(ranked), strict=True
+        ):  # at once, the places alone would take 8 bytes a voxel
+            out[...] = numbers[np.searchsorted(known, part)]
+        return ranked
 
     def masks(self, values: Integers) -> NDArray[np.float32]:
         """Return the masks of the regions, (regions, *spatial), 255 where a voxel does not count."""
@@ -147,6 +146,11 @@ class Labels:
         if self.ignored:
             masks[:, np.isin(values, sorted(self.ignored))] = IGNORED
         return masks
+
+
+def occurring_in(values: Integers) -> list[int]:
+    """Return the values that occur, in order; a part is looked at at a time."""
+    return sorted({value for part in np.atleast_2d(values) for value in np.unique(part).tolist()})
 
 
 def spell_values(values: Sequence[int]) -> str:

@@ -19,10 +19,10 @@ from ranp.data import _intensity
 from ranp.data._batches import Sample, Source, check_patch
 from ranp.data._intensity import Scale
 from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
-from ranp.data._scans import Scan, Voxels, is_scan, open_scan, stem
 from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, refuse_settings
 from ranp.data.geometry import Turn, axes_of, difference, spacing_of, turn
-from ranp.data.labels import Labels, spell_values
+from ranp.data.labels import Labels, occurring_in, spell_values
+from ranp.data.scans import Scan, Voxels, is_scan, open_scan, stem
 from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.options import Intensity, Pad
@@ -141,7 +141,7 @@ class Volumes(Dataset[Volume]):
     @cached_property
     def occurring(self) -> tuple[int, ...]:
         """The values that occur in the labels of any case, before any map; all are read."""
-        values = (np.unique(self._values(case)).tolist() for case in self.cases if case.target is not None)
+        values = (occurring_in(self._values(case)) for case in self.cases if case.target is not None)
         return tuple(sorted({value for some in values for value in some}))
 
     def for_classes(self, classes: int) -> Self:
@@ -333,13 +333,19 @@ class Volumes(Dataset[Volume]):
         return [_intensity.of_foreground(values[number]) for number in sorted(values)]
 
 
-def files(images: Sequence[str | Path], labels: Sequence[str | Path], **fields: Any) -> Volumes:
+def files(
+    images: Sequence[str | Path],
+    labels: Sequence[str | Path],
+    meaning: Labels | None = None,
+    sampling: Sampling | None = None,
+) -> Volumes:
     """Return the cases of files that are named one by one.
 
     Args:
         images: one file per case; the channels of a case are the last dimension of its file.
         labels: one file per image, in the same order.
-        fields: of `Volumes`.
+        meaning: of the labels.
+        sampling: how cases are normalised and cut.
 
     Raises:
         UsageError: no images, or not as many labels.
@@ -351,7 +357,8 @@ def files(images: Sequence[str | Path], labels: Sequence[str | Path], **fields: 
         raise UsageError(f"{named('labels')}: {counts}; expected one per image, in order")
     pairs = zip(map(Path, images), map(Path, labels), strict=True)
     cases = tuple(Case(stem(image), (image,), target) for image, target in pairs)
-    return Volumes(cases[0].files[0].parent, cases, options=("images", "labels"), **fields)
+    folder = cases[0].files[0].parent
+    return Volumes(folder, cases, meaning or Labels(), (), sampling or Sampling(), ("images", "labels"))
 
 
 def nifti(

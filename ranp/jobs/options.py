@@ -171,6 +171,10 @@ class Source(Options):
         {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
         metavar="KEY=VALUE",
     )  # fmt: skip
+    keys: str | None = option(
+        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
+        shown="image,label",
+    )  # fmt: skip
 
 
 class Labelled(Options):

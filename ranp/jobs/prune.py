@@ -123,7 +123,11 @@ def ready(
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
     network = request.network(options.seed, trusted=trusted)
     given = output_shape(network, scored.shapes, options.outputs)
-    word = options.loss or losses.for_channels(_loss_of(request.model, request.preset), _channels(given))
+    own = _loss_of(request.model, request.preset)
+    follows = losses.for_channels(own, _channels(given))
+    if source.task is not None:
+        follows = losses.for_task(source.task, _channels(given), own)
+    word = options.loss or follows
     if needs_batches:
         losses.check_channels(word, _channels(given))
     options = options.model_copy(update={"loss": word})
@@ -198,6 +202,9 @@ def keep(prepared: Prepared, result: Result) -> Report:
 def _as_the_data(options: Asked, source: Opened) -> Asked:
     """Return the options with the channels and classes of the data, where nobody says those of a built-in."""
     update: dict[str, Any] = {"data": source.word}
+    shapes = source.input_shapes()
+    if shapes and len(shapes[0]) > 1 and not options.patch and not options.input:
+        update["patch"] = spell(shapes[0][1:])
     if options.model in models.names():
         known = models.full_settings(options.model, options.preset)
         said = {*options.settings, *(models.preset(options.model, options.preset).settings if options.preset else ())}

@@ -28,8 +28,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("nifti", "image", "empty"), "--labels {}/empty.nii: holds no label but 0, the background; expected"),
         (("nifti", "image", "none"), "--labels {}/none.nii: no such file"),
         (("nifti", "none", "labels"), "--images {}/none.nii: no such file"),
-        (("niftii", "image", "labels"), "--data niftii: expected"),
-        (("phantom", "image", "labels"), "--images and --labels: need --data nifti"),
+        (("niftii", "image", "labels"), "--images and --labels: are the data themselves; leave out --data niftii"),
+        (("phantom", "image", "labels"), "--images and --labels: are the data themselves; leave out --data phantom"),
     ],
 )
 def test_data(words: tuple[str, str, str], said: str, files: Path, refused: Callable[..., str]) -> None:

@@ -1,6 +1,7 @@
 """Where images and labels lie, labels a header scales, and classes that are not 0, 1, 2, ..."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ranp.data.geometry import difference
-from ranp.data.volumes import files, nifti
+from ranp.data.volumes import Sampling, files, nifti
 from ranp.errors import UsageError
 
 SHAPE = (12, 10, 8)
@@ -50,7 +51,7 @@ def turned() -> np.ndarray:
     return affine
 
 
-OTHERS = [
+OTHERS = [  # the first two would lie elsewhere even if turned
     (np.diag([-1.0, 1.5, 2.0, 1.0]), "orientation LAS, not RAS"),
     (AFFINE[:, [1, 0, 2, 3]], "orientation ARS, not RAS"),
     (np.diag([1.0, 1.5, 3.0, 1.0]), "spacing 1 x 1.5 x 3, not 1 x 1.5 x 2"),
@@ -64,6 +65,47 @@ def test_labels_elsewhere_are_refused(affine: np.ndarray, said: str, save: Save)
     image, labels = save("image", volume()), save("labels", masks(1), affine)
     with pytest.raises(UsageError, match=f"^labels='.*labels.nii.gz': {said}.*: resample one of them$"):
         nifti([image], [labels], (8, 8, 8), 2)
+
+
+TURNS = [((0, 1, 2), (1, 0, 0)), ((1, 0, 2), (0, 0, 0)), ((2, 0, 1), (0, 1, 1)), ((2, 1, 0), (1, 1, 1))]
+
+
+@pytest.mark.parametrize(("order", "flips"), TURNS)
+def test_labels_whose_axes_point_elsewhere_are_turned(
+    order: tuple[int, ...], flips: tuple[int, ...], save: Save
+) -> None:
+    """The same places in the room, written with axes in another order and direction."""
+    marked = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.uint8)
+    axes = [axis for axis, flip in enumerate(flips) if flip]
+    swap = np.eye(4)
+    for axis in axes:
+        swap[axis, axis], swap[axis, 3] = -1, marked.shape[axis] - 1
+    permuted = np.eye(4)[:, [*order, 3]]
+    elsewhere = np.flip(marked, axes).transpose(order)
+    image = save("image", volume())
+    plain = files([image], [save("labels", marked)]).for_classes(3)
+    turned_labels = files([image], [save("turned", elsewhere, AFFINE @ swap @ permuted)]).for_classes(3)
+    one, other = plain.read(plain.cases[0]), turned_labels.read(turned_labels.cases[0])
+    assert one.labels is not None
+    assert other.labels is not None
+    assert np.array_equal(one.labels, other.labels)
+    assert np.array_equal(one.image, other.image)
+
+
+def test_volumes_are_resampled_where_asked(save: Save) -> None:
+    """A linear ramp stays one; labels stay whole."""
+    ramp = np.broadcast_to(np.arange(SHAPE[0], dtype=np.float32)[:, None, None], SHAPE)
+    image, labels = save("image", ramp), save("labels", (ramp > 5).astype(np.uint8))
+    dataset = files([image], [labels], sampling=Sampling(spacing=(0.5, 1.5, 2.0), intensity="none"))
+    held = dataset.read(dataset.cases[0])
+    assert held.image.shape == (1, 2 * SHAPE[0] - 1, *SHAPE[1:])
+    assert np.allclose(np.diff(held.image[0], axis=0), 0.5, atol=1e-5)
+    assert held.labels is not None
+    assert np.unique(held.labels).tolist() == [0, 1]
+    assert held.affine is not None
+    assert np.allclose(np.abs(np.diag(held.affine)[:3]), (0.5, 1.5, 2.0))
+    with pytest.raises(UsageError, match=r"spacing='1x2': .*the volumes have 3 dimensions"):
+        replace(dataset, sampling=Sampling(spacing=(1.0, 2.0))).read(dataset.cases[0])
 
 
 def test_rounding_of_headers_is_no_difference(save: Save) -> None:

@@ -104,8 +104,8 @@ def test_a_preset_becomes_settings(tmp_path: Path) -> None:
         ({"settings": {"base_width": 8}}, "group 'encoder.0.0.0'.* 4 in the plan .* 8 in the network"),
         ({"settings": {"clases": 8}}, "did you mean 'classes'"),
         ({"input": "4x4x4"}, "--input 4x4x4: expected 2 spatial dimensions"),
-        ({"data": "nifty"}, "--data nifty: expected phantom or nifti; did you mean 'nifti'"),
-        ({"data": "nifti"}, "--data nifti: needs --images and --labels"),
+        ({"data": "nifty"}, "--data nifty: no such file or folder, nor one of .*did you mean 'nifti'"),
+        ({"data": "nifti"}, "--images: nothing given"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ranp.data.dataset import Shape
+from ranp.data.layouts._settings import named_setting
 from ranp.errors import UsageError, named
 from ranp.figures import spell
 
@@ -64,7 +65,7 @@ def covering(size: Sequence[int], patch: Sequence[int], shorter: int | None) -> 
     resized = tuple(max(1, round(s * numerator / denominator)) for s in size)
     if any(r < p for r, p in zip(resized, patch, strict=True)):
         sizes = f"makes {spell(size)} into {spell(resized)}, smaller than {named('patch')} {spell(patch)}"
-        raise UsageError(f"{named('set_data', f'resize={shorter}')}: {sizes}")
+        raise UsageError(f"{named_setting(f'resize={shorter}')}: {sizes}")
     return resized
 
 

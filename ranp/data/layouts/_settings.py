@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from ranp.data.dataset import refuse_settings
 from ranp.errors import UsageError, listed, named, nearest
 
 Default = TypeVar("Default")
+
+
+def named_setting(pair: str) -> str:
+    """Return a setting of a layout, and its value, as the reader of a message writes them."""
+    return named("data_settings", pair, flag="--set-data")
 
 
 class Settings:
@@ -22,10 +28,24 @@ class Settings:
 
     def __init__(self, word: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
         self._given = given
-        for key in given:
-            if key not in known:
-                expected = f"expected {listed(known)}{nearest(str(key), known)}" if known else "it has none"
-                raise UsageError(f"{named('set_data', key)}: {word} has no such setting; {expected}")
+        refuse_settings(given, known, word)
+
+    def switch(self, name: str) -> bool:
+        """Return true or false; false where it was not given."""
+        value = self._given.get(name, False)
+        if not isinstance(value, bool):
+            raise UsageError(f"{named_setting(f'{name}={value}')}: expected true or false")
+        return value
+
+    def some(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the words that a list names, in their order; all where it was not given."""
+        value = self._given.get(name, list(choices))
+        words = value if isinstance(value, list) else [value]
+        for word in words:
+            if word not in choices:
+                expected = f"expected some of {listed(choices, 'and')}{nearest(str(word), choices)}"
+                raise UsageError(f"{named_setting(f'{name}={word}')}: {expected}")
+        return tuple(word for word in choices if word in words)
 
     def switch(self, name: str) -> bool:
         """Return true or false; false where it was not given."""
@@ -51,7 +71,7 @@ class Settings:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
             up_to = f"from {least} to {most}" if most else f"of at least {least}"
-            raise UsageError(f"{named('set_data', f'{name}={value}')}: expected a whole number {up_to}")
+            raise UsageError(f"{named_setting(f'{name}={value}')}: expected a whole number {up_to}")
         return value
 
     def numbers(self, name: str, default: tuple[float, ...], above_zero: bool = False) -> tuple[float, ...]:
@@ -64,7 +84,7 @@ class Settings:
         if len(values) != len(default) or not plain or (above_zero and min(values) <= 0):
             kind = "numbers above 0" if above_zero else "numbers"
             expected = f"one number or {len(default)}, such as {name}={list(default)}; {kind}"
-            raise UsageError(f"{named('set_data', f'{name}={value}')}: expected {expected}")
+            raise UsageError(f"{named_setting(f'{name}={value}')}: expected {expected}")
         return tuple(map(float, values))
 
     def word(self, name: str, default: str, choices: Sequence[str] = ()) -> str:
@@ -73,5 +93,5 @@ class Settings:
         if not isinstance(value, str) or not value or (choices and value not in choices):
             expected = listed(choices) if choices else "a name"
             near = nearest(str(value), choices)
-            raise UsageError(f"{named('set_data', f'{name}={value}')}: expected {expected}{near}")
+            raise UsageError(f"{named_setting(f'{name}={value}')}: expected {expected}{near}")
         return value

@@ -10,9 +10,9 @@ UCF101 is that of Soomro, Zamir and Shah, 2012, https://www.crcv.ucf.edu/data/UC
 in `UCF-101/` beside the lists, as they are unpacked.
 
 A sample is as many frames as the patch asks for, `stride` apart, from a random place in time; they are resized, and a
-random place is cropped. The shorter side becomes 8/7 of the patch's: 128 for 112, as C3D's (Tran et al., ICCV 2015), and
-256 for 224, as I3D's (Carreira and Zisserman, CVPR 2017). MobileNetV2-3D's authors (Kopuklu et al., ICCVW 2019) take
-crops of 112 at several scales. Pixels go from -1 to 1, as I3D's; theirs keep 0 to 255 and lose their mean (`mean`,
+random place is cropped. The shorter side becomes 8/7 of the patch's: 128 for 112, as C3D's (Tran et al., ICCV 2015),
+and 256 for 224, as I3D's (Carreira and Zisserman, CVPR 2017). MobileNetV2-3D's authors (Kopuklu et al., ICCVW 2019)
+take crops of 112 at several scales. Pixels go from -1 to 1, as I3D's; theirs keep 0 to 255 and lose their mean (`mean`,
 `sd`). A clip that is shorter than asked begins again from its first frame. Nothing is mirrored and no scale is drawn:
 that is augmentation.
 

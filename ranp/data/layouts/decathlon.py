@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ranp.data._scans import stem
 from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, refuse_settings
 from ranp.data.labels import Labels
+from ranp.data.scans import stem
 from ranp.data.volumes import Volumes
 from ranp.errors import UsageError, listed, named
 

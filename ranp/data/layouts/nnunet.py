@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ranp.data._scans import ENDINGS
 from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, refuse_settings
 from ranp.data.labels import Labels
+from ranp.data.scans import ENDINGS
 from ranp.data.volumes import Volumes
 from ranp.errors import UsageError, listed, named
 from ranp.files import read_json

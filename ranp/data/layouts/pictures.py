@@ -44,7 +44,7 @@ from ranp.data.layouts._folders import (
 )
 from ranp.data.layouts._pillow import LOSSLESS, PICTURES, header, read_labels, read_picture, resized
 from ranp.data.layouts._pixels import IMAGENET, Scaling, anywhere, covering, padded, spatial_size
-from ranp.data.layouts._settings import Settings
+from ranp.data.layouts._settings import Settings, named_setting
 from ranp.errors import UsageError, listed, named
 from ranp.figures import spell
 
@@ -66,7 +66,7 @@ class _Pictures(Dataset[tuple[NDArray[Any], NDArray[np.int64]]]):
         self.scaling = Scaling(settings.numbers("mean", mean), settings.numbers("sd", sd, above_zero=True))
         self.asked = settings.whole("channels", None)
         if self.asked not in (None, 1, 3):
-            raise UsageError(f"{named('set_data', f'channels={self.asked}')}: expected 1 or 3")
+            raise UsageError(f"{named_setting(f'channels={self.asked}')}: expected 1 or 3")
         self.shorter = settings.whole("resize", None)
         self.declared = settings.whole("classes", None, 2, _IGNORED)
 
@@ -126,7 +126,7 @@ class _Masked(_Pictures):
         """Read a picture and count the labels of its mask as they are in the file."""
         try:
             pixels, labels = self._as_it_is(case)
-            if isinstance(case.target, Path):
+            if isinstance(case.target, Path) and (self.class_names or self.declared):  # no need of the other masks
                 self._as_classes(labels, case.target)
         except UsageError as error:
             return Facts(problems=(str(error),))
@@ -198,7 +198,7 @@ class Voc(_Masked):
             name = known.word(word, word) if word != "test" else word
             file = lists / f"{name}.txt"
             if word in settings:
-                check_there(file, named("set_data", f"{word}={name}"))
+                check_there(file, named_setting(f"{word}={name}"))
             for number, stem in lines(file) if file.is_file() else ():
                 where = f"line {number} of {file}"
                 picture = check_there(year / "JPEGImages" / f"{stem}.jpg", where)

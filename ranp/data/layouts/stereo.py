@@ -35,7 +35,7 @@ from ranp.data.layouts._folders import by_stem, check_there, files, folders, nam
 from ranp.data.layouts._pfm import read_pfm
 from ranp.data.layouts._pillow import PICTURES, read_numbers, read_picture
 from ranp.data.layouts._pixels import IMAGENET, Scaling, anywhere, spatial_size
-from ranp.data.layouts._settings import Settings
+from ranp.data.layouts._settings import Settings, named_setting
 from ranp.errors import UsageError, named
 from ranp.figures import spell
 
@@ -125,7 +125,7 @@ class _Stereo(Dataset[Pair]):
         values, bits = read_numbers(file)
         scale = self.scale or (_SIXTEEN_BITS if bits == 16 else None)
         if scale is None:
-            divided = f"of plain folders {named('set_data', 'scale=...')}, by which they are divided"
+            divided = f"of plain folders {named_setting('scale=...')}, by which they are divided"
             raise UsageError(f"{named('data', file)}: disparities of 8 bits; expected 16, pixels x 256, or {divided}")
         return np.where(values > 0, values / scale, np.inf).astype(np.float32)
 

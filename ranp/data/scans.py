@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.errors import UsageError, named, need
+from ranp.errors import RanpError, UsageError, named, need
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 NRRD = (".nrrd", ".nhdr")
@@ -21,7 +21,7 @@ ITK = (".mha", ".mhd")
 DICOM = (".dcm", ".dicom", ".ima")
 ENDINGS = (*NIFTI, *NRRD, *ITK)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SLAB = 2**21  # voxels that are scaled at once
+_SLAB = 2**16  # voxels that are scaled at once
 
 Array = NDArray[Any]
 
@@ -110,11 +110,9 @@ def open_scan(path: Path, option: str) -> Scan:
         raise UsageError(f"{named(option, path)}: expected a file of voxels ({', '.join(ENDINGS)}), or a DICOM folder")
     try:
         scan, dtype = opened(path)
-    except UsageError:
+    except RanpError:
         raise
     except Exception as error:  # a damaged header can fail anywhere in the reader
-        if isinstance(error, ImportError):
-            raise
         raise UsageError(f"{named(option, path)}: not a readable {kind} ({error})") from error
     if dtype.kind not in "iufb":
         raise UsageError(f"{named(option, path)}: expected one number per voxel, got {dtype}")
@@ -222,7 +220,7 @@ def _of_itk(path: Path, header: Any, image: Callable[[], Any]) -> tuple[Scan, np
     shape = (*header.GetSize(), *[channels] * (channels > 1))
 
     def stored() -> Array:
-        array: Array = sitk.GetArrayViewFromImage(image()).copy()  # (z, y, x[, C])
+        array: Array = sitk.GetArrayFromImage(image())  # (z, y, x[, C])
         return np.transpose(array, (*reversed(range(dims)), *range(dims, array.ndim)))
 
     kind = sitk.GetPixelIDValueAsString(header.GetPixelID())
