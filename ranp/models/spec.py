@@ -24,9 +24,9 @@ from typing import Any
 from torch import nn
 
 from ranp.errors import UsageError, named, nearest, told
-from ranp.models.settings import check_settings, with_classes
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
+from ranp.models.settings import check_settings, with_classes
 
 _MONAI = "monai.networks.nets"
 # Classes whose constructors fetch files or call what their arguments name.
