@@ -18,7 +18,8 @@ Sample = tuple[tuple[Tensor, ...], Tensor]
 class Source:
     """Batches of (inputs, target), drawn one by one and the same at every iteration.
 
-    A network of one input gets a tensor, one of several a tuple; each is float32 (B, C, *spatial).
+    A network of one input gets a tensor, one of several a tuple, one whose inputs have names a dict; each is
+    (B, C, *spatial), float32 unless `dtypes` says otherwise.
 
     Raises:
         UsageError: fewer than one batch, or than one sample in it.
@@ -28,6 +29,10 @@ class Source:
     """The k-th sample: the network's inputs and the target, without the batch."""
     batches: int
     batch_size: int
+    names: tuple[str, ...] = ()
+    """Of keyword inputs, in the order of the sample's."""
+    dtypes: tuple[torch.dtype, ...] = ()
+    """Of the inputs; as the samples have them where none are given."""
 
     def __post_init__(self) -> None:
         for option, value in (("batches", self.batches), ("batch_size", self.batch_size)):
@@ -41,7 +46,10 @@ class Source:
         for start in range(0, self.batches * self.batch_size, self.batch_size):
             inputs, targets = zip(*map(self.sample, range(start, start + self.batch_size)), strict=True)
             stacked = tuple(torch.stack(parts) for parts in zip(*inputs, strict=True))
-            yield stacked if len(stacked) > 1 else stacked[0], torch.stack(targets)
+            if self.dtypes:
+                stacked = tuple(part.to(dtype) for part, dtype in zip(stacked, self.dtypes, strict=True))
+            several: Any = dict(zip(self.names, stacked, strict=True)) if self.names else stacked
+            yield several if self.names or len(stacked) > 1 else stacked[0], torch.stack(targets)
 
 
 def generator(seed: int, index: int) -> np.random.Generator:

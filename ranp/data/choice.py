@@ -11,8 +11,8 @@ from ranp.data._batches import Source
 from ranp.data._generators import generated
 from ranp.data.volumes import nifti
 from ranp.errors import UsageError, named, nearest, told
-from ranp.figures import spell
-from ranp.inputs import check_outputs, flatten, places_of
+from ranp.figures import spell, spell_all
+from ranp.inputs import Inputs, as_arguments, check_outputs, flatten, map_tensors, places_of
 from ranp.modules import copy_with, on_meta
 
 Shape = tuple[int, ...]
@@ -31,6 +31,7 @@ def choose_source(
     batch_size: int = 1,
     seed: int = 0,
     maxdisp: int = 192,
+    below: Sequence[int | None] = (),
 ) -> Source:
     """Return the batches a network of these shapes is scored on.
 
@@ -46,6 +47,7 @@ def choose_source(
         batch_size: samples in each.
         seed: of everything drawn.
         maxdisp: of a stereo network.
+        below: of every input the number its whole numbers are below; of generated data.
 
     Raises:
         UsageError: an unknown kind, files without `nifti`, or what the source itself refuses.
@@ -55,7 +57,7 @@ def choose_source(
     if classes is not None and output_shape and classes not in _classes_of(output_shape):
         raise UsageError(f"{named('classes', classes)}: the network gives {output_shape[0]}")
     if kind == "phantom":
-        return generated(input_shapes, output_shape, batches, batch_size, seed, maxdisp=maxdisp)
+        return generated(input_shapes, output_shape, batches, batch_size, seed, maxdisp=maxdisp, below=below)
     channels, *patch = input_shapes[0]
     if len(input_shapes) != 1 or len(output_shape) != len(patch) + 1:
         gives = f"{len(input_shapes)} input(s) to output {spell(output_shape)}"
@@ -99,21 +101,21 @@ def _classes_of(output_shape: Shape) -> tuple[int, ...]:
     return (1, 2) if output_shape[0] == 1 else (output_shape[0],)
 
 
-def output_shape(network: nn.Module, shapes: Sequence[Shape], places: Sequence[int] = ()) -> Shape:
+def output_shape(network: nn.Module, inputs: Inputs, places: Sequence[int] = ()) -> Shape:
     """Return the shape of a network's first output that is no scalar, in evaluation mode and without the batch.
 
     Args:
         network: untouched; it runs on meta tensors where it can.
-        shapes: of every input, with the batch.
+        inputs: example inputs with the batch, for shapes and dtypes.
         places: --outputs, the outputs that count; all where there are none.
 
     Raises:
         UsageError: no output has such a place, or the network does not run on such inputs or gives no tensor.
     """
     try:
-        outputs = _run(on_meta(network), shapes, "meta")
+        outputs = _run(on_meta(network), inputs, "meta")
     except Exception:  # a network may read values while it runs; its real complaint comes from the real run
-        outputs = _run_for_real(network, shapes)
+        outputs = _run_for_real(network, inputs)
     leaves = flatten(outputs, spend=True)
     check_outputs(places, len(leaves))
     counted = places_of(places, len(leaves))
@@ -123,18 +125,19 @@ def output_shape(network: nn.Module, shapes: Sequence[Shape], places: Sequence[i
     raise UsageError(f"MODEL: {type(network).__name__} gives no tensor")
 
 
-def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
+def _run_for_real(network: nn.Module, inputs: Inputs) -> object:
     try:
         with torch.random.fork_rng(devices=[]):
-            return _run(copy_with(network), shapes, "cpu")
+            return _run(copy_with(network), inputs, "cpu")
     except Exception as error:  # the user's forward may raise anything
-        sizes = " and ".join(spell(shape) for shape in shapes)
+        sizes = spell_all(tensor.shape for tensor in flatten(inputs))
         reason = told(error, 200)
         raise UsageError(
             f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
         ) from error
 
 
-def _run(network: nn.Module, shapes: Sequence[Shape], device: str) -> object:
+def _run(network: nn.Module, inputs: Inputs, device: str) -> object:
+    args, kwargs = as_arguments(map_tensors(inputs, lambda tensor: torch.zeros_like(tensor, device=device)))
     with torch.no_grad():
-        return network.eval()(*(torch.zeros(shape, device=device) for shape in shapes))
+        return network.eval()(*args, **kwargs)

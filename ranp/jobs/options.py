@@ -19,6 +19,7 @@ from ranp.options import (
     Shared,
     Sparsity,
     Supervision,
+    Words,
     option,
 )
 
@@ -103,7 +104,10 @@ class Size(Options):
     """The size of the input."""
 
     group: ClassVar[str] = "network"
-    input: str | None = option(None, "Input size: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE")
+    input: Words = option(
+        (), "Input size: 64 is a cube, 16x112x112 otherwise; or an input of its own, "
+        "[NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as ids=77:int64:1000; repeat it.", metavar="SIZE",
+    )  # fmt: skip
 
 
 class Full(Options):
@@ -146,7 +150,11 @@ class CostSize(Options):
     """The size costs are counted at."""
 
     group: ClassVar[str] = "network"
-    input: str | None = option(None, "Size the costs are counted at; by default that of --patch.", metavar="SIZE")
+    input: Words = option(
+        (), "Size the costs are counted at; or an input of its own, "
+        "[NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as ids=77:int64:1000; repeat it.", metavar="SIZE",
+        shown="that of --patch",
+    )  # fmt: skip
 
 
 class Files(Options):

@@ -46,7 +46,7 @@ class Prepared:
     options: Scored
     request: Request
     network: nn.Module
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...] | dict[str, Tensor]
     batches: Iterable[Any] | None
     loss: losses.Loss
     loaded: str = ""
@@ -66,7 +66,7 @@ class Prepared:
         options = self.options
         if self.batches is None:
             return "no data"
-        size = f"{options.batches} batches of {options.batch_size}, {options.patch}"
+        size = f"{options.batches} batches of {options.batch_size}, {options.patch or ' '.join(options.input)}"
         if options.data == "phantom":
             return f"phantoms, which are generated, not your data ({size})"
         return f"{len(options.images)} NIfTI image{'s'[: len(options.images) != 1]} ({size})"
@@ -120,7 +120,8 @@ def ready(
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
     network = request.network(options.seed, trusted=trusted)
-    given = output_shape(network, scored.shapes, options.outputs)
+    request, scored = request.fitted(network), scored.fitted(network)
+    given = output_shape(network, scored.inputs(device="meta"), options.outputs)
     word = options.loss or losses.for_channels(_loss_of(request.model, request.preset), _channels(given))
     if needs_batches:
         losses.check_channels(word, _channels(given))
@@ -138,8 +139,9 @@ def ready(
         batches = choose_source(
             options.data, [shape[1:] for shape in scored.shapes], given,
             images=options.images, labels=options.labels, classes=options.classes, batches=options.batches,
-            batch_size=options.batch_size, seed=options.seed, maxdisp=maxdisp,
+            batch_size=options.batch_size, seed=options.seed, maxdisp=maxdisp, below=scored.below,
         )  # fmt: skip
+        batches = replace(batches, names=scored.names, dtypes=scored.dtypes)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded)
 
 
@@ -198,7 +200,7 @@ def keep(prepared: Prepared, result: Result) -> Report:
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input, "--input") if options.input else (options.patch, "--patch")
+    size, flag = (options.input or options.patch), "--input" if options.input else "--patch"
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
         classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
@@ -215,8 +217,8 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
     update: dict[str, Any] = {
         "model": request.model,
         "settings": dict(request.settings),
-        "input": spell(request.shapes[0][2:]),
-        "patch": spell(scored.shapes[0][2:]),
+        "input": options.input if request.kinds else (spell(request.shapes[0][2:]),),
+        "patch": options.patch if request.kinds else spell(scored.shapes[0][2:]),
         "method": options.method or ("snip" if selection.rule == "snip" else "mpmg"),
         "strength": published.strength if published and selection.reweight and strength is None else strength,
         "init": options.init or ("glorot" if drawn else "keep"),
