@@ -169,7 +169,7 @@ def _open(options: Data) -> _Files | _Batches:
     source, settings = options.data, options.data_settings
     limit, layouts = options.cases or _BATCHES, [layout.word for layout in LAYOUTS]
     if source in _GENERATORS:
-        given = {"patch": read_size(options.patch, option="--patch"), "batches": limit, "seed": options.seed} | settings
+        given = {"patch": read_size(options.patch or "64", option="--patch"), "batches": limit, "seed": options.seed} | settings
         check_settings(_GENERATORS[source], given, source, "--set-data")
         batches = _GENERATORS[source](**given)
         named_so = {key: settings[key] for key in ("classes", "background") if key in settings}
