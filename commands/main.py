@@ -9,6 +9,7 @@ from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
 from ranp.commands.adopt import adopt
 from ranp.commands.compare import compare
+from ranp.commands.data import data
 from ranp.commands.doctor import doctor
 from ranp.commands.export import export
 from ranp.commands.fuse import fuse
@@ -58,6 +59,7 @@ def show_help(
 
 
 add(app, models)
+add(app, data)
 add(app, inspect)
 add(app, profile)
 add(app, prune)

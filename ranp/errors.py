@@ -177,8 +177,13 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
     return f"{option}={plain!r}"
 
 
-def setting(name: str, value: object = _NOT_GIVEN) -> str:
+def setting(name: str, value: object = _NOT_GIVEN, flag: str = "--set") -> str:
     """Return a setting of a factory, and its value, as the reader of a message writes them.
+
+    Args:
+        name: its key.
+        value: that it was given; `...` where one is missing.
+        flag: the option that takes such settings.
 
     >>> setting("depth", 3)
     'depth=3'
@@ -188,9 +193,9 @@ def setting(name: str, value: object = _NOT_GIVEN) -> str:
     """
     typed = _ON_COMMAND_LINE.get()
     if value is _NOT_GIVEN:
-        return f"--set {name}" if typed else named(name)
+        return f"{flag} {name}" if typed else named(name)
     shown = "..." if value is ... else repr(value)
-    return f"{'--set ' if typed else ''}{name}={shown}"
+    return f"{f'{flag} ' if typed else ''}{name}={shown}"
 
 
 def check_type(option: str, value: object, fits: bool, expected: str) -> None:
@@ -217,6 +222,15 @@ def check_type(option: str, value: object, fits: bool, expected: str) -> None:
 
 def _a(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def described(thing: object) -> str:
+    """Return what kind of thing something is, as a sentence says it.
+
+    >>> described(3), described([]), described(None)
+    ('an int', 'a list', 'nothing')
+    """
+    return "nothing" if thing is None else _a(type(thing).__name__)
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from ranp.commands._command import add, command
 from ranp.commands._console import OneLineErrors, emit_json
 from ranp.data import losses
+from ranp.data._maps import SUPERVISIONS
 from ranp.errors import UsageError, on_command_line
 from ranp.jobs.options import Prune
 from ranp.models.init import Scheme
-from ranp.options import Init, Loss, Options, listing, option
+from ranp.options import Init, Loss, Options, Supervision, choices, listing, option
 from ranp.pipeline import prune
 from ranp.plan import Choice
 
@@ -111,7 +112,8 @@ def test_no_option_stands_in_two_places() -> None:
 
 
 def test_words_are_those_the_library_knows() -> None:
-    assert set(get_args(Loss)) == set(losses.names())
+    assert set(choices(Loss)) == set(losses.names())
+    assert get_args(Supervision) == SUPERVISIONS
     assert set(get_args(Init)) == set(get_args(Scheme))
 
 

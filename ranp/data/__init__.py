@@ -13,7 +13,19 @@ from ranp.data._batches import Source
 from ranp.data._generators import generated, random_like
 from ranp.data._pairs import stereo
 from ranp.data._phantoms import phantom
+from ranp.data._shapes import part_names, shapes
 from ranp.data.paired import Paired, first_inputs
 from ranp.data.volumes import nifti
 
-__all__ = ["Paired", "Source", "first_inputs", "generated", "nifti", "phantom", "random_like", "stereo"]
+__all__ = [
+    "Paired",
+    "Source",
+    "first_inputs",
+    "generated",
+    "nifti",
+    "part_names",
+    "phantom",
+    "random_like",
+    "shapes",
+    "stereo",
+]

@@ -1,49 +1,57 @@
-"""The losses a network is scored with, by name: what `--loss` takes.
+"""The losses a network is scored with: what `--loss` takes.
 
 `ce` cross-entropy, `ce-dice` the BraTS loss, `stereo` the three-map disparity loss; thesis section 5.6.1.3 and
-reference rules 3.3. `bce` and `bce-dice` are theirs for sigmoid outputs: one channel, or regions that overlap. Each is
-a function of (outputs, target) and returns a scalar. Whether that is finite is for the caller to judge.
+reference rules 3.3. `bce` and `bce-dice` are theirs for sigmoid outputs: one channel, or regions that overlap. `mse`
+and `l1` compare values, for regression and reconstruction. A path names a loss class of MONAI or torch, or a loss of the
+user's own (`_brought.py`). Each is a function of (outputs, target) and returns a scalar. Whether that is finite is for
+the caller to judge.
 
-Segmentation losses take whatever a network returns: one map, a list, tuple or dict of maps (deep supervision), or the
-stacked maps of MONAI's DynUNet. Every map counts alike, against labels resized to its size by nearest neighbour; a
-scalar among them is a loss of the network's own (the VAE branch of SegResNetVAE) and is added. Labels may keep a
-channel of their own, (B, 1, *spatial), and be whole numbers of any dtype, as MONAI's transforms give them.
+All but `stereo` take whatever a network returns: one map, a list, tuple or dict of maps (deep supervision), or the
+stacked maps of MONAI's DynUNet, with the target at the size of each: labels by nearest neighbour, values averaged. Maps
+count alike, or as nnU-Net weighs them; a scalar among them is a loss of the network's own (the VAE branch of
+SegResNetVAE) and is added. Labels may keep a channel of their own, (B, 1, *spatial), and be whole numbers of any dtype,
+as MONAI's transforms give them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ranp.data import _maps
+from ranp.data._brought import bring
+from ranp.data._maps import IGNORED as IGNORED
+from ranp.data.dataset import Task
 from ranp.errors import UsageError, listed, named, nearest
-from ranp.inputs import flatten
+from ranp.options import is_path, loss_word
 
 Loss = Callable[[Any, Tensor], Tensor]
 
-IGNORED = 255  # the label of voxels that don't count
 _DICE_EPS = 0.1  # keeps the Dice of an absent class finite
 _SOFTMAX = {"ce": "bce", "ce-dice": "bce-dice"}  # a softmax over one channel is 1, whatever the weights
 _STEREO_WEIGHTS = (0.5, 0.7, 1.0)  # coarse to fine
 
 
-def cross_entropy(outputs: Any, target: Tensor) -> Tensor:
+def cross_entropy(outputs: Any, target: Tensor, *, supervision: str = "equal") -> Tensor:
     """Mean cross-entropy over all voxels whose label is not 255.
 
     Args:
         outputs: logits (B, classes, *spatial) or (B, classes), or several of them; two classes or more.
         target: whole numbers (B, *spatial), (B, 1, *spatial) or (B,), of any dtype.
+        supervision: how several maps count: "equal", or "nnunet".
 
     Raises:
         UsageError: outputs that are no logits for the target, one channel, or labels beyond the classes.
     """
-    maps, labels, own = _split(outputs, target, "ce")
-    return torch.stack([_cross_entropy(logits, labels) for logits in maps]).mean() + own
+    pairs, own = _labelled(outputs, target, "ce")
+    return _maps.combined(_cross_entropy, pairs, own, supervision)
 
 
-def cross_entropy_dice(outputs: Any, target: Tensor) -> Tensor:
+def cross_entropy_dice(outputs: Any, target: Tensor, *, supervision: str = "equal") -> Tensor:
     """Cross-entropy plus the mean over foreground classes of 1 - soft Dice.
 
     That is weight 0.25 for each of BraTS' four; class 0 is the background. The published text adds the Dice
@@ -52,43 +60,78 @@ def cross_entropy_dice(outputs: Any, target: Tensor) -> Tensor:
     Args:
         outputs: logits (B, classes, *spatial), or several of them.
         target: as `cross_entropy`.
+        supervision: as `cross_entropy`.
 
     Raises:
         UsageError: as `cross_entropy`.
     """
-    maps, labels, own = _split(outputs, target, "ce-dice")
-    return torch.stack([_cross_entropy(m, labels) + _dice_loss(m, labels) for m in maps]).mean() + own
+    pairs, own = _labelled(outputs, target, "ce-dice")
+    return _maps.combined(lambda m, labels: _cross_entropy(m, labels) + _dice_loss(m, labels), pairs, own, supervision)
 
 
-def binary_cross_entropy(outputs: Any, target: Tensor) -> Tensor:
+def binary_cross_entropy(outputs: Any, target: Tensor, *, supervision: str = "equal") -> Tensor:
     """Mean binary cross-entropy of sigmoid outputs over all voxels whose label is not 255.
 
     Args:
         outputs: logits (B, channels, *spatial) or (B, channels), or several of them.
         target: of one channel labels 0 and 1, (B, *spatial), (B, 1, *spatial) or (B,); of several, which may overlap,
             as many masks of 0 and 1, (B, channels, *spatial). Of any dtype.
+        supervision: as `cross_entropy`.
 
     Raises:
         UsageError: outputs that are no logits for the target, or labels other than 0 and 1.
     """
-    pairs, own = _binary(outputs, target, "bce")
-    return torch.stack([_binary_cross_entropy(*pair) for pair in pairs]).mean() + own
+    pairs, own = _maps.masked(outputs, target, "bce")
+    return _maps.combined(_binary_cross_entropy, pairs, own, supervision)
 
 
-def binary_cross_entropy_dice(outputs: Any, target: Tensor) -> Tensor:
+def binary_cross_entropy_dice(outputs: Any, target: Tensor, *, supervision: str = "equal") -> Tensor:
     """Binary cross-entropy plus the mean over channels of 1 - soft Dice.
 
     Args:
         outputs: as `binary_cross_entropy`.
         target: as `binary_cross_entropy`.
+        supervision: as `cross_entropy`.
 
     Raises:
         UsageError: as `binary_cross_entropy`.
     """
-    pairs, own = _binary(outputs, target, "bce-dice")
-    terms = [_binary_cross_entropy(m, t) + _overlap_loss(m.sigmoid() * (t != IGNORED), t * (t != IGNORED)).mean()
-             for m, t in pairs]  # fmt: skip
-    return torch.stack(terms).mean() + own
+    pairs, own = _maps.masked(outputs, target, "bce-dice")
+
+    def term(m: Tensor, t: Tensor) -> Tensor:
+        return _binary_cross_entropy(m, t) + _overlap_loss(m.sigmoid() * (t != IGNORED), t * (t != IGNORED)).mean()
+
+    return _maps.combined(term, pairs, own, supervision)
+
+
+def mean_squared_error(outputs: Any, target: Tensor, *, supervision: str = "equal") -> Tensor:
+    """Mean squared difference of values, for regression and reconstruction.
+
+    Args:
+        outputs: values (B, C, *spatial), (B, C) or (B,), or several of them.
+        target: numbers of the same shape; where there is one channel, without it too. Averaged for smaller maps.
+        supervision: as `cross_entropy`.
+
+    Raises:
+        UsageError: a target of another shape, or of no real numbers.
+    """
+    pairs, own = _maps.valued(outputs, target, "mse")
+    return _maps.combined(F.mse_loss, pairs, own, supervision)
+
+
+def mean_absolute_error(outputs: Any, target: Tensor, *, supervision: str = "equal") -> Tensor:
+    """Mean absolute difference of values.
+
+    Args:
+        outputs: as `mean_squared_error`.
+        target: as `mean_squared_error`.
+        supervision: as `cross_entropy`.
+
+    Raises:
+        UsageError: as `mean_squared_error`.
+    """
+    pairs, own = _maps.valued(outputs, target, "l1")
+    return _maps.combined(F.l1_loss, pairs, own, supervision)
 
 
 def stereo(outputs: Any, target: Tensor, *, maxdisp: int = 192) -> Tensor:
@@ -102,9 +145,10 @@ def stereo(outputs: Any, target: Tensor, *, maxdisp: int = 192) -> Tensor:
     Raises:
         UsageError: maps of another shape or number, or a target without a pixel below `maxdisp`.
     """
-    maps = _tensors(outputs)
+    maps = _maps.tensors(outputs)
     if len(maps) not in (1, 3) or any(m.shape != target.shape for m in maps):
-        raise UsageError(f"{named('loss', 'stereo')}: expected one or three maps {_shape(target)}, got {_shapes(maps)}")
+        said = f"expected one or three maps {tuple(target.shape)}, got {_maps.shapes(maps)}"
+        raise UsageError(f"{named('loss', 'stereo')}: {said}")
     seen = target < maxdisp
     if not seen.any():
         raise UsageError(f"{named('loss', 'stereo')}: no pixel of the target has a disparity below {maxdisp}")
@@ -119,6 +163,8 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "bce": binary_cross_entropy,
     "bce-dice": binary_cross_entropy_dice,
     "stereo": stereo,
+    "mse": mean_squared_error,
+    "l1": mean_absolute_error,
 }
 
 
@@ -127,15 +173,66 @@ def names() -> list[str]:
     return list(LOSSES)
 
 
-def get(name: str, **options: Any) -> Loss:
-    """A loss by name; options (`maxdisp` of `stereo`) are fixed.
+def get(
+    name: str,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    supervision: str = "equal",
+    trusted: bool = True,
+    **options: Any,
+) -> Loss:
+    """A loss by name or path; options (`maxdisp` of `stereo`) are fixed.
+
+    Args:
+        name: one of `names()`; `monai.losses.DiceCELoss`, `torch.nn.CrossEntropyLoss` or another class by its path;
+            `file.py:name` or `package.module:name`, a function of (outputs, target) or a class whose objects are.
+        settings: keyword arguments of a class or function that a path names, the `--set-loss` pairs.
+        supervision: how several maps count: "equal", or "nnunet".
+        trusted: whether the user wrote `name`; False for what a run's files name: of paths, only losses of MONAI and
+            torch are then imported.
+        **options: of a named loss.
 
     Raises:
-        UsageError: an unknown name; the nearest is given.
+        UsageError: an unknown name, the nearest is given; settings of a loss that takes none; a path that leads to no
+            loss, or one that does not weigh maps where that is asked for.
     """
-    if name not in LOSSES:
-        raise UsageError(f"{named('loss', name)}: expected {listed(names())}{nearest(str(name), names())}")
+    _maps.check_supervision(supervision)
+    loss_word(name)
+    if is_path(name):
+        return bring(name, settings, supervision, trusted=trusted)
+    if settings:
+        said = f"{name} takes no settings; a loss that is named by its path does"
+        raise UsageError(f"{named('loss_settings', next(iter(settings)), flag='--set-loss')}: {said}")
+    if name == "stereo" and supervision != "equal":
+        raise UsageError(f"{named('deep_supervision', supervision)}: stereo weighs its maps itself")
+    if name != "stereo":
+        options["supervision"] = supervision
     return partial(LOSSES[name], **options)
+
+
+def for_task(task: str, channels: int, default: str | None = None) -> str:
+    """Return the loss that follows from what data asks of a network, where none is given.
+
+    Args:
+        task: of `ranp.data.dataset.Task`, or "regression", which is reconstruction too.
+        channels: the network gives.
+        default: the network's own loss, or None.
+
+    Raises:
+        UsageError: no such task.
+
+    >>> for_task("segmentation", 4, "ce-dice"), for_task("segmentation", 1, "ce-dice"), for_task("regions", 3)
+    ('ce-dice', 'bce-dice', 'bce')
+    """
+    tasks = (*get_args(Task), "regression")
+    if task not in tasks:
+        raise UsageError(f"{named('task', task)}: expected {listed(tasks)}{nearest(task, tasks)}")
+    if task in ("stereo", "regression"):
+        return "stereo" if task == "stereo" else "mse"
+    own = default if default in (*_SOFTMAX, *_SOFTMAX.values()) else "ce"
+    if task == "classification":
+        return for_channels("ce", channels)
+    return _SOFTMAX.get(own, own) if task == "regions" else for_channels(own, channels)
 
 
 def for_channels(name: str, channels: int) -> str:
@@ -159,12 +256,21 @@ def check_channels(name: str, channels: int) -> None:
         raise UsageError(f"{named('loss', name)}: the network gives one channel: {why}")
 
 
+def _labelled(outputs: Any, target: Any, name: str) -> tuple[_maps.Pairs, Tensor]:
+    """Return each map of logits with labels of its size, and the network's own scalar losses."""
+    maps, labels, own = _maps.labelled(outputs, target)
+    fewest = min(m.shape[1] for m in maps)
+    check_channels(name, fewest)
+    _maps.check_labels(labels, fewest)
+    return [(m, _maps.resized(labels, m)) for m in maps], own
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, _resized(labels, logits), ignore_index=IGNORED)
+    return F.cross_entropy(logits, labels, ignore_index=IGNORED)
 
 
 def _dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    labels, classes = _resized(labels, logits), logits.shape[1]
+    classes = logits.shape[1]
     valid = (labels != IGNORED).unsqueeze(1)
     probability = logits.softmax(dim=1) * valid  # (B, classes, *spatial)
     truth = F.one_hot(labels.clamp(max=classes - 1), classes).movedim(-1, 1) * valid
@@ -182,93 +288,3 @@ def _binary_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """The mean over what counts, (B, channels, *spatial) both."""
     seen = truth != IGNORED
     return F.binary_cross_entropy_with_logits(logits[seen], truth[seen].to(logits.dtype))
-
-
-def _resized(labels: Tensor, logits: Tensor) -> Tensor:
-    """The labels at the size of the logits, by nearest neighbour: (B, *spatial), or (B, channels, *spatial)."""
-    flat = labels.dim() < logits.dim()
-    if labels.shape[1 if flat else 2 :] == logits.shape[2:]:
-        return labels
-    drawn = (labels.unsqueeze(1) if flat else labels).to(torch.float32)
-    sized = F.interpolate(drawn, size=logits.shape[2:], mode="nearest").to(labels.dtype)
-    return sized.squeeze(1) if flat else sized
-
-
-def _split(outputs: Any, target: Any, name: str) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Return the maps of logits, whole-numbered labels (B, *spatial) for them, and the network's own scalar losses."""
-    maps, labels, own = _maps(outputs, target)
-    if labels.dim() == maps[0].dim() and labels.shape[1] == 1:
-        labels = labels.squeeze(1)
-    if any(m.dim() != labels.dim() + 1 or len(m) != len(labels) for m in maps):
-        raise _unfit(maps, target)
-    check_channels(name, min(m.shape[1] for m in maps))
-    _check_labels(labels, min(m.shape[1] for m in maps))
-    return maps, labels, own
-
-
-def _binary(outputs: Any, target: Any, name: str) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Return each map of logits with masks of its shape, and the network's own scalar losses."""
-    maps, labels, own = _maps(outputs, target)
-    if labels.dim() == maps[0].dim() - 1:
-        labels = labels.unsqueeze(1)
-    if any(m.dim() != labels.dim() or m.shape[:2] != labels.shape[:2] for m in maps):
-        raise _unfit(maps, target)
-    wrong = (labels != IGNORED) & (labels != 0) & (labels != 1)
-    if wrong.any():
-        said = f"expected labels 0 and 1 for sigmoid outputs, but a label is {labels[wrong][0].item()}"
-        raise UsageError(f"{named('loss', name)}: {said}")
-    return [(m, _resized(labels, m)) for m in maps], own
-
-
-def _maps(outputs: Any, target: Any) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Tell the maps of logits from the network's own scalar losses, and read the target as int64."""
-    if not isinstance(target, Tensor):
-        raise UsageError(f"{named('loss')}: the target is a {type(target).__name__}; expected a tensor of labels")
-    labels = target.as_subclass(Tensor)  # a subclass, as MONAI's, tracks what is done to it
-    tensors = _tensors(outputs)
-    if len(tensors) == 1 and _stacked(tensors[0], labels):
-        tensors = list(tensors[0].unbind(dim=1))  # DynUNet stacks its heads behind the batch
-    maps = [t for t in tensors if t.dim() > 1]
-    if not maps or not labels.dim():
-        raise _unfit(tensors, target)
-    if labels.is_complex() or (labels.is_floating_point() and not torch.equal(labels, labels.round())):
-        kind = str(labels.dtype).removeprefix("torch.")
-        raise UsageError(f"{named('loss')}: expected labels that are whole numbers, got {kind} with fractions")
-    own = [t for t in tensors if t.dim() == 0]
-    return maps, labels.to(torch.int64), torch.stack(own).sum() if own else maps[0].new_zeros(())
-
-
-def _stacked(outputs: Tensor, labels: Tensor) -> bool:
-    """Whether outputs are heads behind the batch, (B, heads, classes, *spatial), by the shape of the labels."""
-    if outputs.dim() == labels.dim() + 2:  # (B, *spatial)
-        return True
-    own_channel = labels.dim() > 2 and labels.shape[1] == 1  # (B, 1, *spatial)
-    return own_channel and outputs.dim() == labels.dim() + 1 and outputs.shape[2] > 1
-
-
-def _unfit(maps: Sequence[Tensor], target: Tensor) -> UsageError:
-    labels = f"{str(target.dtype).removeprefix('torch.')} labels {_shape(target)}"
-    return UsageError(f"{named('loss')}: expected logits (B, classes, ...) for {labels}, got {_shapes(maps)}")
-
-
-def _check_labels(labels: Tensor, classes: int) -> None:
-    wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
-    if wrong.any():
-        value = labels[wrong][0].item()
-        raise UsageError(f"{named('classes')}: the network has {classes} classes, but a label is {value}")
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    """Return the tensors a network gave; what is None (a head that is off) is left out."""
-    tensors = flatten(outputs)
-    if not tensors and outputs is not None:
-        raise UsageError(f"{named('loss')}: the network returned a {type(outputs).__name__}, expected tensors")
-    return tensors
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
-
-
-def _shapes(tensors: Sequence[Tensor]) -> str:
-    return ", ".join(map(_shape, tensors)) or "nothing"

@@ -14,16 +14,20 @@ from typing import Any
 from ranp.data import volumes
 from ranp.data._batches import Source
 from ranp.data._generators import generated
-from ranp.data.dataset import TRAINING, Dataset, Drawn, Task
+from ranp.data._shapes import shapes
+from ranp.data.dataset import TRAINING, Dataset, Drawn, Task, refuse_settings
 from ranp.data.labels import Labels
 from ranp.data.layouts import LAYOUTS, open_dataset
+from ranp.data.loaders import Loader, load, names_loader
+from ranp.data.paired import KEYS, Key
 from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.figures import spell
+from ranp.inputs import flatten
 
 Shape = tuple[int, ...]
-PHANTOM, NIFTI = "phantom", "nifti"
-GENERATORS = (PHANTOM,)
+PHANTOM, SHAPES, NIFTI = "phantom", "shapes", "nifti"
+GENERATORS = (PHANTOM, SHAPES)
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ class Reading:
         label_map: --label-map, "" without one.
         ignore_label: --ignore-label.
         regions: --regions, "" without any.
+        keys: --keys, "" for image and label.
         sampling: of volumes.
     """
 
     label_map: str = ""
     ignore_label: int | None = None
     regions: str = ""
+    keys: str = ""
     sampling: Sampling = field(default_factory=Sampling)
 
     def of(self, labels: Labels) -> Labels:
@@ -81,8 +87,10 @@ class FromNumbers:
 
     task: Task | None = None
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, settings: Mapping[str, Any]) -> None:
         self.word = word
+        refuse_settings(settings, ("background",) if word == SHAPES else (), word)
+        self._settings = settings
 
     def channels(self) -> tuple[int, ...]:
         """Return the channels that a network for it has: none are asked for."""
@@ -93,12 +101,28 @@ class FromNumbers:
         return None
 
     def batches(self, input_shapes: Sequence[Shape], output: Shape, how: Drawing) -> Source:
-        """Return generated batches for a network of these inputs and this output, without the batch."""
+        """Return generated batches for a network of these inputs and this output, without the batch.
+
+        Raises:
+            UsageError: a network that gives no score per voxel and class, for shapes.
+        """
+        if self.word == SHAPES:
+            (channels, *patch), *more = input_shapes
+            if more or len(output) != len(patch) + 1:
+                gives = f"{len(input_shapes)} input(s) to an output of {spell(output)}"
+                raise UsageError(
+                    f"{named('data', SHAPES)}: needs one image to a score per voxel and class; this is {gives}"
+                )
+            return shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
         return generated(input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp)
 
     def said(self) -> str:
         """Say what is drawn from."""
-        return "phantoms, which are generated, not your data"
+        what = "phantoms" if self.word == PHANTOM else self.word
+        return f"{what}, which are generated, not your data"
+
+    def input_shapes(self) -> None:
+        """It follows the network's."""
 
 
 class FromFiles:
@@ -162,6 +186,9 @@ class FromFiles:
         single = output[0] == 1 and task == "segmentation"
         return self.dataset.for_classes(2 if single else output[0])
 
+    def input_shapes(self) -> None:
+        """Patches are cut as the network wants them."""
+
     def said(self) -> str:
         """Say what is drawn from."""
         dataset, count = self.dataset, len(self._training)
@@ -169,7 +196,38 @@ class FromFiles:
         return f"{count} {what}{'s'[: count != 1]}"
 
 
-Opened = FromNumbers | FromFiles
+class FromLoader:
+    """A loader of the user's own: its batches are what they are."""
+
+    task: Task | None = None
+
+    def __init__(self, word: str, loader: Loader) -> None:
+        self.word = word
+        self._loader = loader
+        self._shapes = [tuple(tensor.shape[1:]) for tensor in flatten(loader.first()[0])]
+
+    def channels(self) -> tuple[int, ...]:
+        """Return the channels of every input."""
+        return tuple(shape[0] for shape in self._shapes if shape)
+
+    def classes(self) -> None:
+        """A loader does not say."""
+
+    def input_shapes(self) -> list[Shape]:
+        """Return the shapes of the inputs of its first batch, without the batch."""
+        return self._shapes
+
+    def batches(self, input_shapes: Sequence[Shape], output: Shape, how: Drawing) -> Loader:
+        """Return its batches, of any network; what does not fit is said by the network or the loss."""
+        del input_shapes, output
+        return replace(self._loader, batches=how.batches, seed=how.seed)
+
+    def said(self) -> str:
+        """Say what is drawn from."""
+        return f"batches of {self.word}"
+
+
+Opened = FromNumbers | FromFiles | FromLoader
 
 
 def open_source(
@@ -196,6 +254,7 @@ def open_source(
         MissingExtra: a reader is not installed.
     """
     reading = reading or Reading()
+    keyed, reading = reading, replace(reading, keys="")
     word = source or (NIFTI if images or labels else PHANTOM)
     if (images or labels) and word != NIFTI:
         raise UsageError(
@@ -209,7 +268,9 @@ def open_source(
     if word in GENERATORS:
         if reading != Reading():
             raise UsageError(f"{named('data', word)}: is generated; label maps and how files are read are of files")
-        return FromNumbers(word)
+        return FromNumbers(word, settings)
+    if names_loader(word, (layout.word for layout in LAYOUTS)):
+        return FromLoader(word, load(word, settings, read_keys(keyed.keys), trusted=trusted))
     known = [*GENERATORS, NIFTI, *(f"{layout.word}:PATH" for layout in LAYOUTS)]
     if ":" not in word and not Path(word).expanduser().exists():
         close = nearest(word, [*GENERATORS, NIFTI])
@@ -222,6 +283,26 @@ def open_source(
             f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"
         )
     return FromFiles(word, dataset)
+
+
+def read_keys(text: str) -> tuple[Key, Key]:
+    """Read --keys: of the inputs and of the target.
+
+    >>> read_keys("image,seg"), read_keys("t1+t2,seg")
+    (('image', 'seg'), (('t1', 't2'), 'seg'))
+
+    Raises:
+        UsageError: not two between a comma.
+    """
+    if not text:
+        return KEYS
+    inputs, comma, target = text.partition(",")
+    if not comma or not inputs or not target or "," in target:
+        raise UsageError(
+            f"{named('keys', text)}: expected those of the inputs and the target: image,label or t1+t2,seg"
+        )
+    several = tuple(inputs.split("+"))
+    return several if len(several) > 1 else inputs, target
 
 
 def read_spacing(text: str | None) -> tuple[float, ...]:

@@ -22,7 +22,9 @@ def opened(options: Source, *, trusted: bool = True) -> Opened:
     if isinstance(options, Cut):
         spacing = read_spacing(options.spacing)
         sampling = Sampling(options.foreground, options.pad, options.intensity, spacing)
-    reading = Reading(options.label_map or "", options.ignore_label, options.regions or "", sampling)
+    reading = Reading(
+        options.label_map or "", options.ignore_label, options.regions or "", options.keys or "", sampling
+    )
     return open_source(
         options.data, options.images, options.labels, settings=options.data_settings, reading=reading, trusted=trusted
     )

@@ -58,7 +58,7 @@ def prepare(options: Compare) -> Asked:
         UsageError: the first mistake that was found.
         MissingExtra: Torch-Pruning, or a reader of the data, is not installed.
     """
-    run = None
+    run, loss = None, options.loss
     if kind_of(options.model) is PRUNED:
         run = Path(options.model)
         options = _of_run(run, options)
@@ -70,7 +70,8 @@ def prepare(options: Compare) -> Asked:
         check_file_place(options.out, force=options.force or (run is not None and options.out == run / FILE))
     if options.peers:
         need("torch_pruning", "peers")
-    prepared = ready(options, Selection(reweight="flops"), trusted=run is None)  # a preset's strength counts
+    scored_by = Selection(reweight="flops")  # a preset's strength counts
+    prepared = ready(options, scored_by, trusted=run is None, trusted_loss=loss is not None)
     return Asked(prepared, options.sparsity, reference, options.peers, options.out)
 
 
@@ -81,7 +82,8 @@ def _of_run(path: Path, asked: Compare) -> Compare:
         UsageError: the folder is no run of `ranp prune`, or options that a run knows were given.
     """
     own = {**Scored.model_fields, **Shared.model_fields}
-    if any(getattr(asked, name) != own[name].get_default() for name in own if name not in ("model", "device")):
+    kept = [name for name in own if name not in ("model", "device", "loss")]
+    if any(getattr(asked, name) != own[name].get_default() for name in kept):
         raise UsageError(f"MODEL {path}: a run knows its own network, data and scores; leave these options out")
     run = runs.read(path)
     try:
@@ -89,6 +91,8 @@ def _of_run(path: Path, asked: Compare) -> Compare:
     except ValidationError as error:
         name = ".".join(map(str, error.errors()[0]["loc"]))
         raise UsageError(f"MODEL {path}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
+    if asked.loss not in (None, made.loss):
+        raise UsageError(f"--loss {asked.loss}: {path} was scored with {made.loss}; leave it out, or repeat that one")
     run.check_hashes()
     goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
     update = {name: getattr(made, name) for name in own if name != "device"}

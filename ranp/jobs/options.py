@@ -12,6 +12,7 @@ from ranp.options import (
     Init,
     Intensity,
     Loss,
+    LossPairs,
     Options,
     Pad,
     Pairs,
@@ -19,6 +20,7 @@ from ranp.options import (
     Selection,
     Shared,
     Sparsity,
+    Supervision,
     option,
 )
 
@@ -169,6 +171,10 @@ class Source(Options):
         {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
         metavar="KEY=VALUE",
     )  # fmt: skip
+    keys: str | None = option(
+        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
+        shown="image,label",
+    )  # fmt: skip
 
 
 class Labelled(Options):
@@ -222,7 +228,15 @@ class Start(Outputs):
     init: Init | None = option(
         None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
     )
-    loss: Loss | None = option(None, "{choices}.", shown="the network's own, else ce; bce for one channel")
+    loss: Loss = option(
+        None, "{choices}; a class of MONAI, torch or another package by its path, such as monai.losses.DiceCELoss; or "
+        "file.py:function of your own.", shown="the network's own, else ce; bce for one channel", metavar="LOSS",
+    )  # fmt: skip
+    loss_settings: LossPairs = option(
+        {}, "An argument of a --loss that is given by its path, in YAML; repeat it.", flag="--set-loss",
+        metavar="KEY=VALUE",
+    )  # fmt: skip
+    deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
 class Scored(
@@ -349,3 +363,25 @@ class BuildKernels(Force, Printed):
     """`ranp kernels build`."""
 
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
+
+
+class Data(Seed, Config, Force, Printed):
+    """`ranp data`."""
+
+    group: ClassVar[str] = "data"
+    data: str = option(
+        ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
+        argument=True, metavar="SOURCE",
+    )  # fmt: skip
+    data_settings: DataPairs = option(
+        {}, "A setting of the layout, or an argument of the loader or generator, in YAML; repeat it.",
+        flag="--set-data", metavar="KEY=VALUE",
+    )  # fmt: skip
+    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
+    patch: str = option("64", "Size of generated samples: 64 is a cube, 64x64 a square.", metavar="SIZE")
+    cases: int | None = option(
+        None, "How many cases, or batches, to look at.", shown="all; 8 of a loader or generator", ge=1
+    )
+    sheet: Path | None = option(
+        None, "Draw a few samples with their labels (.png, .pdf, .svg).", metavar="FILE", writes="picture"
+    )

@@ -93,7 +93,14 @@ def prepare(options: Prune) -> Prepared:
     return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
 
 
-def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, trusted: bool = True) -> Prepared:
+def ready(
+    options: Asked,
+    selection: Selection,
+    *,
+    needs_batches: bool = True,
+    trusted: bool = True,
+    trusted_loss: bool = False,
+) -> Prepared:
     """Return what options ask to work on: network, inputs, batches and loss; their output is not looked at.
 
     Args:
@@ -101,6 +108,7 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
         selection: what is chosen by.
         needs_batches: whether batches are drawn where none are of the user's own.
         trusted: whether the user named the network; False for what a run's files name.
+        trusted_loss: whether the user named the loss where a run's files name the network.
 
     Raises:
         UsageError: as `prepare`.
@@ -115,11 +123,19 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
     network = request.network(options.seed, trusted=trusted)
     given = output_shape(network, scored.shapes, options.outputs)
-    word = options.loss or losses.for_channels(_loss_of(request.model, request.preset), _channels(given))
+    own = _loss_of(request.model, request.preset)
+    follows = losses.for_channels(own, _channels(given))
+    if source.task is not None:
+        follows = losses.for_task(source.task, _channels(given), own)
+    word = options.loss or follows
     if needs_batches:
         losses.check_channels(word, _channels(given))
     options = options.model_copy(update={"loss": word})
-    loss = only_outputs(losses.get(word, **({"maxdisp": maxdisp} if word == "stereo" else {})), options.outputs)
+    function = losses.get(
+        word, options.loss_settings, supervision=options.deep_supervision, trusted=trusted or trusted_loss,
+        **({"maxdisp": maxdisp} if word == "stereo" else {}),
+    )  # fmt: skip
+    loss = only_outputs(function, options.outputs)
     loaded = "" if options.weights is None else load_weights_(network, options.weights)
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
@@ -186,6 +202,9 @@ def keep(prepared: Prepared, result: Result) -> Report:
 def _as_the_data(options: Asked, source: Opened) -> Asked:
     """Return the options with the channels and classes of the data, where nobody says those of a built-in."""
     update: dict[str, Any] = {"data": source.word}
+    shapes = source.input_shapes()
+    if shapes and len(shapes[0]) > 1 and not options.patch and not options.input:
+        update["patch"] = spell(shapes[0][1:])
     if options.model in models.names():
         known = models.full_settings(options.model, options.preset)
         said = {*options.settings, *(models.preset(options.model, options.preset).settings if options.preset else ())}

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ranp.errors import UsageError
 from ranp.inputs import Shape
-from ranp.models._settings import integers
+from ranp.models.settings import integers
 from ranp.models.spec import factory_named, resolve
 
 CHANNELS = (

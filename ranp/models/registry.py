@@ -15,7 +15,7 @@ from torch import nn
 
 from ranp.errors import UsageError, named, nearest, setting
 from ranp.figures import spell
-from ranp.models._settings import check_settings
+from ranp.models.settings import check_settings
 
 Shape = tuple[int, ...]
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])

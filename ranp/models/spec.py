@@ -23,10 +23,10 @@ from typing import Any
 
 from torch import nn
 
-from ranp.errors import UsageError, named, nearest, told
-from ranp.models._settings import check_settings, with_classes
+from ranp.errors import UsageError, described, named, nearest, told
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
+from ranp.models.settings import check_settings, with_classes
 
 _MONAI = "monai.networks.nets"
 # Classes whose constructors fetch files or call what their arguments name.
@@ -65,13 +65,13 @@ def resolve(
     factory = factory_of(spec)
     if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
         where, name = factory.split(":")
-        return build_with(_find(where, name, factory), settings or {}, factory, seed)
+        return build_with(_find(where, name, f"MODEL {factory}"), settings or {}, factory, seed)
     if not trusted:
         network = _find_in_monai(spec)
         return build_with(network, _without_download(network, settings or {}), spec, seed)
     where, _, name = (factory or spec).rpartition(":")
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
-        return build_with(_find(where, name, spec), settings or {}, spec, seed, classes=True)
+        return build_with(_find(where, name, f"MODEL {spec}"), settings or {}, spec, seed, classes=True)
 
 
 def factory_named(spec: str, *, trusted: bool = True) -> Any:
@@ -81,9 +81,34 @@ def factory_named(spec: str, *, trusted: bool = True) -> Any:
         return built_in(spec).factory
     if not trusted:
         return _find_in_monai(spec)
-    where, _, name = (factory_of(spec) or spec).rpartition(":")
+    return import_named(factory_of(spec) or spec, f"MODEL {spec}")
+
+
+def import_named(spec: str, called: str) -> Any:
+    """Import what the user's own words name; the one place where the user's code is imported.
+
+    Args:
+        spec: `package.module:name`, also of the current folder, or `file.py:name`. Never what a run's files name.
+        called: how messages begin: the option and its value.
+
+    Raises:
+        UsageError: there is nothing of that name, or its file or package can't be run.
+    """
+    where, _, name = spec.rpartition(":")
+    with beside(spec):
+        return _find(where, name, called)
+
+
+@contextmanager
+def beside(spec: str) -> Iterator[None]:
+    """Let the user's code import what lies beside it: beside `file.py`, or in the current folder.
+
+    Args:
+        spec: as of `import_named`; for when what it named is called, and imports only then.
+    """
+    where = spec.rpartition(":")[0]
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
-        return _find(where, name, spec)
+        yield
 
 
 _NO_NETWORKS = (".json", ".yaml", ".yml", ".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".nii", ".gz")
@@ -126,7 +151,9 @@ def build_with(
     if isinstance(factory, nn.Module):
         raise UsageError(f"MODEL {spec}: is a network already; name the class or function that makes it")
     if not callable(factory):
-        raise UsageError(f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {_a(factory)}")
+        raise UsageError(
+            f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {described(factory)}"
+        )
     check_settings(factory, settings, spec)
     arguments = with_classes(factory, settings, spec) if classes else settings
     try:
@@ -136,7 +163,7 @@ def build_with(
         given = "".join(f" --set {key}={value}" for key, value in settings.items())
         raise UsageError(f"MODEL {spec}{given}: {told(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"MODEL {spec}: expected an nn.Module, got {_a(network)}")
+        raise UsageError(f"MODEL {spec}: expected an nn.Module, got {described(network)}")
     return network
 
 
@@ -161,13 +188,13 @@ def check_is_built_in(spec: str) -> None:
     )
 
 
-def _find(where: str, name: str, spec: str) -> Any:
+def _find(where: str, name: str, called: str) -> Any:
     if where and not name:
-        raise UsageError(f"MODEL {spec!r}: names nothing behind the colon; expected a class or function that is there")
+        raise UsageError(f"{called}: names nothing behind the colon; expected a class or function that is there")
     if not where or not name:
-        raise UsageError(f"MODEL {spec!r}: expected package.module:Factory or file.py:factory")
-    module = _load_file(Path(where), spec) if where.endswith(".py") else _import(where, spec)
-    return _attribute(module, name, spec)
+        raise UsageError(f"{called}: expected package.module:Factory or file.py:factory")
+    module = _load_file(Path(where), called) if where.endswith(".py") else _import(where, called)
+    return _attribute(module, where, name, called)
 
 
 def _find_in_monai(spec: str) -> Any:
@@ -188,11 +215,11 @@ def _without_download(factory: Callable[..., Any], settings: Mapping[str, Any]) 
     return {**settings, **{key: value for key, value in _OFFLINE.items() if key in accepted}}
 
 
-def _import(where: str, spec: str) -> ModuleType:
+def _import(where: str, called: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except (Exception, SystemExit) as error:  # an import runs the user's code
-        raise UsageError(f"MODEL {spec}: can't import {where}: {_reason(error)}{_nearest_module(error)}") from error
+        raise UsageError(f"{called}: can't import {where}: {_reason(error)}{_nearest_module(error)}") from error
 
 
 def _nearest_module(error: BaseException) -> str:
@@ -203,9 +230,9 @@ def _nearest_module(error: BaseException) -> str:
     return nearest(missing, [f"{package}.{found.name}" for found in pkgutil.iter_modules(folders)])
 
 
-def _load_file(path: Path, spec: str) -> ModuleType:
+def _load_file(path: Path, called: str) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"MODEL {spec}: no file {path}")
+        raise UsageError(f"{called}: no file {path}")
     path = path.resolve()
     name = f"ranp_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(name, path)
@@ -217,7 +244,7 @@ def _load_file(path: Path, spec: str) -> ModuleType:
         found.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # running the user's file
         del sys.modules[name]
-        raise UsageError(f"MODEL {spec}: can't run {path}: {_reason(error)}") from error
+        raise UsageError(f"{called}: can't run {path}: {_reason(error)}") from error
     return module
 
 
@@ -234,7 +261,7 @@ def _importable(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def _attribute(module: ModuleType, name: str, spec: str) -> Any:
+def _attribute(module: ModuleType, where: str, name: str, called: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -243,15 +270,10 @@ def _attribute(module: ModuleType, name: str, spec: str) -> Any:
                 for key, value in getattr(found, "__dict__", {}).items()
                 if callable(value) and not key.startswith("_")
             ]
-            raise UsageError(f"MODEL {spec}: {spec.rpartition(':')[0]} has no {part!r}{nearest(part, known)}")
+            raise UsageError(f"{called}: {where} has no {part!r}{nearest(part, known)}")
         found = getattr(found, part)
     return found
 
 
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _a(thing: Any) -> str:
-    name = type(thing).__name__
-    return "nothing" if thing is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

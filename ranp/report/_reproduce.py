@@ -39,7 +39,9 @@ def _options(name: str, value: Any) -> list[list[str]]:
     if value is True:
         return [[flag]]
     if isinstance(value, dict):
-        return [["--set", f"{key}={yaml_line(part)}"] for key, part in value.items()]
+        of_what = name.removesuffix("settings").rstrip("_")  # settings, loss_settings
+        flag = f"--set-{of_what}" if of_what else "--set"
+        return [[flag, f"{key}={yaml_line(part)}"] for key, part in value.items()]
     if isinstance(value, list):
         return [[flag, str(part)] for part in value]
     return [[flag, str(value)]]

@@ -64,7 +64,8 @@ def gradients(
     """Yield the gradients of each batch; zeros for what the loss does not depend on.
 
     Raises:
-        UsageError: a batch, or its loss, that can't be used, by its number from 1.
+        UsageError: a batch, or its loss, that can't be used, by its number from 1; a gradient of the first batch that
+            is zero everywhere.
     """
     for number, batch in enumerate(batches, start=1):
         where = f"batch {number}"
@@ -79,6 +80,9 @@ def gradients(
             found = torch.autograd.grad(
                 value.reshape(()), list(scored.values()), allow_unused=True, materialize_grads=True
             )
+        if number == 1 and not any(gradient.any() for gradient in found):
+            said = f"its gradient is zero for all {len(scored)} weights and biases; expected one that changes with them"
+            raise UsageError(f"{where}: the loss does not depend on the network: {said}")
         yield dict(zip(scored, found, strict=True))
 
 

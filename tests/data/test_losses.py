@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ def labels(*shape: int, classes: int = 3) -> Tensor:
 
 
 def test_names() -> None:
-    assert losses.names() == ["ce", "ce-dice", "bce", "bce-dice", "stereo"]
-    with pytest.raises(UsageError, match=r"^loss='ce_dice': expected ce, .* or stereo; did you mean 'ce-dice'\?"):
+    assert losses.names() == ["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
+    with pytest.raises(UsageError, match=r"^loss='ce_dice': expected ce, .*file.py:function; did you mean 'ce-dice'\?"):
         losses.get("ce_dice")
 
 
@@ -148,7 +149,8 @@ class TestBinary:
 
 
 def test_one_channel_is_no_softmax() -> None:
-    assert [losses.for_channels(name, 1) for name in losses.names()] == ["bce", "bce-dice", "bce", "bce-dice", "stereo"]
+    ones = [losses.for_channels(name, 1) for name in losses.names()]
+    assert ones == ["bce", "bce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
     assert [losses.for_channels(name, 2) for name in losses.names()] == losses.names()
     with pytest.raises(UsageError, match=r"loss='ce-dice': the network gives one channel.*expected bce-dice$"):
         losses.check_channels("ce-dice", 1)
@@ -205,3 +207,89 @@ class TestStereo:
             self.loss(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 16.0))
         with pytest.raises(UsageError, match="expected one or three maps"):
             self.loss([torch.zeros(1, 2, 2)] * 2, torch.zeros(1, 2, 2))
+
+
+class TestValues:
+    @pytest.mark.parametrize(("name", "reference"), [("mse", F.mse_loss), ("l1", F.l1_loss)])
+    @pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 3, 4), (2, 2, 4, 6), (2, 1, 4, 6, 2)])
+    def test_values_of_one_shape(self, name: str, reference: Any, shape: tuple[int, ...]) -> None:
+        out = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        target = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(losses.get(name)(out, target), reference(out, target))
+        if shape[1:2] == (1,):
+            assert torch.equal(losses.get(name)(out, target.squeeze(1)), reference(out, target))
+
+    def test_a_smaller_map_is_compared_with_averages(self) -> None:
+        fine, coarse, target = logits(1, 2, 4, 4), logits(1, 2, 2, 2), torch.randn(1, 2, 4, 4)
+        expected = (F.mse_loss(fine, target) + F.mse_loss(coarse, F.avg_pool2d(target, 2))) / 2
+        assert torch.allclose(losses.get("mse")([fine, coarse], target), expected)
+
+    def test_stacked_heads_of_values(self) -> None:
+        heads, target = logits(1, 3, 2, 4, 4, 2), torch.randn(1, 2, 4, 4, 2)
+        expected = sum(F.l1_loss(heads[:, k], target) for k in range(3)) / 3
+        assert torch.allclose(losses.get("l1")(heads, target), expected)
+
+    def test_mistakes(self) -> None:
+        with pytest.raises(UsageError, match=r"^loss='mse': expected a target of the output's shape \(1, 2, 4\), got"):
+            losses.get("mse")(torch.zeros(1, 2, 4), torch.zeros(1, 4))
+        with pytest.raises(UsageError, match=r"^loss='l1': expected a target of real numbers, got bool$"):
+            losses.get("l1")(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4, dtype=torch.bool))
+
+
+class TestSupervision:
+    @pytest.mark.parametrize("name", ["ce", "ce-dice"])
+    def test_nnunet_halves_from_the_largest_and_leaves_out_the_smallest(self, name: str) -> None:
+        loss = losses.get(name)
+        maps, target = [logits(2, 3, 16 >> k, 16 >> k) for k in range(4)], labels(2, 16, 16)
+        weights = torch.tensor([1, 1 / 2, 1 / 4, 0]) / 1.75
+        expected = sum(w * loss(m, target) for w, m in zip(weights, maps, strict=True))
+        for order in (maps, maps[::-1], (maps[2], maps[0], maps[3], maps[1])):
+            found = losses.get(name, supervision="nnunet")(order, target)
+            assert torch.allclose(found, expected)
+            assert torch.autograd.grad(found, maps[3], allow_unused=True) == (None,)
+
+    def test_one_map_counts_whole_and_heads_of_one_size_keep_their_order(self) -> None:
+        target, heads = labels(2, 4, 4), logits(2, 3, 3, 4, 4)
+        of_nnunet, ce = losses.get("ce", supervision="nnunet"), losses.get("ce")
+        assert torch.equal(of_nnunet(heads[:, 0], target), ce(heads[:, 0], target))
+        expected = ce(heads[:, 0], target) * 2 / 3 + ce(heads[:, 1], target) / 3
+        assert torch.allclose(of_nnunet(heads, target), expected)
+        assert torch.allclose(of_nnunet((*heads.unbind(1), torch.tensor(2.0)), target), expected + 2)
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+    def test_weights_add_up_to_one(self, count: int) -> None:
+        maps = [torch.zeros(1, 4, 2 ** (count - k), 2) for k in range(count)]
+        loss = losses.get("ce", supervision="nnunet")(maps, torch.zeros(1, 2**count, 2))
+        assert loss.item() == pytest.approx(math.log(4))
+
+    def test_mistakes(self) -> None:
+        with pytest.raises(UsageError, match=r"^deep_supervision='nnu-net': expected equal or nnunet; did you mean"):
+            losses.get("ce", supervision="nnu-net")
+        with pytest.raises(UsageError, match="stereo weighs its maps itself"):
+            losses.get("stereo", supervision="nnunet")
+
+
+@pytest.mark.parametrize(
+    ("task", "channels", "default", "expected"),
+    [
+        ("segmentation", 4, None, "ce"),
+        ("segmentation", 4, "ce-dice", "ce-dice"),
+        ("segmentation", 1, None, "bce"),
+        ("segmentation", 1, "ce-dice", "bce-dice"),
+        ("segmentation", 4, "stereo", "ce"),
+        ("regions", 3, None, "bce"),
+        ("regions", 3, "ce-dice", "bce-dice"),
+        ("regions", 1, "bce-dice", "bce-dice"),
+        ("classification", 101, "ce-dice", "ce"),
+        ("classification", 1, None, "bce"),
+        ("stereo", 64, None, "stereo"),
+        ("regression", 1, "ce", "mse"),
+    ],
+)
+def test_the_loss_follows_from_task_and_network(task: str, channels: int, default: str | None, expected: str) -> None:
+    assert losses.for_task(task, channels, default) == expected
+
+
+def test_a_task_that_there_is_not() -> None:
+    with pytest.raises(UsageError, match=r"^task='segmentaton': expected .*; did you mean 'segmentation'\?"):
+        losses.for_task("segmentaton", 1)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 
 from ranp.errors import UsageError
-from ranp.models._settings import accepts, check_settings
+from ranp.models.settings import accepts, check_settings
 
 pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
 

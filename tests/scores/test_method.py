@@ -351,9 +351,28 @@ def test_a_network_without_layers_is_refused() -> None:
         importance(model, graph, method="l1")
 
 
-def test_scores_that_are_all_zero_are_said() -> None:
+def test_a_loss_without_a_gradient_is_refused_after_the_first_batch() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 1, 1))
     inputs, target = torch.randn(1, 1, 6, 6), torch.zeros(1, 4, 4, dtype=torch.long)  # one class: certain
-    with pytest.warns(UserWarning, match="every score is zero"):
+    seen = []
+
+    def loader() -> Iterator[tuple[Tensor, Tensor]]:
+        for number in (1, 2):
+            seen.append(number)
+            yield inputs, target
+
+    with pytest.raises(
+        UsageError, match=r"^batch 1: the loss does not depend on the network: its gradient is zero for"
+    ):
+        importance(model, trace(model, inputs), loader(), nn.functional.cross_entropy)
+    assert seen == [1]
+
+
+def test_scores_that_are_all_zero_are_said() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 1))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    inputs, target = torch.randn(1, 1, 6, 6), torch.zeros(1, 4, 4, dtype=torch.long)
+    with pytest.warns(UserWarning, match="every score is zero"):  # of the last bias there is a gradient
         scores = importance(model, trace(model, inputs), [(inputs, target)], nn.functional.cross_entropy)
     assert not any(values.any() for values in scores.neurons.values())

@@ -6,16 +6,17 @@ from types import MappingProxyType
 from typing import Any
 
 from ranp.data.dataset import Dataset
-from ranp.data.layouts import brats, clips, decathlon, nnunet, pictures, stereo
+from ranp.data.layouts import brats, clips, decathlon, nnunet, pictures, shapenet, stereo
 from ranp.data.volumes import Volumes
 from ranp.errors import UsageError, listed, named, nearest
 
-__all__ = ["LAYOUTS", "brats", "clips", "decathlon", "nnunet", "open_dataset", "pictures", "stereo"]
+__all__ = ["LAYOUTS", "brats", "clips", "decathlon", "nnunet", "open_dataset", "pictures", "shapenet", "stereo"]
 
 LAYOUTS: tuple[type[Dataset[Any]], ...] = (
     nnunet.NNUNet,
     decathlon.Decathlon,
     brats.BraTS,
+    shapenet.ShapeNetPart,
     clips.UCF101,
     stereo.SceneFlow,
     stereo.Kitti2015,

@@ -21,13 +21,14 @@ from ranp.errors import UsageError, nearest, setting
 _KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], owner: str) -> None:
+def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], owner: str, flag: str = "--set") -> None:
     """Refuse settings that the factory does not take.
 
     Args:
         factory: a class or function; called with `settings` as keywords later.
         settings: the `--set` pairs.
         owner: how the user named the factory, for the message.
+        flag: the option they were given by.
 
     Raises:
         UsageError: an unknown key (with the nearest), a missing one, or a value that its annotation excludes.
@@ -36,11 +37,11 @@ def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], own
     if parameters is None:
         return
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        _check_keys(parameters, settings, owner)
+        _check_keys(parameters, settings, owner, flag)
     hints = _hints(factory)
     for key, value in settings.items():
         if not accepts(hints.get(key, Any), value):
-            raise UsageError(f"{setting(key, value)}: {owner} expects {_spell(hints[key])}")
+            raise UsageError(f"{setting(key, value, flag)}: {owner} expects {_spell(hints[key])}")
 
 
 def integers(factory: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, int | None]:
@@ -143,14 +144,18 @@ def _accepts_items(inner: tuple[Any, ...], value: Iterable[Any]) -> bool:
     return len(items) == len(inner) and all(map(accepts, inner, items))
 
 
-def _check_keys(parameters: Mapping[str, inspect.Parameter], settings: Mapping[str, Any], owner: str) -> None:
+def _check_keys(
+    parameters: Mapping[str, inspect.Parameter], settings: Mapping[str, Any], owner: str, flag: str
+) -> None:
     known = [name for name, parameter in parameters.items() if parameter.kind in _KEYWORD]
     for key in settings:
         if key not in known:
-            raise UsageError(f"{setting(key)}: {owner} takes {', '.join(known) or 'no settings'}{nearest(key, known)}")
+            raise UsageError(
+                f"{setting(key, flag=flag)}: {owner} takes {', '.join(known) or 'no settings'}{nearest(key, known)}"
+            )
     needed = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in settings]
     if needed:
-        raise UsageError(f"{owner} needs {' and '.join(setting(name, ...) for name in needed)}")
+        raise UsageError(f"{owner} needs {' and '.join(setting(name, ..., flag) for name in needed)}")
 
 
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
