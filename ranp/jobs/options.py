@@ -159,7 +159,7 @@ class Files(Options):
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
-class Source(Options):
+class SourceName(Options):
     """Where data comes from."""
 
     group: ClassVar[str] = "data"
@@ -167,14 +167,20 @@ class Source(Options):
         None, "A generator, a path, LAYOUT:PATH, or a loader file.py:function; see `ranp data`.", metavar="SOURCE",
         shown="the files of --images, else phantom",
     )  # fmt: skip
+
+
+class SourceSettings(Options):
+    """How a source is opened."""
+
+    group: ClassVar[str] = "data"
     data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
-        metavar="KEY=VALUE",
+        {}, "A setting of the layout or generator, or an argument of the loader, in YAML; repeat it.",
+        flag="--set-data", metavar="KEY=VALUE",
     )  # fmt: skip
-    keys: str | None = option(
-        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
-        shown="image,label",
-    )  # fmt: skip
+
+
+class Source(SourceName, SourceSettings):
+    """Where data comes from, and how it is opened."""
 
 
 class Labelled(Options):
@@ -365,17 +371,13 @@ class BuildKernels(Force, Printed):
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
 
 
-class Data(Seed, Config, Force, Printed):
+class Data(SourceSettings, Seed, Config, Force, Printed):
     """`ranp data`."""
 
     group: ClassVar[str] = "data"
     data: str = option(
         ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
         argument=True, metavar="SOURCE",
-    )  # fmt: skip
-    data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader or generator, in YAML; repeat it.",
-        flag="--set-data", metavar="KEY=VALUE",
     )  # fmt: skip
     keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
     patch: str = option("64", "Size of generated samples: 64 is a cube, 64x64 a square.", metavar="SIZE")
