@@ -34,6 +34,11 @@ Supervision = Literal["equal", "nnunet"]
 Intensity = Literal["auto", "zscore", "ct", "none"]
 Pad = Literal["constant", "reflect"]
 Convention = Literal["standard", "paper"]
+Recipe = Literal["default", "nnunet", "shapenet", "brats", "ucf101", "sceneflow"]
+Optimizer = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["constant", "step", "exponential", "poly", "cosine"]
+Amp = Literal["off", "bf16", "fp16"]
+Augment = Literal["none", "light", "nnunet"]
 
 
 def option(
@@ -325,3 +330,32 @@ class Selection(Ranking, Sparsity, Shared):
         if self.reweight and self.rule != "global":
             said = f"ranks all layers together; {named('rule', self.rule)} does not"
             raise UsageError(f"{named('reweight', self.reweight)} {said}")
+
+
+class Training(Options):
+    """How a network is trained: what `train_` takes."""
+
+    group: ClassVar[str] = "training"
+    steps: int | None = option(None, "Steps of the optimizer.", shown="by --epochs", ge=1)
+    epochs: int | None = option(None, "Passes over the training cases, in the place of --steps.", ge=1)
+    recipe: Recipe = option("default", "What the options below are where they are not given: {choices}.")
+    optimizer: Optimizer | None = option(None, "{choices}.", shown="the recipe's")
+    lr: float | None = option(None, "Largest learning rate.", shown="the recipe's", gt=0)
+    momentum: float | None = option(None, "Of sgd, which is Nesterov's.", shown="the recipe's", ge=0, lt=1)
+    amsgrad: bool | None = option(None, "Of adam and adamw.", shown="the recipe's")
+    weight_decay: float | None = option(None, "Weight decay.", shown="the recipe's", ge=0)
+    schedule: Schedule | None = option(None, "Of the learning rate: {choices}.", shown="the recipe's")
+    warmup: float | None = option(None, "Share of the steps that the rate rises in.", shown="the recipe's", ge=0, lt=1)
+    milestones: tuple[int, ...] = option(
+        (), "Epochs at which `step` multiplies by --gamma; repeat it.", shown="the recipe's"
+    )
+    gamma: float | None = option(
+        None, "Factor of `step` at its milestones, of `exponential` an epoch; exponent of `poly`.",
+        shown="the recipe's", gt=0,
+    )  # fmt: skip
+    clip: float | None = option(None, "Largest norm of the gradient; 0 for any.", shown="the recipe's", ge=0)
+    accumulate: int = option(1, "Batches whose gradients make one step.", ge=1)
+    ema: float = option(0.0, "Decay of an average of the weights, which is then what is kept; 0 for none.", ge=0, lt=1)
+    amp: Amp = option("off", "Autocast: {choices}.")
+    channels_last: bool = option(False, "Keep activations channels last.")
+    compile: bool = option(False, "Run torch.compile on the network.")

@@ -42,12 +42,22 @@ class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:  # Any: which of both it is, the caller knows
+        return self.since(0)
+
+    def since(self, first: int) -> Iterator[tuple[Any, Tensor]]:
+        """Draw the batches from a number on, without those before."""
+        numbers = range(first, self.batches)
         if not self.workers:
-            yield from map(self.__getitem__, range(self.batches))
+            yield from map(self.__getitem__, numbers)
             return
-        count = min(self.workers, self.batches)
+        count = min(self.workers, len(numbers))
         loader = DataLoader(
-            _Told(self), batch_size=None, num_workers=count, generator=Generator(), collate_fn=_as_it_is
+            _Told(self),
+            batch_size=None,
+            sampler=numbers,
+            num_workers=count,
+            generator=Generator(),
+            collate_fn=_as_it_is,
         )
         for batch in loader:
             if isinstance(batch, RanpError):

@@ -1,7 +1,7 @@
 """What every layout of files becomes: cases, found first, read one at a time, and cut to what a network takes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -13,6 +13,7 @@ from ranp.data._batches import generator
 from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]
+_ORDER = 2**48  # where the orders of epochs are drawn: indices no sample has
 Task = Literal["segmentation", "regions", "classification", "stereo"]
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
 Read = TypeVar("Read")
@@ -144,7 +145,7 @@ class Dataset(ABC, Generic[Read]):
 
 @dataclass
 class Drawn:
-    """The k-th sample of cases: every case in turn, for as many samples in a row as it gives; one case is held.
+    """The k-th sample of cases, the same whichever samples were drawn before.
 
     Args:
         dataset: whose cases they are.
@@ -152,6 +153,10 @@ class Drawn:
         shapes: of the inputs, (C, *spatial).
         seed: of every draw.
         total: how many samples there are.
+        shuffled: whether every pass draws one sample of each case, in a new order; else the cases come in turn, each
+            for as many samples in a row as it gives.
+        hold: how many cases are kept once they were read.
+        change: what is done to every sample, such as an augmentation.
     """
 
     dataset: Dataset[Any]
@@ -159,15 +164,27 @@ class Drawn:
     shapes: Sequence[Shape]
     seed: int
     total: int
-    _held: tuple[int, Any] | None = field(default=None, init=False, repr=False)
+    shuffled: bool = False
+    hold: int = 1
+    change: Callable[[Sample, np.random.Generator], Sample] | None = None
+    _held: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, index: int) -> Sample:
         """Draw the sample of an index."""
-        place = index * len(self.cases) // self.total
-        if self._held is None or self._held[0] != place:
-            self._held = None  # the case before goes first: never two at once
-            self._held = place, self.dataset.read(self.cases[place])
-        return self.dataset.draw(self._held[1], self.shapes, generator(self.seed, index))
+        place = self._place(index)
+        if place not in self._held:
+            while len(self._held) >= self.hold:  # the oldest goes first: never one more than is held
+                del self._held[next(iter(self._held))]
+            self._held[place] = self.dataset.read(self.cases[place])
+        rng = generator(self.seed, index)
+        sample = self.dataset.draw(self._held[place], self.shapes, rng)
+        return sample if self.change is None else self.change(sample, rng)
+
+    def _place(self, index: int) -> int:
+        if not self.shuffled:
+            return index * len(self.cases) // self.total
+        epoch, number = divmod(index, len(self.cases))
+        return int(generator(self.seed, _ORDER + epoch).permutation(len(self.cases))[number])
 
 
 def refuse_settings(settings: Mapping[str, Any], known: Sequence[str], layout: str) -> None:

@@ -47,23 +47,6 @@ class Settings:
                 raise UsageError(f"{named_setting(f'{name}={word}')}: {expected}")
         return tuple(word for word in choices if word in words)
 
-    def switch(self, name: str) -> bool:
-        """Return true or false; false where it was not given."""
-        value = self._given.get(name, False)
-        if not isinstance(value, bool):
-            raise UsageError(f"{named('set_data', f'{name}={value}')}: expected true or false")
-        return value
-
-    def some(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the words that a list names, in their order; all where it was not given."""
-        value = self._given.get(name, list(choices))
-        words = value if isinstance(value, list) else [value]
-        for word in words:
-            if word not in choices:
-                expected = f"expected some of {listed(choices, 'and')}{nearest(str(word), choices)}"
-                raise UsageError(f"{named('set_data', f'{name}={word}')}: {expected}")
-        return tuple(word for word in choices if word in words)
-
     def whole(self, name: str, default: Default, least: int = 1, most: int | None = None) -> int | Default:
         """Return a whole number, or the default where it was not given."""
         value = self._given.get(name)

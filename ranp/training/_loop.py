@@ -1,0 +1,373 @@
+"""A plain training loop: batches in, a trained network and its curves out; stopped, it can go on as if it had not been.
+
+Everything random in a step is drawn from its seed and number, the rate is a function of the number, and batches are
+asked for by number. So what has to be kept of a training are the weights, the optimizer and what was measured.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_map_only
+
+from ranp.errors import CheckFailed, UsageError, named
+from ranp.inputs import as_arguments
+from ranp.modules import tensors_of
+from ranp.options import Training
+from ranp.training._checkpoints import read_state, write_state
+from ranp.training._recipes import resolved
+from ranp.training._schedules import rate_at
+
+Loss = Callable[[Any, Any], Tensor]
+Validate = Callable[[nn.Module], Mapping[str, float]]
+Watch = Callable[["Moment"], None]
+
+_POINTS = 1000  # of a curve
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SCORE = "score"
+"""What a validation is compared by; higher is better."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training stands, for whoever watches.
+
+    Args:
+        step: steps that are done.
+        steps: of the whole training.
+        loss: the mean since the last point of the curve.
+        rate: the learning rate.
+        validation: the latest, by name.
+        per_second: samples.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    validation: Mapping[str, float]
+    per_second: float
+
+
+@dataclass
+class History:
+    """What a training measured.
+
+    Args:
+        curve: step, loss and learning rate at each point; the loss is the mean of the steps since the point before.
+        validations: step and what was measured, by name.
+        best: the step and the score of the best validation, if there was one.
+        seconds: that all steps took together, without validations.
+        samples: that all steps took together.
+    """
+
+    curve: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where and how often the state of a training is kept.
+
+    Args:
+        path: of the file.
+        every: steps.
+        resume: whether to go on from the file, if it is there.
+        asked: what the training was asked for; a file of another training is refused.
+    """
+
+    path: Path
+    every: int
+    resume: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network's weights and history.
+
+    Args:
+        best: weights at the best validation; the last where nothing was validated.
+        last: weights after the last step, or their average (`ema`).
+        history: what was measured.
+    """
+
+    best: dict[str, Tensor]
+    last: dict[str, Tensor]
+    history: History
+
+
+def train_(
+    network: nn.Module,
+    batches: Iterable[Any],
+    loss: Loss,
+    training: Training,
+    *,
+    per_epoch: float | None = None,
+    validate: Validate | None = None,
+    validate_every: int | None = None,
+    keep: Keep | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> Trained:
+    """Train a network in place; it holds the last weights afterwards.
+
+    Args:
+        network: moved to the device and trained.
+        batches: of (inputs, target), steps * accumulate of them; iterated again where they end before. With a method
+            `since(number)` they are asked for from a batch on, else those before are drawn and dropped.
+        loss: of (outputs, target).
+        training: steps (or epochs), optimizer, schedule and so on.
+        per_epoch: steps in an epoch, for epochs and for schedules that count them.
+        validate: measures the network (its average, with `ema`) in evaluation mode; SCORE, of which higher is better,
+            or else the first value, says which weights are the best.
+        validate_every: steps; by default ten times in all.
+        keep: the state, so that a killed training goes on to the same weights.
+        device: where to train.
+        seed: of dropout and whatever else a forward draws.
+        watch: called after every step.
+
+    Returns:
+        best and last weights, on the CPU, and what was measured.
+
+    Raises:
+        UsageError: neither steps nor epochs, no batches, or a state of another training.
+        CheckFailed: the loss is NaN or infinite; the state that was kept last is that of a step before.
+    """
+    training = resolved(training)
+    state = _State(
+        network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, torch.device(device), seed
+    )
+    if keep is not None and keep.resume and keep.path.exists():
+        state.restore(read_state(keep.path, state.device), keep)
+    every = validate_every or max(1, state.steps // 10)
+    with torch.random.fork_rng(devices=state.cuda):
+        stream = _drawn(batches, state.step * training.accumulate, seed)
+        for step in range(state.step + 1, state.steps + 1):
+            state.advance(islice(stream, training.accumulate))
+            if validate is not None and (step % every == 0 or step == state.steps):
+                with torch.no_grad():
+                    state.validated(validate(state.averaged.eval()))
+            if watch is not None:
+                watch(state.moment())
+            if keep is not None and (step % keep.every == 0 or step == state.steps):
+                state.check_losses()
+                write_state(keep.path, {**state.kept(), "asked": dict(keep.asked)})
+    return Trained(state.best or state.weights(), state.weights(), state.history)
+
+
+class _State:
+    """What changes from step to step."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        training: Training,
+        steps: int,
+        per_epoch: float | None,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.training, self.loss, self.device, self.seed = training, loss, device, seed
+        self.steps, self.per_epoch, self.step = steps, per_epoch or float(steps), 0
+        self.network = network.to(device)
+        if training.channels_last:
+            for tensor in [*network.parameters(), *network.buffers()]:
+                tensor.data = _channels_last(tensor.data)
+        self.optimizer = _optimizer(network, training)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp == "fp16")
+        self.average = AveragedModel(network, use_buffers=True) if training.ema else None
+        self.forward: Callable[..., Any] = torch.compile(network) if training.compile else network
+        self.history = History()
+        self.best: dict[str, Tensor] = {}
+        self._losses = torch.full((max(1, steps // _POINTS),), torch.nan, device=device)  # since the last point
+
+    @property
+    def cuda(self) -> list[torch.device]:
+        """The devices whose generators a forward draws from, beside the CPU's."""
+        return [self.device] if self.device.type == "cuda" else []
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network that is measured and kept."""
+        return self.network if self.average is None else self.average.module
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the step that is next, after the last that of the last."""
+        return rate_at(min(self.step, self.steps - 1), self.steps, self.per_epoch, self.training)
+
+    def advance(self, batches: Iterable[Any]) -> None:
+        """Take a step.
+
+        Raises:
+            UsageError: there are no more batches.
+            CheckFailed: a loss is not a number.
+        """
+        began = time.perf_counter()
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        total, samples = torch.zeros((), device=self.device), 0
+        for inputs, target in batches:
+            inputs, target = tree_map_only(Tensor, self._moved, (inputs, target))
+            args, kwargs = as_arguments(inputs)
+            with torch.autocast(self.device.type, _TYPES.get(self.training.amp), enabled=self.training.amp != "off"):
+                value = self.loss(self.forward(*args, **kwargs), target) / self.training.accumulate
+            self.scaler.scale(value).backward()
+            total += value.detach()
+            samples += len(target)
+        if not samples:
+            raise UsageError(f"step {self.step + 1}: there are no batches")
+        if self.training.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:  # the first steps are left behind: a decay of 0.999 remembers a thousand
+            decay = min(self.training.ema, (1 + self.step) / (10 + self.step))
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
+            self.average.update_parameters(self.network)
+        self._losses[self.step % len(self._losses)] = total
+        self.step += 1
+        self.history.seconds += time.perf_counter() - began
+        self.history.samples += samples
+        if self.step % len(self._losses) == 0:
+            self.check_losses()
+            point = {"step": self.step, "loss": float(self._losses.mean()), "lr": self.optimizer.param_groups[0]["lr"]}
+            self.history.curve.append(point)
+
+    def check_losses(self) -> None:
+        """Refuse to go on with a loss that is not a number; one look for many steps, as a look waits for the device."""
+        count = self.step % len(self._losses) or len(self._losses)
+        wrong = ~self._losses[:count].isfinite()
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            step = self.step - count + place + 1
+            raise CheckFailed(f"step {step}: the loss is {float(self._losses[place])}")
+
+    def validated(self, found: Mapping[str, float]) -> None:
+        """Enter a validation, and keep the weights if they are the best so far."""
+        self.history.validations.append({"step": self.step, **found})
+        score = found.get(SCORE, next(iter(found.values())))
+        if not self.history.best or score > self.history.best[SCORE]:
+            self.history.best = {"step": self.step, SCORE: score}
+            self.best = self.weights()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copy the weights that are measured to the CPU."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in tensors_of(self.averaged).items()}
+
+    def moment(self) -> Moment:
+        """Say where the training stands."""
+        history = self.history
+        latest = history.curve[-1] if history.curve else {"loss": float("nan"), "lr": self.rate}
+        speed = history.samples / history.seconds if history.seconds else 0.0
+        validation = {k: v for k, v in (history.validations[-1] if history.validations else {}).items() if k != "step"}
+        return Moment(self.step, self.steps, latest["loss"], latest["lr"], validation, speed)
+
+    def kept(self) -> dict[str, Any]:
+        """Return all that `restore` needs."""
+        return {
+            "step": self.step,
+            "network": tensors_of(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
+            "best": self.best,
+            "losses": self._losses,
+            "history": asdict(self.history),
+        }
+
+    def restore(self, kept: dict[str, Any], keep: Keep) -> None:
+        """Go back to a state.
+
+        Raises:
+            UsageError: it is of another training.
+        """
+        for name, value in keep.asked.items():
+            before = kept["asked"].get(name)
+            if before != value:
+                raise UsageError(f"{named(name, value)}: the training in {keep.path} was asked for {before}")
+        for name, tensor in tensors_of(self.network).items():
+            tensor.data.copy_(kept["network"][name])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.scaler.load_state_dict(kept["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(kept["average"])
+        self.step, self.history = kept["step"], History(**kept["history"])
+        self.best = {name: tensor.cpu() for name, tensor in kept["best"].items()}
+        self._losses.copy_(kept["losses"])
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        moved = tensor.as_subclass(Tensor).to(self.device, non_blocking=True)
+        return _channels_last(moved) if self.training.channels_last else moved
+
+
+def _steps_of(training: Training, per_epoch: float | None, batches: Iterable[Any]) -> int:
+    if (training.steps is None) == (training.epochs is None):
+        raise UsageError(f"give either {named('steps')} or {named('epochs')}")
+    if training.steps is not None:
+        return training.steps
+    assert training.epochs is not None
+    if per_epoch is None and not isinstance(batches, Sized):
+        raise UsageError(
+            f"{named('epochs', training.epochs)}: the batches do not say how many they are; give {named('steps')}"
+        )
+    return math.ceil(training.epochs * (per_epoch or len(batches) / training.accumulate))  # type: ignore[arg-type]
+
+
+def _optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise UsageError("the network has no parameter to train")
+    assert training.lr is not None
+    assert training.weight_decay is not None
+    shared: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, momentum=training.momentum or 0.0, nesterov=bool(training.momentum), **shared
+        )
+    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, amsgrad=bool(training.amsgrad), **shared)
+
+
+def _drawn(batches: Iterable[Any], first: int, seed: int) -> Iterator[Any]:
+    """Go on from a batch, again and again; each is drawn with its own numbers, also where those before are dropped."""
+    since = getattr(batches, "since", None)
+    number = first if since else 0
+    while True:
+        _seed(seed, number)
+        iterator = iter(since(number)) if since and number == first else iter(batches)
+        began = number
+        for batch in iterator:
+            if number >= first:
+                yield batch
+            number += 1
+            _seed(seed, number)
+        if number == began:
+            return
+
+
+def _seed(seed: int, number: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Return a tensor of four or five dimensions with its channels last in memory, any other as it is."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.contiguous(memory_format=formats[tensor.dim()]) if tensor.dim() in formats else tensor
