@@ -48,22 +48,6 @@ def names_loader(source: str, layouts: Iterable[str] = ()) -> bool:
         return "." in where or importlib.util.find_spec(where) is not None
 
 
-def read_keys(text: str) -> tuple[Key, Key]:
-    """Read --keys: those of the inputs and of the target of a dict; several inputs are joined by +.
-
-    >>> read_keys("image,label"), read_keys("t1+t2,seg")
-    (('image', 'label'), (('t1', 't2'), 'seg'))
-
-    Raises:
-        UsageError: not two, or an empty one.
-    """
-    parts = [tuple(key.strip() for key in part.split("+")) for part in text.split(",")]
-    if len(parts) != 2 or not all(all(keys) for keys in parts):
-        raise UsageError(f"{named('keys', text)}: expected two, such as image,label or t1+t2,seg")
-    inputs, target = (keys if len(keys) > 1 else keys[0] for keys in parts)
-    return inputs, target
-
-
 def load(
     spec: str,
     settings: Mapping[str, Any] = MappingProxyType({}),

@@ -177,6 +177,10 @@ class SourceSettings(Options):
         {}, "A setting of the layout or generator, or an argument of the loader, in YAML; repeat it.",
         flag="--set-data", metavar="KEY=VALUE",
     )  # fmt: skip
+    keys: str | None = option(
+        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
+        shown="image,label",
+    )  # fmt: skip
 
 
 class Source(SourceName, SourceSettings):
@@ -203,13 +207,17 @@ class Cut(Options):
     workers: int = option(0, "Processes that read ahead; the batches are the same for any number.", ge=0)
 
 
-class Batches(Options):
+class Patch(Options):
+    """How large samples are."""
+
+    group: ClassVar[str] = "data"
+    patch: str | None = option(None, "Size of a sample: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE")
+
+
+class Batches(Patch):
     """How data is drawn."""
 
     group: ClassVar[str] = "data"
-    patch: str | None = option(
-        None, "Size the network is scored at: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE"
-    )
     batches: int = option(8, "How many batches to score on.", ge=1)
     batch_size: int = option(1, "Samples in a batch.", ge=1)
 
@@ -371,7 +379,7 @@ class BuildKernels(Force, Printed):
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
 
 
-class Data(SourceSettings, Seed, Config, Force, Printed):
+class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
     """`ranp data`."""
 
     group: ClassVar[str] = "data"
@@ -379,8 +387,6 @@ class Data(SourceSettings, Seed, Config, Force, Printed):
         ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
         argument=True, metavar="SOURCE",
     )  # fmt: skip
-    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
-    patch: str = option("64", "Size of generated samples: 64 is a cube, 64x64 a square.", metavar="SIZE")
     cases: int | None = option(
         None, "How many cases, or batches, to look at.", shown="all; 8 of a loader or generator", ge=1
     )
