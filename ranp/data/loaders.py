@@ -10,7 +10,7 @@ A loader is code, so the user has to have named it: what a run's files name is n
 import importlib.util
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -44,8 +44,9 @@ def names_loader(source: str, layouts: Iterable[str] = ()) -> bool:
         return True
     if not all(part.isidentifier() for part in [*where.split("."), *name.split(".")]):
         return False
-    with beside(source):
+    with beside(source), suppress(ValueError):  # of a module without a place, such as __main__
         return "." in where or importlib.util.find_spec(where) is not None
+    return False
 
 
 def load(
