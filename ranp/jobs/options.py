@@ -167,18 +167,7 @@ class Files(Options):
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
-class SourceSettings(Options):
-    """What a source of data is given."""
-
-    group: ClassVar[str] = "data"
-    data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader or generator, in YAML; repeat it.",
-        flag="--set-data", metavar="KEY=VALUE",
-    )  # fmt: skip
-    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
-
-
-class Source(SourceSettings):
+class SourceName(Options):
     """Where data comes from."""
 
     group: ClassVar[str] = "data"
@@ -186,6 +175,21 @@ class Source(SourceSettings):
         None, "A generator, a path, LAYOUT:PATH, or a loader file.py:function; see `ranp data`.", metavar="SOURCE",
         shown="the files of --images, else phantom",
     )  # fmt: skip
+
+
+class SourceSettings(Options):
+    """How a source is opened."""
+
+    group: ClassVar[str] = "data"
+    data_settings: DataPairs = option(
+        {}, "A setting of the layout or generator, or an argument of the loader, in YAML; repeat it.",
+        flag="--set-data", metavar="KEY=VALUE",
+    )  # fmt: skip
+    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
+
+
+class Source(SourceName, SourceSettings):
+    """Where data comes from, and how it is opened."""
 
 
 class Labelled(Options):

@@ -12,6 +12,7 @@ from ranp.errors import UsageError
 from ranp.jobs.data import look
 from ranp.jobs.options import Data
 
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
 
 
@@ -108,7 +109,9 @@ def test_a_loader_without_an_end_and_its_dicts(loader: Path) -> None:
     assert sum(each["share"] for each in found["labels"]) == pytest.approx(1)
     with pytest.raises(UsageError, match=r"has no 'image': name those of the inputs and the target with --keys"):
         asked(f"{loader}:endless")
-    with pytest.raises(UsageError, match=r"--keys image: expected two, such as image,label or t1\+t2,seg"):
+    with pytest.raises(
+        UsageError, match=r"--keys image: expected those of the inputs and the target: image,label or t1\+t2,seg"
+    ):
         asked(f"{loader}:endless", keys="image")
 
 
@@ -173,6 +176,54 @@ def test_a_sheet_that_cannot_be_drawn(shapenet: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--sheet .*b.png: nothing can be drawn; .*a.txt: 0x7 numbers"):
         asked(shapenet, sheet=tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
+
+
+def test_what_only_reading_shows_is_a_problem_too(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
+    for name, image in (("a", voxels), ("b", np.full_like(voxels, np.nan))):
+        for folder, values in (("images", image), ("labels", (voxels > 0).astype(np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 1, 3, 1])), tmp_path / folder / f"{name}.nii.gz")
+    assert asked(tmp_path)["problems"] == []
+    found = asked(tmp_path, sheet=tmp_path / "sheet.png")
+    (problem,) = found["problems"]
+    assert problem["case"] == "b"
+    assert "NaN" in problem["problem"]
+    assert (tmp_path / "sheet.png").exists()
+    assert found["spacings"] == [{"value": [2.0, 1.0, 3.0], "cases": 2}]
+    assert found["axes"] == [{"value": "RAS", "cases": 2}]
+    assert found["classes"] == 2
+
+
+@pytest.mark.data
+def test_real_volumes_pairs_and_clips(tmp_path: Path) -> None:
+    """What the files are known to hold."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no {SHARED}")
+    places = {
+        "volumes/images/ct.nii.gz": "ct/ct.nii.gz",
+        "volumes/labels/ct.nii.gz": "ct/organs.nii.gz",
+        "volumes/images/mr.nii.gz": "ct/mr_slab.nii.gz",
+        "volumes/labels/mr.nii.gz": "ct/mr_slab_organs.nii.gz",
+        "pairs/left/motorcycle.png": "stereo/motorcycle_left.png",
+        "pairs/right/motorcycle.png": "stereo/motorcycle_right.png",
+        "pairs/disparity/motorcycle.pfm": "stereo/motorcycle_disp.pfm",
+        "clips/wrestling/clip.avi": "video/clip.avi",
+    }
+    for place, source in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).symlink_to(SHARED / source)
+    volumes = asked(tmp_path / "volumes", sheet=tmp_path / "volumes.png")
+    assert {each["value"] for each in volumes["axes"]} == {"RAS", "LPS"}
+    assert volumes["spacings"] == [{"value": [3.0, 3.0, 3.0], "cases": 2}]
+    assert [1, 122, 101, 112] in [each["value"] for each in volumes["shapes"]]
+    assert len(asked(tmp_path / "volumes", cases=1)["labels"]) == 62  # 61 organs and the background
+    pairs = asked(tmp_path / "pairs", sheet=tmp_path / "pairs.png")
+    assert (pairs["task"], pairs["shapes"][0]["value"]) == ("stereo", [3, 500, 741])
+    clips = asked(tmp_path / "clips", sheet=tmp_path / "clips.png")
+    assert (clips["task"], clips["class_names"]) == ("classification", ["wrestling"])
+    assert volumes["problems"] == pairs["problems"] == clips["problems"] == []
 
 
 def test_unknown_sources(tmp_path: Path) -> None:
