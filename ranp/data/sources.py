@@ -18,8 +18,7 @@ from ranp.data._shapes import part_names, shapes
 from ranp.data.dataset import TRAINING, Dataset, Drawn, Task, refuse_settings
 from ranp.data.labels import Labels
 from ranp.data.layouts import LAYOUTS, open_dataset
-from ranp.data.loaders import Loader, load, names_loader
-from ranp.data.paired import KEYS, Key
+from ranp.data.loaders import Loader, load, names_loader, read_keys
 from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.figures import spell
@@ -40,6 +39,7 @@ class Drawing:
         seed: of everything drawn.
         workers: processes that draw ahead.
         maxdisp: of a stereo network: generated disparities stay below it.
+        below: of every input the number its whole numbers are below; () where all are real.
     """
 
     batches: int = 8
@@ -47,6 +47,7 @@ class Drawing:
     seed: int = 0
     workers: int = 0
     maxdisp: int = 192
+    below: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ class Reading:
         label_map: --label-map, "" without one.
         ignore_label: --ignore-label.
         regions: --regions, "" without any.
-        keys: --keys, "" for image and label.
+        keys: --keys.
         sampling: of volumes.
     """
 
     label_map: str = ""
     ignore_label: int | None = None
     regions: str = ""
-    keys: str = ""
+    keys: str = "image,label"
     sampling: Sampling = field(default_factory=Sampling)
 
     def of(self, labels: Labels) -> Labels:
@@ -114,7 +115,9 @@ class FromNumbers:
                     f"{named('data', SHAPES)}: needs one image to a score per voxel and class; this is {gives}"
                 )
             return shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
-        return generated(input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp)
+        return generated(
+            input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
+        )
 
     def names(self, classes: int) -> tuple[str, ...]:
         """Return the names of so many classes, () where they have none."""
@@ -279,7 +282,7 @@ def open_source(
         MissingExtra: a reader is not installed.
     """
     reading = reading or Reading()
-    keyed, reading = reading, replace(reading, keys="")
+    keyed, reading = reading, replace(reading, keys=Reading.keys)
     word = source or (NIFTI if images or labels else PHANTOM)
     if (images or labels) and word != NIFTI:
         raise UsageError(
@@ -308,26 +311,6 @@ def open_source(
             f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"
         )
     return FromFiles(word, dataset)
-
-
-def read_keys(text: str) -> tuple[Key, Key]:
-    """Read --keys: of the inputs and of the target.
-
-    >>> read_keys("image,seg"), read_keys("t1+t2,seg")
-    (('image', 'seg'), (('t1', 't2'), 'seg'))
-
-    Raises:
-        UsageError: not two between a comma.
-    """
-    if not text:
-        return KEYS
-    inputs, comma, target = text.partition(",")
-    if not comma or not inputs or not target or "," in target:
-        raise UsageError(
-            f"{named('keys', text)}: expected those of the inputs and the target: image,label or t1+t2,seg"
-        )
-    several = tuple(inputs.split("+"))
-    return several if len(several) > 1 else inputs, target
 
 
 def read_spacing(text: str | None) -> tuple[float, ...]:

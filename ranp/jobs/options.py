@@ -21,6 +21,7 @@ from ranp.options import (
     Shared,
     Sparsity,
     Supervision,
+    Words,
     option,
 )
 
@@ -105,7 +106,10 @@ class Size(Options):
     """The size of the input."""
 
     group: ClassVar[str] = "network"
-    input: str | None = option(None, "Input size: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE")
+    input: Words = option(
+        (), "Input size: 64 is a cube, 16x112x112 otherwise; or an input of its own, "
+        "[NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as ids=77:int64:1000; repeat it.", metavar="SIZE",
+    )  # fmt: skip
 
 
 class Full(Options):
@@ -148,7 +152,11 @@ class CostSize(Options):
     """The size costs are counted at."""
 
     group: ClassVar[str] = "network"
-    input: str | None = option(None, "Size the costs are counted at; by default that of --patch.", metavar="SIZE")
+    input: Words = option(
+        (), "Size the costs are counted at; or an input of its own, "
+        "[NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as ids=77:int64:1000; repeat it.", metavar="SIZE",
+        shown="that of --patch",
+    )  # fmt: skip
 
 
 class Files(Options):
@@ -159,7 +167,7 @@ class Files(Options):
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
-class Source(Options):
+class SourceName(Options):
     """Where data comes from."""
 
     group: ClassVar[str] = "data"
@@ -167,14 +175,21 @@ class Source(Options):
         None, "A generator, a path, LAYOUT:PATH, or a loader file.py:function; see `ranp data`.", metavar="SOURCE",
         shown="the files of --images, else phantom",
     )  # fmt: skip
+
+
+class SourceSettings(Options):
+    """How a source is opened."""
+
+    group: ClassVar[str] = "data"
     data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
-        metavar="KEY=VALUE",
+        {}, "A setting of the layout or generator, or an argument of the loader, in YAML; repeat it.",
+        flag="--set-data", metavar="KEY=VALUE",
     )  # fmt: skip
-    keys: str | None = option(
-        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
-        shown="image,label",
-    )  # fmt: skip
+    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
+
+
+class Source(SourceName, SourceSettings):
+    """Where data comes from, and how it is opened."""
 
 
 class Labelled(Options):
@@ -197,15 +212,27 @@ class Cut(Options):
     workers: int = option(0, "Processes that read ahead; the batches are the same for any number.", ge=0)
 
 
-class Batches(Options):
-    """How data is drawn."""
+class Patch(Options):
+    """The size of samples."""
 
     group: ClassVar[str] = "data"
     patch: str | None = option(
-        None, "Size the network is scored at: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE"
+        None, "Size of the patches that are drawn: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE"
     )
-    batches: int = option(8, "How many batches to score on.", ge=1)
+
+
+class BatchSize(Options):
+    """How many samples make a batch."""
+
+    group: ClassVar[str] = "data"
     batch_size: int = option(1, "Samples in a batch.", ge=1)
+
+
+class Batches(Patch, BatchSize):
+    """How data is drawn."""
+
+    group: ClassVar[str] = "data"
+    batches: int = option(8, "How many batches to score on.", ge=1)
 
 
 class Outputs(Options):
@@ -365,7 +392,7 @@ class BuildKernels(Force, Printed):
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
 
 
-class Data(Seed, Config, Force, Printed):
+class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
     """`ranp data`."""
 
     group: ClassVar[str] = "data"
@@ -373,12 +400,6 @@ class Data(Seed, Config, Force, Printed):
         ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
         argument=True, metavar="SOURCE",
     )  # fmt: skip
-    data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader or generator, in YAML; repeat it.",
-        flag="--set-data", metavar="KEY=VALUE",
-    )  # fmt: skip
-    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
-    patch: str = option("64", "Size of generated samples: 64 is a cube, 64x64 a square.", metavar="SIZE")
     cases: int | None = option(
         None, "How many cases, or batches, to look at.", shown="all; 8 of a loader or generator", ge=1
     )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ranp import models, runs
-from ranp.data import losses
+from ranp.data import Source, losses
 from ranp.data.sources import Drawing, Opened
 from ranp.errors import UsageError
 from ranp.figures import spell
@@ -49,7 +49,7 @@ class Prepared:
     options: Scored
     request: Request
     network: nn.Module
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...] | dict[str, Tensor]
     batches: Iterable[Any] | None
     loss: losses.Loss
     loaded: str = ""
@@ -70,7 +70,8 @@ class Prepared:
         options = self.options
         if self.batches is None or self.source is None:
             return "no data"
-        return f"{self.source.said()} ({options.batches} batches of {options.batch_size}, {options.patch})"
+        size = options.patch or " ".join(options.input)
+        return f"{self.source.said()} ({options.batches} batches of {options.batch_size}, {size})"
 
 
 def prepare(options: Prune) -> Prepared:
@@ -122,7 +123,8 @@ def ready(
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
     maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
     network = request.network(options.seed, trusted=trusted)
-    given = output_shape(network, scored.shapes, options.outputs)
+    request, scored = request.fitted(network), scored.fitted(network)
+    given = output_shape(network, scored.inputs(device="meta"), options.outputs)
     own = _loss_of(request.model, request.preset)
     follows = losses.for_channels(own, _channels(given))
     if source.task is not None:
@@ -141,8 +143,10 @@ def ready(
     initialise_(network, options.init, generator_of(options.seed))
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
-        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp)
+        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below)
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
+        if isinstance(batches, Source):
+            batches = replace(batches, names=scored.names, dtypes=scored.dtypes)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source)
 
 
@@ -217,7 +221,7 @@ def _as_the_data(options: Asked, source: Opened) -> Asked:
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input, "--input") if options.input else (options.patch, "--patch")
+    size, flag = (options.input or options.patch), "--input" if options.input else "--patch"
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
         classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
@@ -234,8 +238,8 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
     update: dict[str, Any] = {
         "model": request.model,
         "settings": dict(request.settings),
-        "input": spell(request.shapes[0][2:]),
-        "patch": spell(scored.shapes[0][2:]),
+        "input": options.input if request.kinds else (spell(request.shapes[0][2:]),),
+        "patch": options.patch if request.kinds else spell(scored.shapes[0][2:]),
         "method": options.method or ("snip" if selection.rule == "snip" else "mpmg"),
         "strength": published.strength if published and selection.reweight and strength is None else strength,
         "init": options.init or ("glorot" if drawn else "keep"),
