@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
 from ranp.data._batches import generator
@@ -53,6 +54,25 @@ class Facts:
     axes: str = ""
     labels: Mapping[int, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the scores of a whole case are compared with.
+
+    Args:
+        target: as `Dataset.draw`'s.
+        spacing: between its voxels in millimetres, or () where nobody says.
+        back: brings scores (K, *spatial) of `Dataset.views` onto the target's grid; None where they lie on it.
+        group: what kind of thing the case is, where quality is said for each kind.
+        classes: that a thing of this kind has.
+    """
+
+    target: Tensor
+    spacing: tuple[float, ...] = ()
+    back: Callable[[Tensor], Tensor] | None = None
+    group: str = ""
+    classes: tuple[int, ...] = ()
 
 
 class Dataset(ABC, Generic[Read]):
@@ -121,6 +141,21 @@ class Dataset(ABC, Generic[Read]):
     @abstractmethod
     def whole(self, held: Read) -> Sample:
         """Return a case as it is, for a picture: inputs (C, *spatial) as they are fed, and a target like `draw`'s."""
+
+    def views(self, held: Read, shapes: Sequence[Shape]) -> Sequence[Sample]:
+        """Return what a network looks at to judge a case: the whole, or several parts whose scores are averaged.
+
+        Args:
+            held: of `read`.
+            shapes: of the network's inputs, (C, *spatial).
+        """
+        del shapes
+        return [self.whole(held)]
+
+    def truth(self, case: Case, held: Read, target: Tensor) -> Truth:
+        """Return what scores are compared with: by default the target of the views."""
+        del case, held
+        return Truth(target)
 
     @abstractmethod
     def facts(self, case: Case) -> Facts:

@@ -14,7 +14,7 @@ from typing import Any
 from ranp.data import volumes
 from ranp.data._batches import Source
 from ranp.data._generators import generated
-from ranp.data._shapes import shapes
+from ranp.data._shapes import part_names, shapes
 from ranp.data.dataset import TRAINING, Dataset, Drawn, Task, refuse_settings
 from ranp.data.labels import Labels
 from ranp.data.layouts import LAYOUTS, open_dataset
@@ -120,6 +120,10 @@ class FromNumbers:
             input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
         )
 
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Return the names of so many classes, () where they have none."""
+        return part_names(classes, **self._settings) if self.word == SHAPES else ()
+
     def said(self) -> str:
         """Say what is drawn from."""
         what = "phantoms" if self.word == PHANTOM else self.word
@@ -137,7 +141,7 @@ class FromFiles:
         self.dataset = dataset
         self.task: Task | None = dataset.task
         self._training = dataset.of(TRAINING)
-        if not self._training:
+        if not any(case.target is not None for case in dataset.cases):
             raise UsageError(f"{named('data', word)}: no case has a target to train on")
 
     def channels(self) -> tuple[int, ...]:
@@ -159,6 +163,25 @@ class FromFiles:
         Raises:
             UsageError: a network that does not fit the cases, or a first case that can't be read.
         """
+        dataset = self.fitted(input_shapes, output)
+        cases = dataset.of(TRAINING)
+        if not cases:
+            raise UsageError(f"{named('data', self.word)}: no case has a target to train on")
+        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, how.batches * how.batch_size)
+        source = Source(drawn, how.batches, how.batch_size, how.workers)
+        drawn(0)
+        return source
+
+    def fitted(self, input_shapes: Sequence[Shape], output: Shape) -> Dataset[Any]:
+        """Return the cases as a network of these inputs and this output is compared with them.
+
+        Args:
+            input_shapes: as of `batches`.
+            output: as of `batches`.
+
+        Raises:
+            UsageError: a network that does not fit the cases.
+        """
         channels, takes = self.dataset.channels(), tuple(shape[0] for shape in input_shapes)
         if len(channels) != len(takes):
             what = f"{len(channels)} image(s) a sample, the network takes {len(takes)} input(s)"
@@ -166,14 +189,6 @@ class FromFiles:
         if channels != takes:
             takes_words = f"the network takes {spell_each(takes)} ({named('channels', flag='--in-channels')})"
             raise UsageError(f"{named('data', self.word)}: {spell_each(channels)} channel(s), {takes_words}")
-        dataset = self._fitting(input_shapes, output)
-        cases = dataset.of(TRAINING)
-        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, how.batches * how.batch_size)
-        source = Source(drawn, how.batches, how.batch_size, how.workers)
-        drawn(0)
-        return source
-
-    def _fitting(self, input_shapes: Sequence[Shape], output: Shape) -> Dataset[Any]:
         task, dims = self.dataset.task, len(input_shapes[0]) - 1
         expected = {
             "segmentation": ("a score per voxel and class", len(output) == dims + 1),
@@ -192,6 +207,11 @@ class FromFiles:
 
     def input_shapes(self) -> None:
         """Patches are cut as the network wants them."""
+
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Return the names of the classes, () where the cases do not say or there are not so many."""
+        known = tuple(self.dataset.class_names)
+        return known if len(known) == classes else ()
 
     def said(self) -> str:
         """Say what is drawn from."""
@@ -225,6 +245,11 @@ class FromLoader:
         """Return its batches, of any network; what does not fit is said by the network or the loss."""
         del input_shapes, output
         return replace(self._loader, batches=how.batches, seed=how.seed)
+
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Return no names: a loader does not say."""
+        del classes
+        return ()
 
     def said(self) -> str:
         """Say what is drawn from."""
