@@ -31,6 +31,7 @@ DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
 NamedLoss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
 Supervision = Literal["equal", "nnunet"]
+Augmentation = Literal["none", "light", "nnunet"]
 Data = Literal["phantom", "nifti"]
 Convention = Literal["standard", "paper"]
 

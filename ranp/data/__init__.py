@@ -9,6 +9,7 @@ sample at a time is held, however many batches there are.
 (torch.Size([1, 1, 16, 16, 16]), torch.Size([1, 16, 16, 16]))
 """
 
+from ranp.data import augment
 from ranp.data._batches import Source
 from ranp.data._generators import generated, random_like
 from ranp.data._pairs import stereo
@@ -16,4 +17,4 @@ from ranp.data._phantoms import phantom
 from ranp.data.paired import Paired, first_inputs
 from ranp.data.volumes import nifti
 
-__all__ = ["Paired", "Source", "first_inputs", "generated", "nifti", "phantom", "random_like", "stereo"]
+__all__ = ["Paired", "Source", "augment", "first_inputs", "generated", "nifti", "phantom", "random_like", "stereo"]
