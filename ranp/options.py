@@ -33,12 +33,12 @@ NamedLoss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
 Supervision = Literal["equal", "nnunet"]
 Intensity = Literal["auto", "zscore", "ct", "none"]
 Pad = Literal["constant", "reflect"]
+Augmentation = Literal["none", "light", "nnunet"]
 Convention = Literal["standard", "paper"]
 Recipe = Literal["default", "nnunet", "shapenet", "brats", "ucf101", "sceneflow"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["constant", "step", "exponential", "poly", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
-Augment = Literal["none", "light", "nnunet"]
 
 
 def option(
