@@ -56,7 +56,7 @@ def _display() -> Iterator[Callable[[Any], None]]:
             if dict(moment.validation) != validated and not (is_quiet() or console.is_terminal):
                 validated.clear()
                 validated.update(moment.validation)
-                typer.echo(f"step {moment.step} of {moment.steps}: {said}", err=True)
+                typer.echo(f"step: {moment.step} of {moment.steps}, {said}", err=True)
 
         yield watch
 

@@ -149,8 +149,8 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
     options, out = prepared.options, prepared.options.out
     going_on = options.resume and (out / runs.TRAINING).is_file()
     base = runs.read(out) if going_on else _begun(prepared)
-    if runs.TRAINED in base.hashes and going_on:
-        raise UsageError(f"{named('resume', True)}: the training in {out} is done")
+    if runs.TRAINED in base.hashes and going_on:  # it was stopped after its last step
+        return _summary(out, base.training)
     network = base.slim(prepared.network if prepared.base is None else options.full)
     keep = Keep(out / runs.STATE, options.save_every, options.resume, _asked(prepared))
     try:
@@ -165,6 +165,10 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
     said = _said(prepared, trained.history)
     weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
     runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
+    return _summary(out, said)
+
+
+def _summary(out: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     return {"out": str(out), **{key: value for key, value in said.items() if key != "curve"}}
 
 
@@ -272,7 +276,7 @@ def _begun(prepared: Prepared) -> runs.Run:
             "batch": 1, "scored_on": "no data", "out": str(options.out),
         }  # fmt: skip
         report = Report(**{**result.report.to_dict(), **head})
-        runs.save(options.out, result.slim, result.plan, report, prepared.config, force=options.force)
+        runs.save(options.out, result.slim, result.plan, report, prepared.config, force=options.force or options.resume)
         base = runs.read(options.out)
     elif options.weights is not None:
         raise UsageError(f"{named('weights', options.weights)}: put them into the run first, by `ranp adopt`")
