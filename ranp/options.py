@@ -11,7 +11,9 @@ The groups that the library's own functions take stand here; those of commands s
 imports torch.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
@@ -23,8 +25,11 @@ from ranp.errors import UsageError, listed, named, nearest
 
 Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
 Reduce = Literal["sum", "mean", "max"]
-Rule = Literal["global", "layerwise", "random", "snip"]
+Rule = Literal["global", "isomorphic", "layerwise", "random", "snip", "uniform", "profile"]
+PATTERNS = ("uniform", "profile")
+"""Rules that say how wide layers are, whatever their scores."""
 Weighting = Literal["layer", "none"]
+Tie = Literal["stage"]
 Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
 DeadNorms = Literal["one", "keep"]
@@ -276,11 +281,49 @@ Loss = Annotated[NamedLoss | str | None, BeforeValidator(loss_word)]
 """The type of an option that names a loss."""
 
 
+def percentage(text: str) -> Fraction | None:
+    """Return the share that a percentage is, exactly; None where it is none above 0 and up to 100 %.
+
+    >>> percentage("2.5 %"), percentage("0%"), percentage("3M")
+    (Fraction(1, 40), None, None)
+    """
+    number = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?%", text.strip())
+    share = Fraction(number[1]) / 100 if number else Fraction(0)
+    return share if 0 < share <= 1 else None
+
+
+def width_word(width: Any) -> Any:
+    """Return a least width: a whole number of units, or a share of every width such as "10%".
+
+    >>> width_word("4"), width_word("10 %"), width_word(2)
+    (4, '10%', 2)
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if width is None or (type(width) is int and width >= 1):
+        return width
+    if isinstance(width, str):
+        if width.strip().isdecimal() and int(width) >= 1:
+            return int(width)
+        if percentage(width) is not None:
+            return width.replace(" ", "")
+    raise UsageError(
+        f"{named('min_width', width)}: expected a whole number of at least 1, or a share of every width such as 10%"
+    )
+
+
+LeastWidth = Annotated[str | int | None, BeforeValidator(width_word)]
+"""The type of an option that says how wide groups stay at least."""
+
+
 class Scoring(Options):
     """How neurons are scored: what `importance` takes."""
 
     group: ClassVar[str] = "choice"
-    method: Method | None = option(None, "{choices}.", shown="mpmg; snip with --rule snip")
+    method: Method | None = option(
+        None, "{choices}.", shown="mpmg; snip with --rule snip; l1 for widths without --data"
+    )
     reduce: Reduce = option("sum", "From elements to a neuron: {choices}.")
     dead_norms: DeadNorms = option("one", "Norms whose weight is zero: score with it at one, or keep it.")
 
@@ -292,6 +335,9 @@ class Ranking(Options):
     rule: Rule = option("global", "{choices}.")
     weighting: Weighting = option("layer", "layer (Eq. 5.9), or none: the paper's vanilla.")
     reweight: Resource | None = option(None, "Favour layers that use little: {choices}.")
+    growth: float = option(
+        1.0, "Of --rule profile: widths of each coarser resolution by those of the one before, from 1 to 2.", ge=1, le=2
+    )
 
 
 class Shared(Options):
@@ -300,8 +346,13 @@ class Shared(Options):
     group: ClassVar[str] = "choice"
     strength: float | None = option(None, "lambda of --reweight.", shown="the preset's, or the number of layers", ge=0)
     coupling: Coupling = option("paper", "How tied layers agree: {choices}.")
-    min_width: int = option(1, "Units that every group keeps at least.", ge=1)
+    min_width: LeastWidth = option(
+        None, "Units that every group keeps at least, or their share of its width such as 10%. From 2 on, and for a "
+        "limit, a floor that the others are ranked above; at 1 a group that would lose all ends the sparsity.",
+        shown="1", metavar="WIDTH",
+    )  # fmt: skip
     align: int = option(1, "Round widths up to a multiple of this.", ge=1)
+    tie: Tie | None = option(None, "stage: groups of one resolution are equally wide, as constructors take widths.")
 
 
 class Sparsity(Options):
@@ -341,6 +392,12 @@ class Selection(Ranking, Sparsity, Shared):
         if self.reweight and self.rule != "global":
             said = f"ranks all layers together; {named('rule', self.rule)} does not"
             raise UsageError(f"{named('reweight', self.reweight)} {said}")
+        if self.growth != 1 and self.rule != "profile":
+            said = f"is of {named('rule', 'profile')}, not of {named('rule', self.rule)}"
+            raise UsageError(f"{named('growth', self.growth)} {said}")
+        if self.rule in PATTERNS and self.published_transposed:
+            said = f"gives widths; {named('published_transposed')} is of the rules that rank"
+            raise UsageError(f"{named('rule', self.rule)} {said}")
 
 
 class Training(Options):

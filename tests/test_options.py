@@ -118,7 +118,7 @@ def test_words_are_those_the_library_knows() -> None:
 
 
 def test_messages_speak_the_language_of_their_reader() -> None:
-    with pytest.raises(UsageError, match=r"^min_width=0: expected a whole number of at least 1$"):
+    with pytest.raises(UsageError, match=r"^min_width=0: expected a whole number of at least 1, or a share"):
         Prune.read({"model": "unet3d", "min_width": 0})
     with on_command_line(), pytest.raises(UsageError, match=r"^--min-width 0: expected a whole number"):
         Prune.read({"model": "unet3d", "min_width": 0})

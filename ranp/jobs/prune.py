@@ -22,7 +22,7 @@ from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import Selection
+from ranp.options import PATTERNS, Selection
 from ranp.pipeline import Result, costs_of, prune
 from ranp.reports import Report, Trial
 from ranp.selection import select
@@ -91,6 +91,7 @@ def prepare(options: Prune) -> Prepared:
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
+    options = options.model_copy(update={"method": options.method or _method(options, options)})
     needs_batches = options.method != "l1" and options.rule != "random"
     return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
 
@@ -218,11 +219,18 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
         "settings": dict(request.settings),
         "input": options.input if request.kinds else (spell(request.shapes[0][2:]),),
         "patch": options.patch if request.kinds else spell(scored.shapes[0][2:]),
-        "method": options.method or ("snip" if selection.rule == "snip" else "mpmg"),
+        "method": options.method or _method(options, selection),
         "strength": published.strength if published and selection.reweight and strength is None else strength,
         "init": options.init or ("glorot" if drawn else "keep"),
     }
     return options.model_copy(update=update)
+
+
+def _method(options: Scored, selection: Selection) -> str:
+    """Return what scores by where nothing says so: patterns without data take the magnitude of weights."""
+    without = options.data is None and not options.images
+    patterned = selection.rule in PATTERNS and without
+    return "snip" if selection.rule == "snip" else "l1" if patterned else "mpmg"
 
 
 def _folder_name(model: str, preset: str | None) -> str:

@@ -13,8 +13,9 @@ many. Frozen units, coupling and least widths make a shortfall; it is an error u
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,16 @@ from numpy.typing import NDArray
 from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most, share
 from ranp.graph.constraints import grow
-from ranp.graph.graph import Graph, Layer, Mask, staying
-from ranp.options import Selection
+from ranp.graph.graph import Graph, Group, Layer, Mask, staying
+from ranp.options import PATTERNS, Selection, percentage
 from ranp.plan import Choice, Plan
 from ranp.scores import Scores
 from ranp.scores.result import summary
 from ranp.selection import _reweight as reweighting
 from ranp.selection._coupling import Share, keep_units, level, priorities, shares, unit_values
-from ranp.selection._ranking import Global, Ranking, at_random, by_elements, by_layer, by_scores, in_order
+from ranp.selection._patterns import pattern
+from ranp.selection._ranking import Global, Ranking, at_random, by_class, by_elements, by_layer, by_scores, in_order
+from ranp.selection._stages import levels
 
 Floats = NDArray[np.float64]
 AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expects to be overruled
@@ -45,12 +48,17 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
         seed: of the random rule, and of the draw that ranks equal scores.
         options: the fields of `ranp.options.Selection`, where their defaults stand. One of `sparsity` (the share of
             neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
-            `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip").
+            `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip");
+            "isomorphic" (equal layers among themselves); "uniform" and "profile", which give widths and let scores say
+            which units stay inside them, with `growth` for the latter (`ranp.selection._patterns`).
             `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
             `reweight`: "flops" or "memory" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global
             rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks neurons;
-            "sum", "mean" and "max" rank units. `min_width`: units each group must keep. `align`: widths are rounded up
-            to a multiple of it. `allow_less`: take what can go where it is less than was asked for.
+            "sum", "mean" and "max" rank units. `min_width`: units each group must keep, or their share ("10%"); from 2
+            on a floor: the best of each group stay and the others are ranked, so that no group ends the sparsity; at 1,
+            as published, the group that the ranking would empty first does. `align`: widths are rounded up to a
+            multiple of it. `tie`: "stage" for equal widths inside a resolution.
+            `allow_less`: take what can go where it is less than was asked for.
             `published_transposed`: rank transposed convolutions by input channel and keep their outputs, as published.
 
     Returns:
@@ -66,7 +74,10 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
     check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None
     asked.check(method, seed)
+    asked = asked.model_copy(update={"min_width": 1 if asked.min_width is None else asked.min_width})
     goal = _Goal.of(graph, scores, asked, seed)
+    if asked.min_width != 1:
+        goal = goal.spared()
     nominal, largest = goal.nominal, goal.largest
     sparsity = nominal if asked.max_sparsity else float(asked.sparsity or 0.0)
     if asked.allow_less:
@@ -106,6 +117,19 @@ class _Goal:
     strength: float | None = None
     units: NDArray[np.int64] | None = None
     stages: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    floored: bool = False
+
+    def spared(self) -> "_Goal":
+        """Return the same goal, for which what stays in the smallest network is ranked above all else."""
+        stays = staying(self.smallest)
+        by_name: dict[str, Mask] = {}
+        if self.units is not None:
+            by_name["units"] = self.smallest[self.units]
+        else:
+            for layer in self.graph.layers:
+                size = len(self.ranking.places[layer.name])  # the published rule ranks some by their inputs
+                by_name[layer.name] = stays[layer.units] if size == len(layer.units) else np.zeros(size, dtype=bool)
+        return replace(self, ranking=self.ranking.spared(by_name), floored=True)
 
     @classmethod
     def of(cls, graph: Graph, scores: Scores | None, options: Selection, seed: int) -> "_Goal":
@@ -132,6 +156,12 @@ class _Goal:
             return cls(graph, options, ranking, members, priority)
         if options.rule == "layerwise":
             return cls(graph, options, by_layer(raw, draws), members, priority)
+        if options.rule == "isomorphic":
+            equal = {layer.name: (layer.kind, graph.parameters[layer.name].shape) for layer in graph.layers}
+            return cls(graph, options, by_class(raw, draws, equal), members, priority)
+        if options.rule in PATTERNS:
+            ranking = pattern(graph, priority, options.growth if options.rule == "profile" else None)
+            return cls(graph, options, ranking, members, priority, None, np.arange(graph.count))
         stages, strength = _weighted(graph, raw, options)
         values = list(stages.values())[-1] if stages else raw
         if options.coupling != "paper":
@@ -171,6 +201,8 @@ class _Goal:
         """The largest sparsity at which every group that can lose any keeps what it needs; 0 where none can."""
         if self.smallest.all():
             return 0.0
+        if self.floored:
+            return self.ranking.emptied
         return self.ranking.largest(self._unit_needs() if self.units is not None else self._needs())
 
     @cached_property
@@ -179,7 +211,7 @@ class _Goal:
 
         SNIP's sparsity is a share of weight elements, not of neurons.
         """
-        if self.options.rule == "snip" or not self.is_short(self.nominal):
+        if self.options.rule == "snip" or self.floored or not self.is_short(self.nominal):
             return self.nominal
         return min(self.nominal, _achieved(self.graph, self.smallest))
 
@@ -190,7 +222,7 @@ class _Goal:
             InfeasibleError: it is above the largest, or there is a shortfall.
         """
         said = named("sparsity", sparsity)
-        if sparsity > self.nominal > 0:
+        if sparsity > self.nominal > 0 and not self.floored:
             raise InfeasibleError(
                 f"{said} would leave {self._hindrance(sparsity)} with fewer than {self.options.min_width} unit(s); "
                 f"the largest feasible value is {at_most(self.largest, 6)}",
@@ -262,23 +294,69 @@ class _Goal:
         """Return what the network can be built with: every group with the least it needs, rows levelled."""
         kept = level(self.graph, self._with_floors(kept), self.priority)
         kept = self._with_floors(grow(self.graph, kept, self.priority))  # levelling may have taken of what is needed
+        if self.options.tie:
+            kept = self._tied(kept, align)
         return grow(self.graph, kept, self.priority, align)
+
+    def _tied(self, kept: Mask, align: int) -> Mask:
+        """Return units of which the groups of a stage keep the mean of what they kept, and then as many as the widest.
+
+        A group that is narrower in the full network keeps all it has.
+        """
+        before = np.array(self.graph.widths(kept))
+        kept = self._with_floors(np.zeros_like(kept))
+        for stage in self.stages_tied:
+            target = ceil(before[stage].mean())
+            for number in stage:
+                self._fill(kept, number, target)
+        while True:
+            kept = grow(self.graph, kept, self.priority, align)
+            widths = np.array(self.graph.widths(kept))
+            total = int(kept.sum())
+            for stage in self.stages_tied:
+                for number in stage:
+                    self._fill(kept, number, int(widths[stage].max()))
+            if int(kept.sum()) == total:
+                return kept
+
+    @cached_property
+    def stages_tied(self) -> list[NDArray[np.int64]]:
+        """The groups of each resolution that can lose any, by number; none where widths are not tied."""
+        if self.options.tie is None:
+            return []
+        level = levels(self.graph)
+        free = np.array([not self.graph.frozen[group.units].all() for group in self.graph.groups], dtype=bool)
+        return [np.flatnonzero(free & (level == each)) for each in np.unique(level[free & ~np.isnan(level)])]
+
+    def _fill(self, kept: Mask, number: int, width: int) -> None:
+        """Add the best units of a group up to a width."""
+        units = self.graph.groups[number].units
+        best = units[np.lexsort((units, -self.priority[units], ~kept[units]))]
+        kept[best[:width]] = True
 
     def _with_floors(self, kept: Mask) -> Mask:
         kept = kept.copy()
-        for (floor, _), group in zip(self._floors, self.graph.groups, strict=True):
-            best = group.units[np.lexsort((group.units, -self.priority[group.units], ~kept[group.units]))]
-            kept[best[:floor]] = True
+        for number, (floor, _) in enumerate(self._floors):
+            self._fill(kept, number, floor)
         return kept
 
     @cached_property
     def _floors(self) -> list[tuple[int, int]]:
         """How many units each group must keep, and how many of it stay whatever the ranking."""
         frozen = self.graph.frozen
-        least = [max(self.options.min_width, each) for each in self.graph.least]
+        least = [max(self._width(group), each) for group, each in zip(self.graph.groups, self.graph.least, strict=True)]
         floors = [min(floor, len(group.units)) for floor, group in zip(least, self.graph.groups, strict=True)]
         stays = [int(frozen[group.units].sum()) for group in self.graph.groups]
         return list(zip(floors, stays, strict=True))
+
+    def _width(self, group: Group) -> int:
+        """Return the least width that was asked for, in units of a group."""
+        least = self.options.min_width
+        if isinstance(least, int):
+            return least
+        portion = percentage(str(least))
+        assert portion is not None
+        return ceil(portion * len(group.units))
 
     def _needy(self) -> list[tuple[int, int, int]]:
         """Return (number, floor, what stays anyway) of each group that the ranking may leave too narrow.

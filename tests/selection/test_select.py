@@ -121,14 +121,6 @@ def test_align_rounds_widths_up(small: tuple[nn.Module, Graph]) -> None:
     assert all(len(group.kept) % 4 == 0 or len(group.kept) == group.width for group in plan.groups if not group.frozen)
 
 
-def test_min_width_lowers_the_maximum(small: tuple[nn.Module, Graph]) -> None:
-    model, graph = small
-    scores = ranp.importance(model, graph, method="l1")
-    found = [ranp.largest_sparsity(graph, scores, min_width=width) for width in (1, 2, 3)]
-    assert found == sorted(found, reverse=True)
-    assert found[2] < found[0]
-
-
 def test_reweighting_by_flops_keeps_more_of_cheap_layers() -> None:
     model = models.build("unet3d", base_width=8, depth=3)
     graph = ranp.trace(model, torch.empty(1, 1, 16, 16, 16, device="meta"))

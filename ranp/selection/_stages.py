@@ -1,0 +1,57 @@
+"""Stages: which groups work at the same resolution, and how far below the finest it lies.
+
+A network halves its maps by strides and pooling; all layers of one resolution are a stage, whatever the network is
+called. The level of a stage is how often its sides were halved, 0 for the finest: log2 of the ratio of the sides, the
+mean over them, so that a stride of 1x2x2 counts two thirds.
+"""
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranp.graph.graph import Graph
+from ranp.graph.trace import Record
+
+Floats = NDArray[np.float64]
+
+
+def levels(graph: Graph) -> Floats:
+    """Return the level of each group, shape (groups,); NaN for a group that no layer makes.
+
+    The last sides that all maps have are compared: in a network of images and volumes the two of an image. Layers
+    without sides, or behind a pooling to one voxel, count with the deepest level that has any.
+    """
+    sides = _sides(graph)
+    spatial = [each for each in sides.values() if each]
+    if not spatial:
+        return np.array([0.0 if group.layers else np.nan for group in graph.groups])
+    shared = min(map(len, spatial))
+    finest = np.max([each[-shared:] for each in spatial], axis=0)
+    by_layer = {
+        name: float(np.log2(finest / np.array(each[-shared:])).mean())
+        for name, each in sides.items()
+        if each and max(each) > 1
+    }
+    deepest = max(by_layer.values(), default=0.0)
+    found = np.full(len(graph.groups), np.nan)
+    for number, group in enumerate(graph.groups):
+        own = Counter(round(by_layer.get(name, deepest), 6) for name in group.layers)
+        if own:
+            found[number] = min(level for level, count in own.items() if count == max(own.values()))
+    return found
+
+
+def _sides(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Return the spatial shape of each layer's output, of its largest call; empty for a vector."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, record in _calls(graph):
+        sides = record.outputs[0].shape[2:]
+        if name not in found or np.prod(sides) > np.prod(found[name]):
+            found[name] = sides
+    return found
+
+
+def _calls(graph: Graph) -> list[tuple[str, Record]]:
+    runs = [record for run in graph.runs.values() for record in run.records]
+    return [(name, record) for record in runs if record.outputs and (name := record.outputs[0].layer) is not None]
