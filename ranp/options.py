@@ -30,6 +30,7 @@ PATTERNS = ("uniform", "profile")
 """Rules that say how wide layers are, whatever their scores."""
 Weighting = Literal["layer", "none"]
 Tie = Literal["stage"]
+Solver = Literal["threshold", "greedy", "exact"]
 Resource = Literal["flops", "memory"]
 Coupling = Literal["paper", "sum", "mean", "max"]
 DeadNorms = Literal["one", "keep"]
@@ -313,6 +314,51 @@ def width_word(width: Any) -> Any:
     )
 
 
+DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+AMOUNTS: dict[str, Mapping[str, int]] = {"params": DECIMAL, "flops": DECIMAL, "activations": BINARY}
+"""The limits of a network's cost, and the units each is written in."""
+
+
+def amount_of(name: str, amount: str, full: int) -> int:
+    """Return the most that a limit lets a network cost.
+
+    >>> amount_of("params", "12M", 10**9), amount_of("flops", "10%", 1234), amount_of("activations", "1.5KiB", 9999)
+    (12000000, 123, 1536)
+    """
+    portion = percentage(amount)
+    if portion is not None:
+        return int(portion * full)
+    number, unit = _number_and_unit(amount)
+    return int(Fraction(number) * AMOUNTS[name][unit])
+
+
+def _number_and_unit(amount: str) -> tuple[str, str]:
+    parts = re.fullmatch(r"(\d+(?:\.\d*)?(?:[eE]\d+)?|\.\d+) ?([A-Za-z]*)", amount.strip())
+    return (parts[1], parts[2]) if parts else ("0", "")
+
+
+def amount_word(name: str, amount: Any) -> Any:
+    """Return a limit that is an amount with its unit, or a share of the full network's.
+
+    Raises:
+        UsageError: it is neither, or nothing.
+    """
+    if amount is None:
+        return None
+    text = str(amount).strip() if isinstance(amount, str) or type(amount) is int else ""
+    number, unit = _number_and_unit(text)
+    if percentage(text) is not None or (Fraction(number) > 0 and unit in AMOUNTS[name]):
+        return text.replace(" ", "")
+    example = "200MiB, 1.5GiB" if AMOUNTS[name] is BINARY else "12M, 3.5G"
+    raise UsageError(
+        f"{named(name, amount)}: expected an amount such as {example}, or a share of the full network's up to 100%"
+    )
+
+
+Params = Annotated[str | int | None, BeforeValidator(partial(amount_word, "params"))]
+Flops = Annotated[str | int | None, BeforeValidator(partial(amount_word, "flops"))]
+Activations = Annotated[str | int | None, BeforeValidator(partial(amount_word, "activations"))]
 LeastWidth = Annotated[str | int | None, BeforeValidator(width_word)]
 """The type of an option that says how wide groups stay at least."""
 
@@ -349,7 +395,7 @@ class Shared(Options):
     min_width: LeastWidth = option(
         None, "Units that every group keeps at least, or their share of its width such as 10%. From 2 on, and for a "
         "limit, a floor that the others are ranked above; at 1 a group that would lose all ends the sparsity.",
-        shown="1", metavar="WIDTH",
+        shown="1; 4 for a limit", metavar="WIDTH",
     )  # fmt: skip
     align: int = option(1, "Round widths up to a multiple of this.", ge=1)
     tie: Tie | None = option(None, "stage: groups of one resolution are equally wide, as constructors take widths.")
@@ -362,8 +408,32 @@ class Sparsity(Options):
     sparsity: float | None = option(None, "Share of the neurons to remove, in [0, 1).", ge=0, lt=1)
 
 
-class Selection(Ranking, Sparsity, Shared):
+class Budget(Options):
+    """What the slim network may cost, in the place of a sparsity; all that are given hold."""
+
+    group: ClassVar[str] = "choice"
+    params: Params = option(
+        None, "Most parameters: 12M, or a share of the full network's such as 10%.", metavar="LIMIT"
+    )
+    flops: Flops = option(None, "Most FLOPs of a forward: 3.5G, or 10%.", metavar="LIMIT")
+    activations: Activations = option(
+        None, "Most bytes of the activations that a forward makes: 200MiB, or 10%.", metavar="LIMIT"
+    )
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """The limits that are given, by name."""
+        given = {name: getattr(self, name) for name in AMOUNTS}
+        return {name: str(amount) for name, amount in given.items() if amount is not None}
+
+
+class Selection(Ranking, Sparsity, Budget, Shared):
     """How units are chosen: what `select` takes."""
+
+    solver: Solver = option(
+        "threshold",
+        "Under limits: {choices}. threshold cuts the rule's ranking; greedy and exact weigh scores by cost.",
+    )
 
     max_sparsity: bool = option(False, "Remove as many as can be.")
     allow_less: bool = option(False, "Take what can go where it is much less than was asked for.")
@@ -381,8 +451,15 @@ class Selection(Ranking, Sparsity, Shared):
         Raises:
             UsageError: the first that don't.
         """
-        if (self.sparsity is None) == (not self.max_sparsity):
-            raise UsageError(f"give either {named('sparsity')} or {named('max_sparsity')}")
+        goals = [self.sparsity is not None, self.max_sparsity, bool(self.limits)]
+        if sum(goals) != 1:
+            either = f"give either {named('sparsity')} or {named('max_sparsity')}"
+            raise UsageError(f"{either}, or limits: {listed(map(named, AMOUNTS), 'and')}")
+        if self.solver != "threshold" and not self.limits:
+            raise UsageError(f"{named('solver', self.solver)}: needs a limit: {listed(map(named, AMOUNTS))}")
+        if self.solver != "threshold" and self.rule in PATTERNS:
+            said = f"finds widths, which {named('rule', self.rule)} gives; leave one of them out"
+            raise UsageError(f"{named('solver', self.solver)}: {said}")
         if self.rule == "snip" and method not in (None, "snip"):
             said = f"{named('rule', 'snip')} ranks weight elements: it needs {named('method', 'snip')}, not {method}"
             raise UsageError(said)

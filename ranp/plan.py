@@ -35,7 +35,11 @@ class _Strict(BaseModel):
 
 
 class Choice(Selection):
-    """How the kept units were chosen: the options of `select`, what the scores are, and what came of them."""
+    """How the kept units were chosen: the options of `select`, what the scores are, and what came of them.
+
+    Under limits `bounds` and `costs` say what each lets the network cost and what it does, `importance` which share of
+    all scores stays, and `gap` how much more of them the best on the exact solver's grid of widths may keep.
+    """
 
     sparsity: float = 0.0
     method: Method | None = None
@@ -44,6 +48,10 @@ class Choice(Selection):
     seed: int = 0
     achieved: float = 0.0
     maximum: float = 0.0
+    bounds: dict[str, int] = Field(default_factory=dict)
+    costs: dict[str, int] = Field(default_factory=dict)
+    importance: float | None = None
+    gap: float | None = None
 
 
 class PlanGroup(_Strict):

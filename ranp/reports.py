@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
-from ranp.figures import operations, saved, size, spell_all
+from ranp.figures import operations, saved, share, size, spell_all
 
 
 class Part(BaseModel):
@@ -72,6 +72,63 @@ class Sparsity(Part):
     asked: float
     achieved: float
     maximum: float
+
+
+class Limit(Part):
+    """A limit that was asked for, and what the networks cost.
+
+    Args:
+        name: "params", "flops" or "activations".
+        asked: as it was written.
+        most: what it lets a network cost.
+        slim: what the plan was said to cost.
+        built: what the slim network costs, counted on itself.
+        full: what the full network costs.
+    """
+
+    name: str
+    asked: str
+    most: int
+    slim: int
+    built: int
+    full: int
+
+    @property
+    def used(self) -> float:
+        """The share of the limit that is used up."""
+        return self.built / self.most if self.most else 1.0
+
+    def words(self) -> str:
+        """Say in a line how far the network is from the limit."""
+        write = size if self.name == "activations" else operations
+        percent = f"{100 * self.used:.1f} % of it"
+        return f"{self.name} {self.asked}: {write(self.built)} of at most {write(self.most)}, {percent}"
+
+
+class Chosen(Part):
+    """How a plan was found under limits.
+
+    Args:
+        solver: that found it.
+        importance: the share of all scores that stays.
+        gap: how much more of them the best on the exact solver's grid of widths may keep, as a share.
+        floor: the least width, in units or as a share.
+        limits: the one that binds first.
+    """
+
+    solver: str
+    importance: float | None
+    gap: float | None
+    floor: int | str
+    limits: list[Limit]
+
+    def lines(self) -> list[str]:
+        """Say which limit binds and how far the others are."""
+        first, *others = [limit.words() for limit in self.limits]
+        kept = "" if self.importance is None else f", {share(self.importance)} of the scores kept"
+        near = "" if self.gap is None else f", at most {share(self.gap)} below the best on its grid of widths"
+        how = f"solver {self.solver}, least width {self.floor}{kept}{near}"
+        return [f"limit that binds: {first}", *(f"limit: {each}" for each in others), how]
 
 
 class Units(Part):
@@ -238,6 +295,8 @@ class Report(Head):
         slim: of the slim one.
         paper: both in the paper's convention.
         sparsity: asked, achieved and the largest feasible.
+        chosen: which limit binds, where there were any.
+        uniform: what uniform narrowing to the same FLOPs would be, in words.
         units: total, kept, and frozen by reason.
         groups: their widths.
         verify: the verification.
@@ -262,6 +321,8 @@ class Report(Head):
     verify: Verification
     seconds: dict[str, float]
     notes: list[str] = Field(default_factory=list)
+    chosen: Chosen | None = None
+    uniform: str = ""
     transfer: Moved | None = None
     latency: Latency | None = None
     scored_on: str = ""

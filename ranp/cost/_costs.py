@@ -91,6 +91,9 @@ class CostFunction:
         graph: of the network.
         rows: of each module, by path.
         sizes: whose widths the rows speak of.
+
+    `totals` are the polynomials behind the figures, `widths` what they speak of, and `summed` says whether all of these
+    are sums over units, so that the widths of disjoint choices add up.
     """
 
     def __init__(self, graph: Graph, rows: dict[str, _Row], sizes: Sizes) -> None:
@@ -102,6 +105,8 @@ class CostFunction:
         for row in rows.values():
             totals = [total + more for total, more in zip(totals, (row.params, row.flops, row.memory), strict=True)]
         self._totals = Evaluator(totals)
+        self.totals = dict(zip(("params", "flops", "memory_bytes"), totals, strict=True))
+        self.widths, self.summed = self._widths, sizes.widths.summed
 
     def __call__(self, kept: Mask) -> Costs:
         """Return what the network costs under a plan.

@@ -78,6 +78,11 @@ class Widths:
         self._others.append((len(self._vectors), function))
         return Polynomial({(len(self._vectors),): 1})
 
+    @property
+    def summed(self) -> bool:
+        """Whether every width is a sum over units."""
+        return not self._others
+
     def compiled(self) -> Callable[[Mask], Ints]:
         """Return a function from a plan's mask (count,) to the widths by number; number 0 is 1."""
         atoms, count = self._atoms()
@@ -124,8 +129,9 @@ class Evaluator:
         self._factors = _padded(terms)
 
     def __call__(self, widths: Ints) -> NDArray[np.int64]:
-        """Return the value of every polynomial at these widths."""
-        products = self._coefficients * widths[self._factors].prod(axis=0)
+        """Return the value of every polynomial at these widths, shape (numbers,), or at many, (numbers, n)."""
+        coefficients = self._coefficients.reshape(-1, *(1,) * (widths.ndim - 1))
+        products = coefficients * widths[self._factors].prod(axis=0)
         values: NDArray[np.int64] = np.add.reduceat(products, self._starts)
         return values
 

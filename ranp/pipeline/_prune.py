@@ -17,6 +17,8 @@ from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
 from ranp.modules import check_values, unwrapped
 from ranp.options import Scoring, Selection
+from ranp.pipeline._limits import within_limits
+from ranp.pipeline._warnings import uniform_words, warnings_of
 from ranp.plan import Choice, Plan
 from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, check_given, importance
@@ -102,13 +104,13 @@ def prune(
         verify_input: the spatial size the proof is made at: see `verify`.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
-        selection: the options of `select`: sparsity or max_sparsity, rule, reweight, strength, ...
+        selection: the options of `select`: sparsity or max_sparsity, or limits such as flops="10%", rule, solver, ...
 
     Raises:
         UsageError: a mistake in what was given; of the wrong type, a `WrongType`, which is a `TypeError` too.
-        InfeasibleError: the sparsity can't be reached.
+        InfeasibleError: the sparsity can't be reached, or a limit can't be met.
         UnsupportedError: the network can't be traced.
-        CheckFailed: the slim network differs from the masked one.
+        CheckFailed: the slim network differs from the masked one, or costs something else than its plan.
 
     Example:
         >>> import torch
@@ -147,7 +149,13 @@ def prune(
     with steps("verify"):
         checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
     stale = stale_widths(small, unwrapped(model), graph)
-    report = report_of(graph, plan, checked, steps.seconds, scores, stale)
+    chosen = None
+    if plan.choice.bounds:
+        with steps("count"):
+            chosen = within_limits(graph, plan, small, example_inputs)
+    report = report_of(graph, plan, checked, steps.seconds, scores, [*stale, *warnings_of(graph, plan, scores)])
+    said = {"uniform": uniform_words(graph, plan), **({"chosen": chosen} if chosen else {})}
+    report = report.model_copy(update=said)
     checked.require()
     return Result(small, plan, report, graph, scores)
 

@@ -1,8 +1,8 @@
 """Widths as patterns: a rule says how wide every layer is, and scores only which of its units stay.
 
 `uniform`: every group keeps the same share of its units. `profile`: every group of one resolution keeps equally many,
-and each coarser resolution `growth` times as many as the one before it, so far as the full network is as wide. At growth
-1 all are equal: the flat profile, which learned best where much had to go (docs/budgets.md).
+and each coarser resolution `growth` times as many as the one before it, so far as the full network is as wide. At
+growth 1 all are equal: the flat profile, which learned best where much had to go (docs/budgets.md).
 
 Both are rankings of units: a unit that is p-th of its group stays once the factor is large enough for p + 1/2 units, so
 that widths are rounded as by hand and all groups step at once.

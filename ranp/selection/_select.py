@@ -31,11 +31,16 @@ from ranp.scores import Scores
 from ranp.scores.result import summary
 from ranp.selection import _reweight as reweighting
 from ranp.selection._coupling import Share, keep_units, level, priorities, shares, unit_values
+from ranp.selection._limits import Limits
 from ranp.selection._patterns import pattern
 from ranp.selection._ranking import Global, Ranking, at_random, by_class, by_elements, by_layer, by_scores, in_order
+from ranp.selection._solve import Search, threshold
+from ranp.selection._space import Space
 from ranp.selection._stages import levels
 
 Floats = NDArray[np.float64]
+FLOOR = 4
+"""Least width under limits where none is asked for: good choices like layers of one channel, which learn little."""
 AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expects to be overruled
 
 
@@ -74,17 +79,22 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
     check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None
     asked.check(method, seed)
-    asked = asked.model_copy(update={"min_width": 1 if asked.min_width is None else asked.min_width})
+    least: int | str = (FLOOR if asked.limits else 1) if asked.min_width is None else asked.min_width
+    asked = asked.model_copy(update={"min_width": least})
     goal = _Goal.of(graph, scores, asked, seed)
-    if asked.min_width != 1:
+    if least != 1 or asked.limits:
         goal = goal.spared()
     nominal, largest = goal.nominal, goal.largest
     sparsity = nominal if asked.max_sparsity else float(asked.sparsity or 0.0)
-    if asked.allow_less:
-        sparsity = min(sparsity, nominal)
-    elif not asked.max_sparsity:
-        goal.check(sparsity)
-    kept = goal.keep(sparsity, asked.align)
+    if asked.limits:
+        kept, found = _within(goal, Limits.of(graph, asked.limits))
+        sparsity = _achieved(graph, kept)
+    else:
+        if asked.allow_less:
+            sparsity = min(sparsity, nominal)
+        elif not asked.max_sparsity:
+            goal.check(sparsity)
+        kept, found = goal.keep(sparsity, asked.align), {}
     choice = {
         **asked.model_dump(),
         "strength": goal.strength,
@@ -95,9 +105,37 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
         "sparsity": sparsity,
         "achieved": _achieved(graph, kept),
         "maximum": largest,
+        **found,
     }
     stages = {stage: summary(values) for stage, values in goal.stages.items()}
     return Plan.of(graph, kept, Choice(**choice), scores.summary() if scores else {}, stages)
+
+
+def _within(goal: "_Goal", limits: Limits) -> tuple[Mask, dict[str, Any]]:
+    """Return the units that stay under limits, and what a plan says of them.
+
+    Raises:
+        InfeasibleError: the smallest network breaks a limit.
+    """
+    options = goal.options
+    smallest = goal.at(0, options.align)
+    limits.check(smallest)
+    kept = goal.at(threshold(goal.ranking.steps, lambda step: goal.at(step, options.align), limits), options.align)
+    gap = None
+    value = goal.values
+    if options.solver != "threshold":
+        space = Space.of(goal.graph, smallest, value, goal.stages_tied, options.align, goal.buildable)
+        search = Search(space, limits)
+        choice = search.greedy([space.inside(kept)])
+        if options.solver == "exact":
+            choice, gap = search.exact(choice)
+        kept = max((space.mask(choice), kept), key=lambda each: float(value[each].sum()))
+    return kept, {
+        "bounds": dict(limits.bounds),
+        "costs": limits.costs(kept),
+        "importance": float(value[kept].sum() / (value.sum() or 1.0)),
+        "gap": gap,
+    }
 
 
 def largest_sparsity(graph: Graph, scores: Scores | None, **options: Any) -> float:
@@ -185,6 +223,33 @@ class _Goal:
             counted = counts[layer.units] if len(gone) == len(layer.units) else np.ones_like(gone)
             total += int((gone & counted).sum())
         return total
+
+    def at(self, step: int, align: int = 1) -> Mask:
+        """Return the units that a step of the ranking keeps in the end."""
+        return self._built(self._coupled(self.ranking.at(step)), align)
+
+    @cached_property
+    def values(self) -> Floats:
+        """What each unit is worth to a solver, shape (count,): the sum of its neurons' scores as they are ranked."""
+        last = list(self.stages.values())[-1] if self.stages else None
+        if last is None or any(len(last[layer.name]) != len(layer.units) for layer in self.graph.layers):
+            return self.priority
+        units, summed = unit_values(self.graph, last, "sum")
+        values = np.zeros(self.graph.count)
+        values[units] = summed
+        return values
+
+    def buildable(self, kept: Mask) -> Mask:
+        """Return the least that can be built with some units among it."""
+        while True:
+            wider = grow(self.graph, kept, self.values, self.options.align)
+            widths = np.array(self.graph.widths(wider))
+            for stage in self.stages_tied:
+                for number in stage:
+                    self._fill(wider, number, int(widths[stage].max()))
+            if (wider == kept).all():
+                return kept
+            kept = wider
 
     def keep(self, sparsity: float, align: int = 1) -> Mask:
         """Return the units that a sparsity keeps in the end."""
