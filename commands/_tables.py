@@ -44,6 +44,8 @@ def print_prune(console: Console, report: Report) -> None:
         f"\nsparsity: asked {at_most(sparsity.asked, 4)}, achieved {sparsity.achieved:.4f}, "
         f"largest feasible {at_most(sparsity.maximum, 4)}"
     )
+    for line in report.found():
+        console.print(line, soft_wrap=True, markup=False)
     _print_units(console, report.units)
     console.print()
     print_table(console, _widths(report.groups))

@@ -363,8 +363,13 @@ class Report(Head):
         frozen = f", {sum(units.frozen.values())} of them frozen" if units.frozen else ""
         return [
             f"units: {units.kept} of {units.total} kept{frozen}; sparsity {self.sparsity.achieved:.4f}",
+            *self.found(),
             proof.words,
         ]
+
+    def found(self) -> list[str]:
+        """Return lines on the limits, if there were any, and on the uniform network that costs as much."""
+        return [*(self.chosen.lines() if self.chosen else []), *([self.uniform] if self.uniform else [])]
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""

@@ -271,6 +271,15 @@ class Lossy(Options):
     deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
+class Draws(Options):
+    """Initialisations that scores are averaged over."""
+
+    group: ClassVar[str] = "choice"
+    draws: int = option(
+        1, "Initialisations whose scores are averaged, with the spread of widths over them; of drawn weights.", ge=1
+    )
+
+
 class Start(Outputs, Initial, Lossy):
     """What the network is scored with."""
 
@@ -295,7 +304,7 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Draws, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"

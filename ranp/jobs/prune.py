@@ -1,6 +1,7 @@
 """What `ranp prune` asks for, checked before anything takes long, carried out, and kept as a run."""
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,6 +89,10 @@ def prepare(options: Prune) -> Prepared:
     if folders.kind_of(options.model) is folders.PRUNED:
         raise UsageError(
             f"MODEL {options.model}: is a run folder; a run is pruned from its full network, by its --config"
+        )
+    if options.draws > 1 and (options.init == "keep" or options.weights or options.rule == "random"):
+        raise UsageError(
+            f"--draws {options.draws}: needs weights that are drawn, --init glorot or orthogonal, and scores"
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
@@ -179,10 +184,28 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        verify_input=options.verify_input, watch=watch, progress=track or False, **options.only(Selection),
+        redrawn=_redrawn(prepared, options), verify_input=options.verify_input, watch=watch, progress=track or False,
+        **options.only(Selection),
     )  # fmt: skip
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
-    return replace(result, report=Report(**head, **result.report.to_dict()))
+    values = result.report.to_dict()
+    if batches is not None and options.method != "l1" and options.rule != "random" and _generated(options):
+        said = "scores are of generated data, which knows nothing of yours: --data names what they should be taken on"
+        values["notes"] = [*values["notes"], said]
+    return replace(result, report=Report(**head, **values))
+
+
+def _generated(options: Scored) -> bool:
+    return not options.images and options.data in (None, "phantom", "noise")
+
+
+def _redrawn(prepared: Prepared, options: Prune) -> Iterator[nn.Module]:
+    """Yield the network with the weights of further seeds."""
+    assert options.init is not None
+    for draw in range(1, options.draws):
+        other = copy.deepcopy(prepared.network)
+        initialise_(other, options.init, generator_of(options.seed + draw))
+        yield other
 
 
 def keep(prepared: Prepared, result: Result) -> Report:

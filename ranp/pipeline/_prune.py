@@ -17,6 +17,7 @@ from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
 from ranp.modules import check_values, unwrapped
 from ranp.options import Scoring, Selection
+from ranp.pipeline._draws import mean_of, spread_of
 from ranp.pipeline._limits import within_limits
 from ranp.pipeline._warnings import uniform_words, warnings_of
 from ranp.plan import Choice, Plan
@@ -77,6 +78,7 @@ def prune(
     device: str = "cpu",
     seed: int = 0,
     verify_input: Size | None = None,
+    redrawn: Iterable[nn.Module] = (),
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -102,6 +104,8 @@ def prune(
         device: where to score.
         seed: of the random rule and of dropout while scoring.
         verify_input: the spatial size the proof is made at: see `verify`.
+        redrawn: the same network with other initial weights: the choice is by the mean of all their scores, and the
+            report says how far the widths of each by itself spread. `batches` are then read once for each.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, or limits such as flops="10%", rule, solver, ...
@@ -135,15 +139,18 @@ def prune(
         if verify_input is not None:  # a mistake in it is said before anything takes long
             compared_at(model, example_inputs, verify_input)
     with steps("score"):
-        scores = None
-        if selection.get("rule") != "random":
+        scores, each_draw = None, []
+        for drawn in () if selection.get("rule") == "random" else (model, *redrawn):
             scores = importance(
-                model, graph, batches, loss, method=method, reduce=reduce,
+                drawn, graph, batches, loss, method=method, reduce=reduce,
                 device=device, seed=seed, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms,
                 transposed="inputs" if selection.get("published_transposed") else "outputs", progress=progress,
             )  # fmt: skip
+            each_draw.append(scores)
     with steps("select"):
+        scores = mean_of(each_draw) if each_draw else None
         plan = select(graph, scores, seed=seed, **selection)
+        spread = spread_of(graph, each_draw, seed, selection)
     with steps("slim"):
         small = slim(model, plan)
     with steps("verify"):
@@ -153,7 +160,9 @@ def prune(
     if plan.choice.bounds:
         with steps("count"):
             chosen = within_limits(graph, plan, small, example_inputs)
-    report = report_of(graph, plan, checked, steps.seconds, scores, [*stale, *warnings_of(graph, plan, scores)])
+    report = report_of(
+        graph, plan, checked, steps.seconds, scores, [*stale, *warnings_of(graph, plan, scores), *spread]
+    )
     said = {"uniform": uniform_words(graph, plan), **({"chosen": chosen} if chosen else {})}
     report = report.model_copy(update=said)
     checked.require()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ranp import cost
-from ranp.errors import InfeasibleError
+from ranp.errors import InfeasibleError, named
 from ranp.figures import share
 from ranp.graph.graph import Graph
 from ranp.plan import Plan
@@ -25,8 +25,8 @@ def warnings_of(graph: Graph, plan: Plan, scores: Scores | None) -> list[str]:
     ]
     if narrow:
         notes.append(
-            f"bottleneck: {_some(narrow)} keep fewer than {NARROW} channels, which learn little; --min-width {NARROW} "
-            "is a floor"
+            f"bottleneck: {_some(narrow)} keep fewer than {NARROW} channels, which learn little; "
+            f"{named('min_width', NARROW)} is a floor"
         )
     if scores is not None:
         equal = [name.rpartition(".")[0] for name, values in scores.neurons.items() if _equal(values)]
