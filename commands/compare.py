@@ -14,9 +14,10 @@ from ranp.reports import Comparison
 
 @command(Compare, "ranp compare unet3d --classes 3 --patch 32 --batches 2 --sparsity 0.4")
 def compare(options: Compare) -> None:
-    """Compare the paper's methods on MODEL, or a run, at one sparsity.
+    """Compare the paper's methods on MODEL, or a run, at one sparsity or under the same limits.
 
-    Full, random, layer-wise, SNIP, vanilla, weighted, RANP-m and RANP-f, with the largest feasible sparsity of each.
+    Full, random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, uniform and profile, with the largest sparsity
+    of each.
     """
     from ranp.jobs.compare import carry_out, dry, prepare
 
@@ -34,8 +35,7 @@ def compare(options: Compare) -> None:
 
 def _print(console: Console, table: Comparison, convention: str) -> None:
     print_head(console, table, f", scored on {table.batches} batches of {table.data} by {table.method}")
-    of = f", the largest of {table.sparsity_of}" if table.sparsity_of else ""
-    console.print(f"sparsity {table.sparsity:.4f}{of}; {convention} convention\n", soft_wrap=True)
+    console.print(f"{table.goal}; {convention} convention\n", soft_wrap=True)
     shown = plain_table("method", "parameters", "FLOPs", "activations", "achieved", "largest")
     for row in table.rows:
         largest = "-" if row.maximum is None else f"{row.maximum:.4f}"

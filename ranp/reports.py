@@ -431,8 +431,9 @@ class Comparison(Head):
     """The table of methods at one sparsity.
 
     Args:
-        sparsity: of every row.
+        sparsity: of every row; None under limits.
         sparsity_of: the method whose largest feasible sparsity that is, or None where it was given.
+        limits: as they were written, by name.
         rows: the full network, then the methods, then peers where asked for.
         seconds: of each step.
         method: the full network was scored by.
@@ -443,8 +444,9 @@ class Comparison(Head):
         ranp: the version that wrote it.
     """
 
-    sparsity: float
+    sparsity: float | None
     sparsity_of: str | None
+    limits: dict[str, str] = Field(default_factory=dict)
     rows: list[Row]
     seconds: dict[str, float] = Field(default_factory=dict)
     method: str = ""
@@ -453,3 +455,10 @@ class Comparison(Head):
     batches: int = 0
     seed: int = 0
     ranp: str = "?"
+
+    @property
+    def goal(self) -> str:
+        """What all rows share, in words."""
+        if self.sparsity is None:
+            return "limits " + ", ".join(f"{name} {amount}" for name, amount in self.limits.items())
+        return f"sparsity {self.sparsity:.4f}" + (f", the largest of {self.sparsity_of}" if self.sparsity_of else "")

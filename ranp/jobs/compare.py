@@ -14,7 +14,7 @@ from ranp.files import check_file_place, whole_file
 from ranp.jobs.options import Compare, Prune, Scored
 from ranp.jobs.prune import Prepared, Track, plan_only, ready
 from ranp.models.folders import PRUNED, kind_of
-from ranp.options import Selection, Shared
+from ranp.options import Budget, Selection, Shared
 from ranp.pipeline import FILE, METHODS, check_goal, compare
 from ranp.reports import Comparison
 from ranp.version import __version__
@@ -63,9 +63,9 @@ def prepare(options: Compare) -> Asked:
         run = Path(options.model)
         options = _of_run(run, options)
     reference = options.max_sparsity_of
-    if options.sparsity is None and reference is None:
+    if options.sparsity is None and reference is None and not options.limits:
         reference = DEFAULT
-    check_goal(options.sparsity, reference, **options.only(Shared))
+    check_goal(options.sparsity, reference, **options.only(Budget), **options.only(Shared))
     if options.out is not None:
         check_file_place(options.out, force=options.force or (run is not None and options.out == run / FILE))
     if options.peers:
@@ -94,9 +94,11 @@ def _of_run(path: Path, asked: Compare) -> Compare:
     if asked.loss not in (None, made.loss):
         raise UsageError(f"--loss {asked.loss}: {path} was scored with {made.loss}; leave it out, or repeat that one")
     run.check_hashes()
-    goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
+    open_goal = asked.sparsity is None and asked.max_sparsity_of is None and not asked.limits
+    goal = run.plan.choice.sparsity if open_goal and not made.limits else asked.sparsity
     update = {name: getattr(made, name) for name in own if name != "device"}
     update |= {"method": "mpmg" if made.method == "snip" else made.method, "sparsity": goal}
+    update |= made.only(Budget) if open_goal else {}
     return asked.model_copy(update={**update, "out": asked.out or path / FILE})
 
 
@@ -122,7 +124,7 @@ def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track
         outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        peers=asked.peers, watch=watch, **options.only(Shared),
+        peers=asked.peers, watch=watch, **options.only(Budget), **options.only(Shared),
     )  # fmt: skip
     result = Comparison(**_head(asked), **table.to_dict(), ranp=__version__)
     if asked.out is not None:

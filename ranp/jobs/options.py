@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from ranp.options import (
     Augmentation,
+    Budget,
     Convention,
     DataPairs,
     Init,
@@ -311,13 +312,13 @@ class Prune(Scored, Draws, Selection, Proved, Config, DryRun, Force, Printed):
     out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL", writes="run")
 
 
-class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
+class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
     """`ranp compare`."""
 
     group: ClassVar[str] = "choice"
     max_sparsity_of: str | None = option(
         None, "Take the largest sparsity of random, layer-wise, SNIP, vanilla, weighted, RANP-m or RANP-f.",
-        metavar="METHOD", shown="RANP-f, without --sparsity",
+        metavar="METHOD", shown="RANP-f, without --sparsity or limits",
     )  # fmt: skip
     convention: Convention = option("standard", "Figures of the table: {choices}.")
     peers: bool = option(False, "Prune with Torch-Pruning at the same ratio too.")

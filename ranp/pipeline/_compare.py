@@ -22,7 +22,7 @@ from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
 from ranp.reports import Comparison, Figures, Row
 from ranp.scores import Scores, check_given, importance
-from ranp.selection import select
+from ranp.selection import Limits, select
 
 FILE = "compare.json"
 """The table's name in a run folder."""
@@ -34,8 +34,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "weighted": {},
     "RANP-m": {"reweight": "memory"},
     "RANP-f": {"reweight": "flops"},
+    "uniform": {"rule": "uniform"},
+    "profile": {"rule": "profile"},
 }
-"""The methods in the order of the paper's tables and the options of `select` that make them."""
+"""The methods in the order of the paper's tables, narrowing by hand, and the options of `select` that make them."""
 
 
 def compare(
@@ -80,7 +82,8 @@ def compare(
         seed: of the random rule and of dropout while scoring.
         peers: also prune with Torch-Pruning at the same channel ratio.
         watch: called with the name of each step as it begins.
-        selection: options of `select` that all share: strength (of RANP-m and RANP-f), coupling, min_width, align.
+        selection: options of `select` that all share: strength (of RANP-m and RANP-f), coupling, min_width, align, tie;
+            and limits such as flops="10%", in the place of a sparsity, which every method is cut to.
 
     Raises:
         UsageError: a value is out of range or unknown, or batches that can be read only once.
@@ -107,13 +110,17 @@ def compare(
         if max_sparsity_of is not None:
             max_sparsity_of = method_named(max_sparsity_of)
             sparsity = chooser.plan(max_sparsity_of, max_sparsity=True).choice.maximum
-        assert sparsity is not None
+        limits = Selection.read({**selection, "sparsity": sparsity}).limits
+        goal = {} if limits else {"sparsity": sparsity}
         rows = [_row("full", achieved=0.0, costs=prices(np.ones(graph.count, dtype=bool)))]
-        rows += [chooser.row(name, sparsity, prices) for name in METHODS]
+        rows += [chooser.row(name, goal, prices) for name in METHODS]
     if peers:
         with steps("peers"):
-            rows += [_peer(model, example_inputs, graph, name, sparsity, seed) for name in PEERS]
-    return Comparison(sparsity=sparsity, sparsity_of=max_sparsity_of, rows=rows, seconds=steps.seconds)
+            within = Limits.of(graph, limits)
+            rows += [_peer(model, example_inputs, graph, name, sparsity, seed, within) for name in PEERS]
+    return Comparison(
+        sparsity=sparsity, sparsity_of=max_sparsity_of, limits=limits, rows=rows, seconds=steps.seconds
+    )  # fmt: skip
 
 
 def check_goal(sparsity: float | None, max_sparsity_of: str | None, **selection: Any) -> None:
@@ -122,11 +129,13 @@ def check_goal(sparsity: float | None, max_sparsity_of: str | None, **selection:
     Raises:
         UsageError: the first that is out of range or unknown.
     """
-    if (sparsity is None) == (max_sparsity_of is None):
-        raise UsageError(f"give either {named('sparsity')} or {named('max_sparsity_of')}")
+    asked = Selection.read({**selection, "sparsity": sparsity})
+    if [sparsity is not None, max_sparsity_of is not None, bool(asked.limits)].count(True) != 1:
+        either = f"give either {named('sparsity')} or {named('max_sparsity_of')}"
+        raise UsageError(f"{either}, or limits such as {named('flops')}")
     if max_sparsity_of is not None:
         method_named(max_sparsity_of)
-    Selection.read({**selection, "sparsity": sparsity or 0.0}).check()
+    (asked if asked.limits else asked.model_copy(update={"sparsity": sparsity or 0.0})).check()
 
 
 def method_named(word: str) -> str:
@@ -176,20 +185,43 @@ class _Chooser:
         shared = {key: value for key, value in self.selection.items() if key != "strength" or "reweight" in options}
         return select(self.graph, used, **options, **shared, **goal)
 
-    def row(self, name: str, sparsity: float, prices: _Prices) -> Row:
+    def row(self, name: str, goal: dict[str, Any], prices: _Prices) -> Row:
         """Return a method's row of the table."""
         try:
-            plan = self.plan(name, sparsity=sparsity)
+            plan = self.plan(name, **goal)
         except InfeasibleError as error:
-            return _row(name, status="infeasible", reason=str(error), maximum=error.closest)
+            closest = error.closest if goal else None  # of a limit it is no sparsity
+            return _row(name, status="infeasible", reason=str(error), maximum=closest)
         choice = plan.choice
         return _row(name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(plan.mask(self.graph)))
 
 
-def _peer(model: nn.Module, inputs: Inputs, graph: Graph, name: str, ratio: float, seed: int) -> Row:
+PEER_STEPS = 7
+"""Halvings of the range of Torch-Pruning's ratio under limits: to 1/128 of the channels."""
+
+
+def _peer(
+    model: nn.Module, inputs: Inputs, graph: Graph, name: str, ratio: float | None, seed: int, limits: Limits
+) -> Row:
+    """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
+
+    def cut(share: float) -> Graph:
+        return trace(torch_pruned(model, inputs, graph, share, seed, **PEERS[name]), inputs)
+
     try:
-        small = trace(torch_pruned(model, inputs, graph, ratio, seed, **PEERS[name]), inputs)
+        small = cut(ratio) if ratio is not None else None
+        if ratio is None:
+            low, high = 0.0, 1.0
+            for _ in range(PEER_STEPS):
+                middle = (low + high) / 2
+                tried = cut(middle)
+                if limits.met(tried):
+                    small, high = tried, middle
+                else:
+                    low = middle
     except UnsupportedError as error:
         return _row(name, status="failed", reason=str(error))
+    if small is None:
+        return _row(name, status="infeasible", reason="no ratio that it takes holds the limits")
     neurons, left = (sum(len(layer.units) for layer in each.layers) for each in (graph, small))
     return _row(name, achieved=1 - left / neurons, costs=_Prices(small)(np.ones(small.count, dtype=bool)))

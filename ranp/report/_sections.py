@@ -7,7 +7,7 @@ from typing import Any
 from ranp.figures import operations, saved, size, spell_all
 from ranp.files import sha256
 from ranp.inputs import specs
-from ranp.plan import Plan
+from ranp.plan import Choice, Plan
 from ranp.report._charts import Axis, Bar, bars, nested, ranges, short
 from ranp.report._markup import Content, Html, element, joined
 from ranp.report._reproduce import command_parts
@@ -86,16 +86,15 @@ def _published(paper: Both) -> Html:
 
 def comparison(table: Comparison) -> Html:
     """Return the methods side by side, as `ranp compare` found them."""
-    of = f", the largest of {table.sparsity_of}" if table.sparsity_of else ""
     scored = f"scored by {table.method} on {table.batches} batches of {table.data}"
-    words = f"{heading(table)}, batch {table.batch} of {spell_all(table.input or [])}, {scored}; all at sparsity "
+    words = f"{heading(table)}, batch {table.batch} of {spell_all(table.input or [])}, {scored}; all at "
     charts = [
         element("div", element("h3", name), bars([_method(row, key, write) for row in table.rows]))
         for key, name, write in COSTS
     ]
     return section(
-        "Methods at the same sparsity",
-        element("p", f"{words}{table.sparsity:.4f}{of}."),
+        "Methods under the same limits" if table.sparsity is None else "Methods at the same sparsity",
+        element("p", f"{words}{table.goal}."),
         element("div", charts, class_="grid-of"),
         element("h3", "Figures"),
         _comparison_table(table.rows),
@@ -198,7 +197,7 @@ def choice(plan: Plan) -> Html:
     if made.reweight:
         entries.append(("reweighting", f"by {made.reweight}, lambda {made.strength:g} (Eq. 5.10)"))
     entries += [("coupling", made.coupling), ("least width", str(made.min_width)), ("align", str(made.align))]
-    entries.append(("goal", "largest feasible sparsity" if made.max_sparsity else f"sparsity {made.sparsity:g}"))
+    entries.append(("goal", _goal(made)))
     return section("How it was chosen", definitions(entries))
 
 
@@ -329,3 +328,9 @@ def reproduce(run: Run) -> Html:
         command(run.config),
         element("p", f"Every option is in config.yaml, which --config reads. Made by ranp {run.report.ranp}."),
     )
+
+
+def _goal(made: Choice) -> str:
+    if made.limits:
+        return ", ".join(f"{name} {amount}" for name, amount in made.limits.items()) + f" by {made.solver}"
+    return "largest feasible sparsity" if made.max_sparsity else f"sparsity {made.sparsity:g}"

@@ -60,6 +60,11 @@ class Limits:
         """Whether a plan is within all limits."""
         return all(value <= self.bounds[name] for name, value in self.costs(kept).items())
 
+    def met(self, other: Graph) -> bool:
+        """Whether another network, whole, is within all limits."""
+        whole = cost.compile(other)(np.ones(other.count, dtype=bool)).to_dict()
+        return all(whole[FIGURES[name]] <= most for name, most in self.bounds.items())
+
     @property
     def most(self) -> NDArray[np.int64]:
         """The bounds as a vector."""

@@ -55,6 +55,30 @@ def test_rows_are_the_choices_that_prune_makes(network: nn.Module, batches: Batc
         assert (rows[name].maximum, rows[name].achieved) == (plan.choice.maximum, plan.choice.achieved)
 
 
+def test_under_limits_every_row_holds_them_beside_narrowing_by_hand(network: nn.Module, batches: Batches) -> None:
+    found = compare(network, INPUTS, batches, losses.get("ce"), flops="40%", params="50%", min_width=1)
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == ["full", *METHODS]
+    assert {"uniform", "profile"} <= set(rows)
+    assert (found.sparsity, found.limits) == (None, {"params": "50%", "flops": "40%"})
+    assert found.goal == "limits params 50%, flops 40%"
+    full = rows["full"].costs["standard"]
+    for name in METHODS:
+        assert rows[name].status == "ok", rows[name].reason
+        assert rows[name].costs["standard"].flops <= 0.4 * full.flops
+        assert rows[name].costs["standard"].params <= 0.5 * full.params
+    impossible = rows_of(network, batches, flops="1%")
+    assert all("the smallest network takes" in impossible[name].reason for name in METHODS)
+
+
+def test_peers_are_cut_to_the_same_limits(network: nn.Module, batches: Batches) -> None:
+    pytest.importorskip("torch_pruning")
+    rows = rows_of(network, batches, flops="60%", min_width=1, peers=True)
+    for name in PEERS:
+        assert rows[name].status == "ok", rows[name].reason
+        assert rows[name].costs["standard"].flops <= 0.6 * rows["full"].costs["standard"].flops
+
+
 def test_each_method_is_scored_once(network: nn.Module, batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[str] = []
 
