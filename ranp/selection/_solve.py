@@ -23,8 +23,10 @@ from ranp.selection._limits import Limits
 from ranp.selection._space import Space
 
 Floats = NDArray[np.float64]
-GRID = 12  # choices of one variable in the program; greedy goes on to single units
-NODES = 2000  # of branch and bound: a count, so that every machine finds the same
+GRID, LEAST_GRID = 12, 4  # choices of one variable in the program; greedy goes on to single units
+SHARES = 5000  # pairs of choices in the program, about
+NODES = 200  # of branch and bound: a count, so that every machine finds the same
+ROUNDS = 60  # of exchanges
 GAP = 1e-3
 
 
@@ -117,7 +119,7 @@ class Search:
     def polished(self, choice: Ints) -> Ints:
         """Add back what fits, then exchange a step down for steps up while that keeps more; a choice that holds."""
         choice = self._raised(choice.copy())
-        for _ in range(200):
+        for _ in range(ROUNDS):
             better = self._exchanged(choice)
             if better is None:
                 return choice
@@ -142,24 +144,23 @@ class Search:
 
     def _exchanged(self, choice: Ints) -> Ints | None:
         """Return a choice that keeps more: one variable gives a step, and others take what then fits."""
-        value = self.value(choice)
-        downs = self._moves(choice, -1)
-        order = np.argsort(-downs[2])[: 4 * len(self.top)]
-        for move in order.tolist():
-            lower = choice.copy()
-            lower[downs[0][move]] -= downs[1][move]
-            which, sizes, values, change = self._moves(lower, 1)
-            keep = which != downs[0][move]
-            fits = keep & self.holds(self.widths(lower)[:, None] + change)
-            gains = np.where(fits, values, -np.inf)
-            if not len(gains) or not np.isfinite(gains.max()):
+        value, now = self.value(choice), self.widths(choice)[:, None]
+        downs, (which, sizes, gains, change) = self._moves(choice, -1), self._moves(choice, 1)
+        for move in np.argsort(-downs[2], kind="stable")[: len(self.top)].tolist():
+            loss, given = -float(downs[2][move]), int(downs[0][move])
+            worth = np.flatnonzero((which != given) & (gains > loss / 2))  # one step, or what it leaves room for too
+            if not len(worth):
                 continue
-            lower[which[gains.argmax()]] += sizes[gains.argmax()]
-            if self.value(lower) <= value + 1e-12 * max(value, 1) and (-downs[2][move]) > 2 * gains.max():
+            fits = self.holds(now + downs[3][:, [move]] + change[:, worth])
+            if not fits.any():
                 continue
-            lower = self._raised(lower)
-            if self.value(lower) > value + 1e-12 * max(value, 1):
-                return lower
+            best = worth[np.where(fits, gains[worth], -np.inf).argmax()]
+            other = choice.copy()
+            other[given] -= downs[1][move]
+            other[which[best]] += sizes[best]
+            other = self._raised(other)
+            if self.value(other) > value + 1e-9 * max(value, 1e-300):
+                return other
         return None
 
     def exact(self, start: Ints) -> tuple[Ints, float]:
@@ -174,7 +175,12 @@ class Search:
         Raises:
             UnsupportedError: a cost is a product of more than two widths.
         """
-        grids = [_grid(int(top), int(taken)) for top, taken in zip(self.top, start, strict=True)]
+        limit = GRID
+        grids = [np.array([0, int(top)]) for top in self.top]
+        meetings = len(_Program.of(self, grids).values) - 2 * len(grids)  # four shares for each pair that meets
+        if meetings:
+            limit = min(max(int((4 * SHARES / meetings) ** 0.5), LEAST_GRID), GRID)
+        grids = [_grid(int(top), int(taken), limit) for top, taken in zip(self.top, start, strict=True)]
         program = _Program.of(self, grids)
         found = program.solved()
         choice, bound = start, np.inf
@@ -188,11 +194,11 @@ class Search:
         return best, gap
 
 
-def _grid(top: int, taken: int) -> Ints:
+def _grid(top: int, taken: int, limit: int) -> Ints:
     """Return some choices of a variable: all of few, of many more of the narrow ones, and those about a start."""
-    if top < GRID:
+    if top < limit:
         return np.arange(top + 1)
-    spread = np.geomspace(1, top + 1, GRID - 3).round().astype(np.int64) - 1
+    spread = np.geomspace(1, top + 1, max(limit - 3, 2)).round().astype(np.int64) - 1
     near = np.clip([taken - 1, taken, taken + 1], 0, top)
     return np.unique([*spread.tolist(), *near.tolist()])
 
