@@ -14,9 +14,9 @@ from ranp.reports import Comparison
 
 @command(Compare, "ranp compare unet3d --classes 3 --patch 32 --batches 2 --sparsity 0.4")
 def compare(options: Compare) -> None:
-    """Compare the paper's methods on MODEL, or a run, at one sparsity or under the same limits.
+    """Compare the paper's methods on MODEL, or a run, at one goal.
 
-    Full, random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, uniform and profile, with the largest sparsity
+    At one sparsity, or under the same limits: full, random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, uniform and profile, with the largest sparsity
     of each.
     """
     from ranp.jobs.compare import carry_out, dry, prepare

@@ -19,6 +19,7 @@ from ranp.commands.profile import profile
 from ranp.commands.prune import prune
 from ranp.commands.refine import refine
 from ranp.commands.report import report
+from ranp.commands.suggest import suggest
 from ranp.commands.train import train
 from ranp.commands.transfer import transfer
 from ranp.commands.verify import verify
@@ -63,6 +64,7 @@ add(app, models)
 add(app, data)
 add(app, inspect)
 add(app, profile)
+add(app, suggest)
 add(app, prune)
 add(app, verify)
 add(app, train)

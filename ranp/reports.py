@@ -407,6 +407,33 @@ class Proof(Verification):
     hashes: dict[str, str]
 
 
+class Point(Part):
+    """A sparsity, what the network would cost there, and the share of all scores that stays."""
+
+    sparsity: float
+    achieved: float
+    costs: Figures
+    importance: float
+
+
+class Suggestion(Head):
+    """What each sparsity costs and keeps, without training.
+
+    Args:
+        points: from nothing removed to the largest sparsity.
+        knee: the place of the one where most of the scores stay for the FLOPs that do.
+        notes: what to know of the scores, and of the network at the knee.
+        scored_on: the data behind the scores, in words.
+        ranp: the version that wrote it.
+    """
+
+    points: list[Point]
+    knee: int
+    notes: list[str] = Field(default_factory=list)
+    scored_on: str = ""
+    ranp: str = "?"
+
+
 class Row(Part):
     """One method of a comparison.
 

@@ -36,7 +36,10 @@ def saved(place: Path, **given: Any) -> Path:
 BATCH = (torch.zeros(1, 1, 8, 8), torch.zeros(1, 4, 4, dtype=torch.int64))
 CE = losses.get("ce")
 MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
-    (r"^give either sparsity= or max_sparsity=$", lambda _: pruned(sparsity=None)),
+    (
+        r"^give either sparsity= or max_sparsity=, or limits: params=, flops= and activations=$",
+        lambda _: pruned(sparsity=None),
+    ),
     (r"^sparsity=1.5: expected a share", lambda _: pruned(sparsity=1.5)),
     (r"^sparsity=0.99 would leave", lambda _: pruned(sparsity=0.99)),
     (r"^min_width=0: expected a whole number", lambda _: pruned(min_width=0)),

@@ -18,6 +18,7 @@ from ranp.options import (
     Options,
     Pad,
     Pairs,
+    Ranking,
     Scoring,
     Selection,
     Shared,
@@ -310,6 +311,10 @@ class Prune(Scored, Draws, Selection, Proved, Config, DryRun, Force, Printed):
 
     group: ClassVar[str] = "output"
     out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL", writes="run")
+
+
+class Suggest(Scored, Ranking, Shared, Config, Printed):
+    """`ranp suggest`."""
 
 
 class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):

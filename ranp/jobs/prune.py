@@ -189,14 +189,16 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     )  # fmt: skip
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
-    if batches is not None and options.method != "l1" and options.rule != "random" and _generated(options):
-        said = "scores are of generated data, which knows nothing of yours: --data names what they should be taken on"
-        values["notes"] = [*values["notes"], said]
+    if options.rule != "random":
+        values["notes"] = [*values["notes"], *generated(options)]
     return replace(result, report=Report(**head, **values))
 
 
-def _generated(options: Scored) -> bool:
-    return not options.images and options.data in (None, "phantom", "noise")
+def generated(options: Scored) -> list[str]:
+    """Return a note where scores are taken on data that is made up."""
+    if options.method == "l1" or options.images or options.data not in (None, "phantom", "noise"):
+        return []
+    return ["scores are of generated data, which knows nothing of yours: --data names what they should be taken on"]
 
 
 def _redrawn(prepared: Prepared, options: Prune) -> Iterator[nn.Module]:

@@ -1,0 +1,49 @@
+"""What `ranp suggest` asks for: a network, its scores, and how units are ranked; nothing is built or written."""
+
+from collections.abc import Callable
+
+from ranp.graph.build import trace
+from ranp.jobs.options import Suggest
+from ranp.jobs.prune import Prepared, Track, generated, ready
+from ranp.options import Ranking, Selection, Shared
+from ranp.pipeline import suggest
+from ranp.reports import Suggestion
+from ranp.scores import importance
+from ranp.version import __version__
+
+
+def prepare(options: Suggest) -> Prepared:
+    """Check everything that can be checked without work.
+
+    Raises:
+        UsageError: the first mistake that was found.
+        MissingExtra: a reader of the data is not installed.
+    """
+    selection = Selection(sparsity=0.0, **options.only(Ranking), **options.only(Shared))
+    selection.check(options.method, options.seed)
+    return ready(options, selection, needs_batches=options.method != "l1")
+
+
+def carry_out(
+    prepared: Prepared, *, watch: Callable[[str], None] | None = None, track: Track | None = None
+) -> Suggestion:
+    """Trace, score, and price the choice at several sparsities."""
+    options = prepared.options
+    assert isinstance(options, Suggest)
+    assert options.method is not None
+    say = watch or (lambda _: None)
+    say("trace")
+    graph = trace(prepared.network, prepared.inputs, freeze=options.freeze, outputs=options.outputs)
+    say("score")
+    scores = importance(
+        prepared.network, graph, None if options.method == "l1" else prepared.batches, prepared.loss,
+        method=options.method, reduce=options.reduce, device=options.device, seed=options.seed,
+        zero_conv_biases=options.init in ("glorot", "orthogonal"), dead_norms=options.dead_norms,
+        progress=track or False,
+    )  # fmt: skip
+    say("select")
+    found = suggest(graph, scores, seed=options.seed, **options.only(Ranking), **options.only(Shared))
+    head = {**prepared.head(), "scored_on": prepared.scored_on(), "ranp": __version__}
+    values = found.to_dict()
+    values["notes"] = [*values["notes"], *generated(options)]
+    return Suggestion(**head, **values)
