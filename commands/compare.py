@@ -16,8 +16,8 @@ from ranp.reports import Comparison
 def compare(options: Compare) -> None:
     """Compare the paper's methods on MODEL, or a run, at one goal.
 
-    At one sparsity, or under the same limits: full, random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, uniform and profile, with the largest sparsity
-    of each.
+    At one sparsity, or under the same limits: full, random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f,
+    uniform and profile, with the largest feasible sparsity of each.
     """
     from ranp.jobs.compare import carry_out, dry, prepare
 
