@@ -11,6 +11,7 @@ The groups that the library's own functions take stand here; those of commands s
 imports torch.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
@@ -243,6 +244,32 @@ LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option
 """The same, for a loss."""
 
 
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def read_bytes(text: str, option_name: str) -> int:
+    """Read an amount of memory.
+
+    Args:
+        text: a number and a unit: 11GiB, 800 MB.
+        option_name: that it was given to, in Python.
+
+    Raises:
+        UsageError: no positive number, or no such unit; the nearest is given.
+
+    >>> read_bytes("1.5KiB", "fit"), read_bytes("2 GB", "fit")
+    (1536, 2000000000)
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([A-Za-z]*)", text.strip())
+    units = {unit.lower(): count for unit, count in _BYTES.items()}
+    count = int(float(match[1]) * units.get(match[2].lower(), 0)) if match else 0
+    if count < 1:
+        hint = nearest(match[2], _BYTES) if match and match[2] else ""
+        raise UsageError(f"{named(option_name, text)}: expected bytes with their unit, such as 11GiB or 800MB{hint}")
+    return count
+
+
 def is_path(loss: str) -> bool:
     """Whether a loss is named by where it stands: `package.module.Class`, `package.module:name` or `file.py:name`."""
     return "." in loss or ":" in loss
@@ -343,17 +370,24 @@ class Selection(Ranking, Sparsity, Shared):
             raise UsageError(f"{named('reweight', self.reweight)} {said}")
 
 
-class Training(Options):
-    """How a network is trained: what `train_` takes."""
+class Optimizing(Options):
+    """How a step of a training is taken."""
 
     group: ClassVar[str] = "training"
+    optimizer: Optimizer | None = option(None, "{choices}.", shown="the recipe's")
+    momentum: float | None = option(None, "Of sgd, which is Nesterov's.", shown="the recipe's", ge=0, lt=1)
+    amsgrad: bool | None = option(None, "Of adam and adamw.", shown="the recipe's")
+    accumulate: int = option(1, "Batches whose gradients make one step.", ge=1)
+    amp: Amp = option("off", "Autocast: {choices}.")
+
+
+class Training(Optimizing):
+    """How a network is trained: what `train_` takes."""
+
     steps: int | None = option(None, "Steps of the optimizer.", shown="by --epochs", ge=1)
     epochs: int | None = option(None, "Passes over the training cases, in the place of --steps.", ge=1)
     recipe: Recipe = option("default", "What the options below are where they are not given: {choices}.")
-    optimizer: Optimizer | None = option(None, "{choices}.", shown="the recipe's")
     lr: float | None = option(None, "Largest learning rate.", shown="the recipe's", gt=0)
-    momentum: float | None = option(None, "Of sgd, which is Nesterov's.", shown="the recipe's", ge=0, lt=1)
-    amsgrad: bool | None = option(None, "Of adam and adamw.", shown="the recipe's")
     weight_decay: float | None = option(None, "Weight decay.", shown="the recipe's", ge=0)
     schedule: Schedule | None = option(None, "Of the learning rate: {choices}.", shown="the recipe's")
     warmup: float | None = option(None, "Share of the steps that the rate rises in.", shown="the recipe's", ge=0, lt=1)
@@ -365,8 +399,6 @@ class Training(Options):
         shown="the recipe's", gt=0,
     )  # fmt: skip
     clip: float | None = option(None, "Largest norm of the gradient; 0 for any.", shown="the recipe's", ge=0)
-    accumulate: int = option(1, "Batches whose gradients make one step.", ge=1)
     ema: float = option(0.0, "Decay of an average of the weights, which is then what is kept; 0 for none.", ge=0, lt=1)
-    amp: Amp = option("off", "Autocast: {choices}.")
     channels_last: bool = option(False, "Keep activations channels last.")
     compile: bool = option(False, "Run torch.compile on the network.")

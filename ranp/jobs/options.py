@@ -14,6 +14,7 @@ from ranp.options import (
     Intensity,
     Loss,
     LossPairs,
+    Optimizing,
     Options,
     Pad,
     Pairs,
@@ -396,7 +397,15 @@ class Inspect(Network, Outputs, Size, Full, Config, Force, Printed):
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 
 
-class Profile(Network, Size, Full, Weights, Seed, Device, Config, Printed):
+class Trained(Optimizing, Lossy):
+    """The training step whose memory is asked for."""
+
+    checkpoint: Words = option(
+        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
+    )
+
+
+class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
     """`ranp profile`."""
 
     group: ClassVar[str] = "costs"
@@ -406,7 +415,13 @@ class Profile(Network, Size, Full, Weights, Seed, Device, Config, Printed):
     )
     layers: bool = option(False, "List every convolution and linear layer.")
     training: bool = option(False, "Predict the least memory a training step takes.")
-    measure: bool = option(False, "Measure the time of a forward on --device.")
+    fit: str | None = option(
+        None, "Find the largest batch, and the largest input, whose training step fits into so much: 11GiB.",
+        metavar="BYTES",
+    )  # fmt: skip
+    measure: bool = option(
+        False, "Measure the time of a forward on --device; with --training, the memory of a step too."
+    )
     cross_check: bool = option(False, "Count multiply-accumulates with fvcore too.")
 
 

@@ -1,7 +1,7 @@
 """Training: a plain loop on torch, that can be stopped and go on as if it had not; and how good what came out is."""
 
 from ranp.training._evaluate import ALL, Evaluation, Judged, evaluate, measured
-from ranp.training._loop import SCORE, History, Keep, Moment, Trained, train_
+from ranp.training._loop import SCORE, History, Keep, Moment, Trained, optimizer_of, train_
 from ranp.training._recipes import RECIPES, resolved
 from ranp.training._scores import CaseScores, Scores, Spread
 from ranp.training._windows import Windows
@@ -22,6 +22,7 @@ __all__ = [
     "Windows",
     "evaluate",
     "measured",
+    "optimizer_of",
     "resolved",
     "train_",
 ]

@@ -187,7 +187,7 @@ class _State:
         if training.channels_last:
             for tensor in [*network.parameters(), *network.buffers()]:
                 tensor.data = _channels_last(tensor.data)
-        self.optimizer = _optimizer(network, training)
+        self.optimizer = optimizer_of(network.parameters(), training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp == "fp16")
         self.average = AveragedModel(network, use_buffers=True) if training.ema else None
         self.forward: Callable[..., Any] = torch.compile(network) if training.compile else network
@@ -331,8 +331,13 @@ def _steps_of(training: Training, per_epoch: float | None, batches: Iterable[Any
     return math.ceil(training.epochs * (per_epoch or len(batches) / training.accumulate))  # type: ignore[arg-type]
 
 
-def _optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def optimizer_of(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """Return the optimizer that resolved options name, of the parameters that are trained.
+
+    Raises:
+        UsageError: there are none.
+    """
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter to train")
     assert training.lr is not None
