@@ -8,6 +8,7 @@ from ranp.commands import kernels
 from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
 from ranp.commands.adopt import adopt
+from ranp.commands.bench import bench
 from ranp.commands.compare import compare
 from ranp.commands.data import data
 from ranp.commands.doctor import doctor
@@ -63,6 +64,7 @@ add(app, models)
 add(app, data)
 add(app, inspect)
 add(app, profile)
+add(app, bench)
 add(app, prune)
 add(app, verify)
 add(app, train)

@@ -8,6 +8,7 @@
 3366
 """
 
+from ranp.cost._bench import Setting, Timing, settings_on, time_setting
 from ranp.cost._checking import CrossCheck, cross_check
 from ranp.cost._costs import CONVENTIONS, CostFunction, Costs, ModuleCosts, compile, counted_by_default
 from ranp.cost._fitting import largest
@@ -24,7 +25,9 @@ __all__ = [
     "Latency",
     "MeasuredMemory",
     "ModuleCosts",
+    "Setting",
     "Step",
+    "Timing",
     "TrainingMemory",
     "compile",
     "counted_by_default",
@@ -34,5 +37,7 @@ __all__ = [
     "measure_latency",
     "measure_training_memory",
     "peak_training_memory",
+    "settings_on",
+    "time_setting",
     "training_peak",
 ]

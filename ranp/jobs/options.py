@@ -425,6 +425,18 @@ class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Print
     cross_check: bool = option(False, "Count multiply-accumulates with fvcore too.")
 
 
+class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
+    """`ranp bench`."""
+
+    group: ClassVar[str] = "costs"
+    batch: int | None = option(None, "Samples in a batch.", shown="the preset's, else 1", ge=1)
+    runs: int = option(20, "Runs that are measured of each setting, after three that are not.", ge=1)
+    seconds: float = option(10.0, "No further run of a setting starts after so long.", gt=0)
+    threads: tuple[int, ...] = option((), "Threads of the CPU to try; repeat it.", metavar="COUNT", shown="as they are")
+    compile: bool = option(False, "Try torch.compile too, which takes minutes.")
+    inference_only: bool = option(False, "Measure no training steps.")
+
+
 class Models(Printed):
     """`ranp models`."""
 
