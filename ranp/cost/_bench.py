@@ -106,7 +106,7 @@ def time_setting(
         dims = max((tensor.dim() for tensor in flatten(inputs)), default=0)
         copied = copied.to(memory_format=FORMATS[dims]) if dims in FORMATS else copied
         given = map_tensors(given, _channels_last)
-    run = torch.compile(copied) if setting.compile else copied
+    run: Any = torch.compile(copied) if setting.compile else copied
     with undisturbed(), _threads(setting.threads):
         if step is not None:
             target = None if step.target is None else torch.zeros_like(step.target, device=device)

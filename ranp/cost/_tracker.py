@@ -116,6 +116,7 @@ class StorageTracker(TorchDispatchMode):
     def _leaving(self, module: nn.Module, args: Any, outputs: Any) -> None:
         name = self.modules.pop()
         for tensor in flatten(outputs):
-            if tensor.grad_fn is not None and _KNOWN not in tensor.grad_fn.metadata:  # else of a module inside
-                tensor.grad_fn.metadata[_KNOWN] = name
-                tensor.grad_fn.register_prehook(lambda _, name=name: self.modules.__setitem__(-1, name))
+            node: Any = tensor.grad_fn
+            if node is not None and _KNOWN not in node.metadata:  # else of a module inside
+                node.metadata[_KNOWN] = name
+                node.register_prehook(lambda _, name=name: self.modules.__setitem__(-1, name))
