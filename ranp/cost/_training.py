@@ -132,12 +132,19 @@ def peak_training_memory(model: nn.Module, inputs: Inputs, step: Step = _PLAIN) 
     def fake(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype)
 
+    given: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:  # what is given twice, such as one image as both of a pair, is one tensor
+        if id(tensor) not in given:
+            given[id(tensor)] = fake(tensor)
+        return given[id(tensor)]
+
     try:
         with undisturbed(), _quiet(), FakeTensorMode(allow_non_fake_inputs=True):  # a module may hold tensors in a list
             copied = copy_with(model, lambda _, tensor: fake(tensor)).train()
             checkpointed_(copied, step.checkpoint)
             target = None if step.target is None else map_tensors(step.target, fake)
-            return _replayed(copied, map_tensors(inputs, fake), target, step)
+            return _replayed(copied, map_tensors(inputs, once), target, step)
     except Exception as error:  # whatever a network raises on tensors without data
         if is_ours(error):
             raise
