@@ -18,7 +18,8 @@ from ranp.data._shapes import part_names, shapes
 from ranp.data.dataset import TRAINING, Dataset, Drawn, Task, refuse_settings
 from ranp.data.labels import Labels
 from ranp.data.layouts import LAYOUTS, open_dataset
-from ranp.data.loaders import Loader, load, names_loader, read_keys
+from ranp.data.loaders import Loader, load, names_loader
+from ranp.data.paired import Key
 from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.figures import spell
@@ -311,6 +312,24 @@ def open_source(
             f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"
         )
     return FromFiles(word, dataset)
+
+
+def read_keys(text: str) -> tuple[Key, Key]:
+    """Read --keys: those of the inputs and of the target of a dict; several inputs are joined by +.
+
+    >>> read_keys("image,label"), read_keys("t1+t2,seg")
+    (('image', 'label'), (('t1', 't2'), 'seg'))
+
+    Raises:
+        UsageError: not two, or an empty one.
+    """
+    parts = [tuple(key.strip() for key in part.split("+")) for part in text.split(",")]
+    if len(parts) != 2 or not all(all(keys) for keys in parts):
+        raise UsageError(
+            f"{named('keys', text)}: expected those of the inputs and the target: image,label or t1+t2,seg"
+        )
+    inputs, target = (keys if len(keys) > 1 else keys[0] for keys in parts)
+    return inputs, target
 
 
 def read_spacing(text: str | None) -> tuple[float, ...]:

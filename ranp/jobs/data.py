@@ -193,7 +193,7 @@ def _open(options: Data) -> _Files | _Batches:
         named_so = {key: settings[key] for key in ("classes", "background") if key in settings}
         return _Batches("generator", batches, limit, part_names(**named_so) if source == "shapes" else ())
     if names_loader(source, layouts):
-        return _Batches("loader", load(source, settings, read_keys(options.keys or ""), limit, options.seed), limit)
+        return _Batches("loader", load(source, settings, read_keys(options.keys), limit, options.seed), limit)
     if ":" not in source and not Path(source).expanduser().exists():
         known = [*_GENERATORS, *(f"{word}:PATH" for word in layouts), "file.py:function"]
         what = f"no file or folder, nor one of {listed(known)}"
