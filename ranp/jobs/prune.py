@@ -15,19 +15,20 @@ from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of, only_outputs
 from ranp.jobs._source import opened
-from ranp.jobs.options import Prune, Scored
+from ranp.jobs.options import Network, Patch, Prune, Scored
 from ranp.models import folders
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import Selection
+from ranp.options import Options, Selection
 from ranp.pipeline import Result, costs_of, prune
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 Asked = TypeVar("Asked", bound=Scored)
+Fitting = TypeVar("Fitting", bound=Options)
 STEPS = ("trace", "score", "select", "slim", "verify")
 
 
@@ -117,7 +118,7 @@ def ready(
     """
     check_device(options.device)
     source = opened(options, trusted=trusted)
-    options = _as_the_data(options, source)
+    options = as_the_data(options, source)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
@@ -203,11 +204,18 @@ def keep(prepared: Prepared, result: Result) -> Report:
     return runs.read(options.out).report
 
 
-def _as_the_data(options: Asked, source: Opened) -> Asked:
-    """Return the options with the channels and classes of the data, where nobody says those of a built-in."""
+def as_the_data(options: Fitting, source: Opened) -> Fitting:
+    """Return the options with the channels and classes of the data, where nobody says those of a built-in.
+
+    Args:
+        options: with the groups `Network`, `SourceName` and `Patch`; also with `input` if they have it.
+        source: that was opened.
+    """
+    assert isinstance(options, Network)
+    assert isinstance(options, Patch)
     update: dict[str, Any] = {"data": source.word}
     shapes = source.input_shapes()
-    if shapes and len(shapes[0]) > 1 and not options.patch and not options.input:
+    if shapes and len(shapes[0]) > 1 and not options.patch and not getattr(options, "input", ()):
         update["patch"] = spell(shapes[0][1:])
     if options.model in models.names():
         known = models.full_settings(options.model, options.preset)
