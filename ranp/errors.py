@@ -6,6 +6,7 @@
     ├── InfeasibleError   3  the limit can't be met; carries the closest feasible value
     ├── UnsupportedError  3  the network can't be handled; names the op and the module
     ├── CheckFailed       1  the work was done but a check (verification, parity) failed
+    ├── ProcessLost       1  another of the processes that work together has ended
     └── MissingExtra      4  an optional dependency is absent; names the `pip install` line
 
 The library raises them and the command line prints the same text. `UsageError` is a `ValueError` as well, so that
@@ -63,6 +64,12 @@ class UnsupportedError(RanpError):
 
 class CheckFailed(RanpError):
     """The work was done, but a check of it failed."""
+
+    exit_code = 1
+
+
+class ProcessLost(RanpError):
+    """Another of the processes that work together has ended."""
 
     exit_code = 1
 

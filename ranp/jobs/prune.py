@@ -23,6 +23,7 @@ from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
 from ranp.options import Selection
 from ranp.pipeline import Result, costs_of, prune
+from ranp.processes import is_first
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
@@ -187,7 +188,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
 
 
 def keep(prepared: Prepared, result: Result) -> Report:
-    """Write the run folder and return the report as it stands there.
+    """Write the run folder and return the report as it stands there; of several processes the first alone writes.
 
     Raises:
         UsageError: the folder exists or can't be written.
@@ -195,6 +196,8 @@ def keep(prepared: Prepared, result: Result) -> Report:
     options = prepared.options
     assert isinstance(options, Prune)
     assert options.out is not None
+    if not is_first():
+        return result.report
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report
 

@@ -13,7 +13,7 @@ What differs from the paper, and why: docs/scores.md.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ranp import processes
 from ranp.errors import UnsupportedError, UsageError, check_type, listed, named, nearest
 from ranp.graph.graph import Graph
 from ranp.inputs import check_device
@@ -29,7 +30,7 @@ from ranp.options import Scoring
 from ranp.scores._neurons import by_inputs, source
 from ranp.scores._progress import Track, tracked
 from ranp.scores._streaming import Batches, Loss, gradients, scoring_copy, seeded
-from ranp.scores._tally import Tally
+from ranp.scores._tally import Part, Tally
 from ranp.scores.result import Scores
 
 Transposed = Literal["outputs", "inputs"]
@@ -53,9 +54,10 @@ def importance(
     """Score every neuron of a network's convolutions and linear layers.
 
     A copy runs in training mode, one batch at a time; the model, its gradients and buffers, and torch's generators are
-    left as they were. Every batch counts alike, whatever its size. A layer the loss does not depend on scores zero. A
-    weight computed from parameters that have no part for each neuron (a generated one) can't be scored: a warning says
-    so, and its neurons count as the mean of all others.
+    left as they were. Every batch counts alike, whatever its size; what it adds depends on it, its number and the seed
+    alone, so that processes that work together (`ranp.processes`) share the batches and all get the same scores. A
+    layer the loss does not depend on scores zero. A weight computed from parameters that have no part for each neuron
+    (a generated one) can't be scored: a warning says so, and its neurons count as the mean of all others.
 
     Args:
         model: the network.
@@ -95,7 +97,7 @@ def importance(
     model = unwrapped(model)
     check_values(model)
     tally = _tally(model, graph, method, reduce, transposed)
-    where = check_device(str(device))
+    where = check_device(processes.own_device(str(device)))
     filled = {layer.bias: 0.0 for layer in graph.layers if zero_conv_biases and layer.bias and layer.kind != "linear"}
     dead = [] if method == "l1" else _dead_norms(model)
     if dead_norms == "one":
@@ -105,7 +107,7 @@ def importance(
         if method == "l1":
             count = _add_magnitudes(tally, scored)
         else:
-            count = _add_gradients(tally, network, scored, batches, loss, method, where, progress)
+            count = _add_gradients(tally, network, scored, batches, loss, where, seed, progress)
     _warn_of_cancelling(tally, graph, method)
     neurons = _with_unscored(graph, {each.layer.name: tally.neurons(each, count) for each in tally.sources})
     if method in ("mpmg", "snip") and not any(values.any() for values in neurons.values()):
@@ -219,7 +221,7 @@ def _with_unscored(graph: Graph, scored: dict[str, NDArray[np.float64]]) -> dict
 
 
 def _add_magnitudes(tally: Tally, scored: dict[str, Tensor]) -> int:
-    tally.add(scored, {name: value.detach().sgn() for name, value in scored.items()}, "the value")
+    tally.add(tally.part(scored, {name: value.detach().sgn() for name, value in scored.items()}, "the value"))
     return 1
 
 
@@ -229,17 +231,23 @@ def _add_gradients(
     scored: dict[str, Tensor],
     batches: Batches | None,
     loss: Loss | None,
-    method: str,
     device: torch.device,
+    seed: int,
     progress: bool | Track | None,
 ) -> int:
-    """Add every batch and return how many there were."""
+    """Add every batch, in their order whichever process scored it, and return how many there were."""
     assert batches is not None
     assert loss is not None
+    own = processes.share(batches, processes.rank(), processes.count())
+
+    def parts() -> Iterator[Part]:
+        for number, found in enumerate(gradients(network, scored, tracked(own, progress), loss, device, seed), start=1):
+            yield found if found is processes.OTHERS else tally.part(scored, found, f"batch {number}: the gradient")
+
     count = 0
-    for found in gradients(network, scored, tracked(batches, progress), loss, device):
+    for part in processes.in_order(parts()):
         count += 1
-        tally.add(scored, found, f"batch {count}: the gradient")
+        tally.add(part)
     if not count:
         raise UsageError("batches: there are none; expected at least one (inputs, target)")
     return count

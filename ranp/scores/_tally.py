@@ -1,7 +1,8 @@
 """Running sums of mask gradients: w dL/dw is the gradient of an all-ones mask on w, so that no masks are needed.
 
 The mean over batches commutes with sums over elements, so that for the reductions sum and mean one number per neuron is
-held; only max and SNIP need one per element. Everything is float64: thousands of batches add up without loss.
+held; only max and SNIP need one per element. Everything is float64: thousands of batches add up without loss. What a
+batch adds is apart from adding it, so that several processes may share the batches and add all in their order.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from torch import Tensor
 from ranp.errors import UsageError
 from ranp.scores._neurons import Source, rows
 
+Part = Mapping[tuple[str, str], Tensor]
+"""What one batch adds to the sums: float64 by kind, "total" or "cancelled", and parameter."""
 SIGNED = ("mnmg", "mnmg-paper")  # abs after everything else; the others before the mean over batches
 _CANCELLED = 1e-3  # |sum| over sum of |.| of filters: 1e-7 to 1e-3 behind a norm, 0.03 to 0.2 elsewhere (measured)
 
@@ -39,30 +42,36 @@ class Tally:
         self.totals: dict[str, Tensor] = {}
         self.cancelled: dict[str, Tensor] = {}
 
-    def add(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], where: str) -> None:
-        """Add the mask gradients of one batch.
+    def part(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], where: str) -> Part:
+        """Return what one batch adds, from its gradients: the mask gradients, and what of them cancels.
 
         Raises:
             UsageError: one is not finite.
         """
+        parts: dict[tuple[str, str], Tensor] = {}
         for name in self.names:
             product = _masked_gradient(values[name].detach(), gradients[name])
             if not self.signed:
                 product.abs_()
-            part = self._shrunk(name, product)
-            if not part.isfinite().all():
+            parts["total", name] = self._shrunk(name, product, parts)
+            if not parts["total", name].isfinite().all():
                 raise UsageError(f"{where} of {name} is not finite")
-            self.totals[name] = self.totals[name].add_(part) if name in self.totals else part
+        return parts
 
-    def _shrunk(self, name: str, product: Tensor) -> Tensor:
+    def add(self, part: Part) -> None:
+        """Add what one batch adds."""
+        for (kind, name), tensor in part.items():
+            sums = self.totals if kind == "total" else self.cancelled
+            sums[name] = sums[name].add_(tensor) if name in sums else tensor.clone()
+
+    def _shrunk(self, name: str, product: Tensor, parts: dict[tuple[str, str], Tensor]) -> Tensor:
         layer = self.layers.get(name)
         if layer is None or (self.whole and not self.signed):
             return product
         by_neuron = rows(product, layer, self.transposed)  # (O, elements)
         sums = by_neuron.sum(1)
         if self.signed:
-            both = torch.stack([sums.abs().sum(), product.abs().sum()])
-            self.cancelled[name] = self.cancelled.get(name, 0) + both
+            parts["cancelled", name] = torch.stack([sums.abs().sum(), product.abs().sum()])
         return product if self.whole else sums
 
     def neurons(self, source: Source, count: int) -> NDArray[np.float64]:

@@ -28,10 +28,6 @@ def summary(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, fl
 class Scores:
     """Scores of neurons; larger means that the loss depends on it more.
 
-    Data parallel: where several processes scored equally many batches each, the mean of their scores is that of all
-    batches, for `mpmg` and `snip` and the reductions sum and mean (and for the elements of `snip`). `max` and the forms
-    of `mnmg` don't add up so, as a maximum or an absolute value follows the mean over batches: use one process.
-
     Args:
         method: "mpmg", "mnmg", "mnmg-paper", "snip" or "l1".
         reduce: "sum", "mean" or "max" over a neuron's elements.
