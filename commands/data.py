@@ -41,22 +41,23 @@ def _print(console: Console, found: dict[str, Any]) -> None:
     parts = [f"{number} {split}" for split, number in found["splits"].items()]
     parts += [f"{found['without_target']} without a target"] if found["without_target"] else []
     seen = f"; looked at {found['looked_at']}" if found["looked_at"] < found["cases"] else ""
-    names = [{"value": name, "cases": 1} for name in found["class_names"]]
+    called = [{"value": name, "cases": 1} for name in found["class_names"]]
     line(found["layout"] or found["kind"], found["path"] or found["source"])
     line("task", found["task"] or "none that its shapes tell")
     line("cases" if found["path"] else "batches", f"{found['cases']}{': ' * bool(parts)}{', '.join(parts)}{seen}")
     line("channels", " and ".join(map(str, found["channels"])))
-    line("classes", f"{found['classes'] or ''}{': ' * bool(names)}{_most(names, str)}")
+    line("classes", f"{found['classes'] or ''}{': ' * bool(called)}{_most(called, str)}")
     line("shape", _most(found["shapes"], spell))
     line("spacing", _most(found["spacings"], lambda sizes: "x".join(f"{size:g}" for size in sizes) + " mm"))
     line("axes", _most(found["axes"], str))
     if found["labels"]:
-        table = plain_table("label", "name", "count", "share", "cases")
-        table.columns[1].justify = "left"
+        names = any(each["name"] for each in found["labels"])
+        table = plain_table("label", *["name"] * names, "count", "share", "cases")
+        table.columns[names].justify = "left" if names else "right"
         for each in found["labels"]:
-            count, cases = f"{each['count']:,}", f"{each['cases']:,}"
             part = "" if each["share"] is None else share(each["share"])
-            table.add_row(str(each["value"]), each["name"], count, part, cases)
+            cells = [f"{each['count']:,}", part, f"{each['cases']:,}"]
+            table.add_row(str(each["value"]), *[each["name"]] * names, *cells)
         console.print()
         print_table(console, table)
     for each in found["problems"]:

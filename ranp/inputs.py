@@ -24,12 +24,13 @@ Length = Annotated[int, Field(ge=0)]
 
 
 class InputSpec(BaseModel):
-    """Shape and dtype of one input tensor, as plans keep them."""
+    """Shape and dtype of one input tensor, as plans keep them, and the range of whole numbers where it was said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shape: tuple[Length, ...]
     dtype: str
+    below: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(None, exclude_if=lambda below: below is None)
 
     def empty(self) -> Tensor:
         """Return a tensor of this shape and dtype without data, on the meta device.
@@ -40,8 +41,17 @@ class InputSpec(BaseModel):
         dtype = getattr(torch, self.dtype, None)
         if not isinstance(dtype, torch.dtype):
             raise UsageError(f"plan: input dtype {self.dtype!r}: expected a torch dtype such as float32")
+        most = (
+            1
+            if dtype == torch.bool
+            else None
+            if dtype.is_floating_point or dtype.is_complex
+            else torch.iinfo(dtype).max
+        )
+        if self.below is not None and most is not None and self.below - 1 > most:
+            raise UsageError(f"plan: input dtype {self.dtype} holds no {self.below - 1}")
         try:
-            return torch.empty(self.shape, dtype=dtype, device="meta")
+            return ranged(torch.empty(self.shape, dtype=dtype, device="meta"), self.below)
         except (TypeError, RuntimeError, OverflowError) as error:
             reason = str(error).splitlines()[0][:100]
             raise UsageError(f"plan: input shape {spell(self.shape)[:100]}: {reason}") from None
@@ -50,6 +60,27 @@ class InputSpec(BaseModel):
 Scalar = bool | int | float | str | None
 Described = InputSpec | Scalar | tuple[InputSpec | Scalar, ...]
 Description = tuple[Described, ...] | dict[str, Described]
+
+
+_BELOW = "ranp_below"  # an attribute of tensors: no shape or dtype says which whole numbers a network takes
+
+
+def ranged(tensor: Tensor, below: int | None) -> Tensor:
+    """Return the tensor after saying that `draw` fills it with whole numbers from 0 to below a number.
+
+    Args:
+        tensor: of whole numbers or booleans; of others nothing is said.
+        below: the number, or None to say nothing.
+    """
+    if below is not None and not (tensor.is_floating_point() or tensor.is_complex()):
+        setattr(tensor, _BELOW, below)
+    return tensor
+
+
+def range_of(tensor: Tensor) -> int | None:
+    """Return the number below which `ranged` said that whole numbers lie; None where nothing was said."""
+    below: int | None = getattr(tensor, _BELOW, None)
+    return below
 
 
 def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -78,7 +109,8 @@ def describe(inputs: Inputs) -> Description:
 
 def _describe(value: Any, *, nested: bool = False) -> Any:
     if isinstance(value, Tensor):
-        return InputSpec(shape=tuple(value.shape), dtype=str(value.dtype).removeprefix("torch."))
+        dtype = str(value.dtype).removeprefix("torch.")
+        return InputSpec(shape=tuple(value.shape), dtype=dtype, below=range_of(value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple) and not nested:
@@ -110,7 +142,11 @@ def specs(described: Description) -> list[InputSpec]:
 
 def reshaped(inputs: Inputs, change: Callable[[Shape], Shape]) -> Any:
     """Return inputs of the same dtypes and structure, without data, whose shapes are changed."""
-    return map_tensors(inputs, lambda t: torch.empty(change(tuple(t.shape)), dtype=t.dtype, device="meta"))
+
+    def changed(tensor: Tensor) -> Tensor:
+        return ranged(torch.empty(change(tuple(tensor.shape)), dtype=tensor.dtype, device="meta"), range_of(tensor))
+
+    return map_tensors(inputs, changed)
 
 
 def draw(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None = None) -> Any:
@@ -118,12 +154,15 @@ def draw(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None =
 
     Args:
         inputs: on any device, even meta. Floating-point and complex tensors are replaced by standard normal values.
-            Others are kept as they are, and are zero where they have no data.
+            Others are drawn where `ranged` said below which number; else they are kept as they are, and are zero where
+            they have no data.
         generator: on the CPU.
         dtype: of floating-point inputs, complex ones get that of twice its width; by default their own.
     """
 
     def drawn(tensor: Tensor) -> Tensor:
+        if (below := range_of(tensor)) is not None:
+            return ranged(torch.randint(below, tensor.shape, generator=generator).to(tensor.dtype), below)
         if not (tensor.is_floating_point() or tensor.is_complex()):
             return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.cpu()
         wanted = tensor.dtype if dtype is None else dtype.to_complex() if tensor.is_complex() else dtype

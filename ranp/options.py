@@ -16,7 +16,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.fields import FieldInfo
 
 from ranp.errors import UsageError, listed, named, nearest
@@ -33,12 +33,12 @@ NamedLoss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
 Supervision = Literal["equal", "nnunet"]
 Intensity = Literal["auto", "zscore", "ct", "none"]
 Pad = Literal["constant", "reflect"]
+Augmentation = Literal["none", "light", "nnunet"]
 Convention = Literal["standard", "paper"]
 Recipe = Literal["default", "nnunet", "shapenet", "brats", "ucf101", "sceneflow"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["constant", "step", "exponential", "poly", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
-Augment = Literal["none", "light", "nnunet"]
 
 
 def option(
@@ -261,6 +261,17 @@ def loss_word(loss: Any) -> Any:
     raise UsageError(f"{named('loss', loss)}: {said}")
 
 
+def _several(given: Any) -> Any:
+    """Read an option that is given again and again, which was given once or stands for nothing."""
+    return (given,) if isinstance(given, str) else () if given is None else given
+
+
+def _once(given: tuple[str, ...]) -> Any:
+    return given[0] if len(given) == 1 else list(given)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_several), PlainSerializer(_once)]
+"""The type of an option that is given again and again and mostly once; files keep one word as a word."""
 Loss = Annotated[NamedLoss | str | None, BeforeValidator(loss_word)]
 """The type of an option that names a loss."""
 

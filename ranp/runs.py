@@ -5,6 +5,11 @@
     RUN/slim.safetensors   weights
     RUN/report.json        what was saved, the verification, hashes of all four
 
+Of a run that was trained too:
+
+    RUN/trained.safetensors, RUN/last.safetensors   weights at the best validation, and after the last step
+    RUN/training.json, RUN/metrics.csv              options, curves and validations
+
 A run is what was written or it is refused: every file's hash is compared before anything is built from it or shown.
 Nothing in these files is executed. By itself `load` builds only built-ins and networks of MONAI; for any other factory
 the caller gives the model again.
@@ -39,6 +44,8 @@ from ranp.reports import Report
 from ranp.surgery import slim as slimmed
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
+TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
+STATE = "state.safetensors"  # of a training that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
@@ -113,7 +120,7 @@ class Run:
             UsageError: a file is damaged, or does not fit the model.
         """
         empty = slimmed(self.full(model), self.plan)
-        return _with_weights(empty, self.weights(), self.path / WEIGHTS, self.plan)
+        return _with_weights(empty, self.weights(), self.path / self.weights_file, self.plan)
 
     def slim_with(self, weights: Path | None, model: Model | None = None) -> tuple[nn.Module, str]:
         """Return the slim network with trained weights of it, and where they come from in words.
@@ -142,17 +149,32 @@ class Run:
             return f"{UNTRAINED}, but for the tensors inherited in the transfer"
         return UNTRAINED if init or self.values.get("transfer") else ""
 
+    @property
+    def weights_file(self) -> str:
+        """The name of the file of weights: the trained ones of a run that was trained."""
+        return TRAINED if TRAINED in self.hashes else WEIGHTS
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the run's training says: options, curves, validations; nothing of a run that was not trained.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        return read_json(self.path / TRAINING) if (self.path / TRAINING).is_file() else {}
+
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights by name.
+        """Return the weights by name, the trained ones of a run that was trained.
 
         Raises:
             UsageError: the file is missing or damaged.
         """
         self.check_hashes()
+        file = self.path / self.weights_file
         try:
-            return load_file(self.path / WEIGHTS)
+            return load_file(file)
         except (OSError, SafetensorError, ValueError) as error:
-            raise UsageError(f"{self.path / WEIGHTS}: damaged: {' '.join(str(error).split())[:200]}") from None
+            raise UsageError(f"{file}: damaged: {' '.join(str(error).split())[:200]}") from None
 
     def enter(self, found: Mapping[str, Any]) -> None:
         """Put what was found out later (measured times) into the report on disk.
@@ -178,8 +200,8 @@ class Run:
         report = {key: value for key, value in self.values.items() if key not in set(without)}
         with whole_folder(self.path, force=True) as folder:
             shutil.copytree(self.path, folder, symlinks=True, dirs_exist_ok=True)
-            write_weights(slim, folder / WEIGHTS)
-            hashes = {name: sha256(folder / name) for name in HASHED}
+            write_weights(slim, folder / self.weights_file)
+            hashes = {name: sha256(folder / name) for name in self.hashed}
             (folder / REPORT).write_text(_text({**report, **found, "hashes": hashes, "ranp": __version__}))
 
     def report_with(self, found: Mapping[str, Any]) -> str:
@@ -192,14 +214,19 @@ class Run:
         _check_report(report, self.path / REPORT)
         return _text({**report, **found})
 
+    @property
+    def hashed(self) -> list[str]:
+        """The names of the files whose hashes the report holds."""
+        return [*HASHED, *(name for name in (TRAINED, LAST) if name in self.hashes)]
+
     def check_hashes(self) -> None:
         """Compare the files with the hashes stored when they were written.
 
         Raises:
             UsageError: one differs.
         """
-        for name in HASHED:
-            if self.hashes.get(name) != sha256(self.path / name):
+        for name in self.hashed:
+            if not (self.path / name).is_file() or self.hashes.get(name) != sha256(self.path / name):
                 raise _changed(self.path / name)
         _check_report(self.values, self.path / REPORT)
 
@@ -279,7 +306,7 @@ def check_out(
 def _foreign(path: Path) -> list[str]:
     """Return the names in a run folder of what no command of ranp wrote there."""
     kind = kind_of(path)
-    own = {kind.marker, *kind.files} if kind else set()
+    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE} if kind else set()
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
         entries = [report.get(name) for name in ("onnx", "torch_export")]
@@ -329,6 +356,42 @@ def save(
         values = report.to_dict() if isinstance(report, Report) else report
         (folder / REPORT).write_text(_text({**values, "hashes": hashes, "ranp": __version__}))
     return path
+
+
+def save_trained(
+    path: Path,
+    base: Run,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    training: Mapping[str, Any],
+    metrics: str,
+    trained: Mapping[str, Any],
+) -> None:
+    """Write the folder of a run that was trained, whole or not at all; what was exported before is not of it.
+
+    Args:
+        path: of the folder, which may be there.
+        base: the run whose plan and options it keeps, and the weights the training began with.
+        weights: by the name of their file, `TRAINED` and `LAST`; none while the training is not done.
+        training: what `TRAINING` holds.
+        metrics: what `METRICS` holds.
+        trained: what the report says of it.
+
+    Raises:
+        UsageError: the folder can't be written, or a file of the base was changed.
+    """
+    base.check_hashes()
+    report = {key: value for key, value in base.values.items() if key not in ("onnx", "torch_export", "trained")}
+    with whole_folder(path, force=path.exists()) as folder:
+        for name in (CONFIG, PLAN):
+            shutil.copyfile(base.path / name, folder / name)
+        shutil.copyfile(base.path / base.weights_file, folder / WEIGHTS)
+        for name, tensors in weights.items():
+            save_file(dict(tensors), folder / name)
+        (folder / TRAINING).write_text(json.dumps(training, indent=2, allow_nan=False) + "\n")
+        (folder / METRICS).write_text(metrics)
+        hashes = {name: sha256(folder / name) for name in (*HASHED, *weights)}
+        values = {**report, **({"trained": dict(trained)} if weights else {}), "hashes": hashes, "ranp": __version__}
+        (folder / REPORT).write_text(_text(values))
 
 
 def write_weights(model: nn.Module, path: Path, without: Collection[str] = ()) -> None:

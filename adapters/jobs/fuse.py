@@ -28,7 +28,7 @@ from ranp.adapters.jobs.folder import FUSED, WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
 from ranp.errors import CheckFailed, UsageError, named
 from ranp.files import read_yaml, whole_folder
-from ranp.inputs import check_device, specs
+from ranp.inputs import check_device, flatten, specs
 from ranp.models.folders import kind_of
 from ranp.models.request import Request, read_request
 from ranp.models.spec import resolve
@@ -104,7 +104,7 @@ def run(options: Fuse) -> dict[str, Any]:
     place, own = check_device(options.device), Fused(**options.only(Fused))
     loaded: list[str] = []
     fused = build(own, device=place, tell=loaded.append)
-    image = segmenter_of(own).inputs(own.seed, place)[0]
+    image = flatten(segmenter_of(own).inputs(own.seed, place))[0]
     report = {
         "options": own.model_dump(mode="json"),
         "inputs": [list(image.shape)],
@@ -149,7 +149,7 @@ def build(
         superpixels = superpixels.to(device).eval()
     segmenter = segmenter.to(device).eval()
     return fuse(
-        segmenter, superpixels, example=request.inputs(options.seed, device)[0], interval=options.interval,
+        segmenter, superpixels, example=flatten(request.inputs(options.seed, device))[0], interval=options.interval,
         segments=options.segments, compactness=options.compactness, widths=hidden_widths(options),
         activation=options.activation, count=options.count, ignore=options.ignore, seed=options.seed,
     ).eval()  # fmt: skip

@@ -20,7 +20,8 @@ Sample = tuple[tuple[Tensor, ...], Tensor]
 class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
     """Batches of (inputs, target), drawn one by one and the same at every iteration.
 
-    A network of one input gets a tensor, one of several a tuple; each is float32 (B, C, *spatial).
+    A network of one input gets a tensor, one of several a tuple, one whose inputs have names a dict; each is
+    (B, C, *spatial), float32 unless `dtypes` says otherwise.
 
     Raises:
         UsageError: fewer than one batch, or than one sample in it.
@@ -32,6 +33,10 @@ class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
     batch_size: int
     workers: int = 0
     """Processes that draw batches ahead; the batches and their order are the same for any number."""
+    names: tuple[str, ...] = ()
+    """Of keyword inputs, in the order of the sample's."""
+    dtypes: tuple[torch.dtype, ...] = ()
+    """Of the inputs; as the samples have them where none are given."""
 
     def __post_init__(self) -> None:
         for option, value, least in (("batches", self.batches, 1), ("batch_size", self.batch_size, 1),
@@ -78,7 +83,10 @@ class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
         first = number * self.batch_size
         inputs, targets = zip(*map(self.sample, range(first, first + self.batch_size)), strict=True)
         stacked = tuple(torch.stack(parts) for parts in zip(*inputs, strict=True))
-        return stacked if len(stacked) > 1 else stacked[0], torch.stack(targets)
+        if self.dtypes:
+            stacked = tuple(part.to(dtype) for part, dtype in zip(stacked, self.dtypes, strict=True))
+        several: Any = dict(zip(self.names, stacked, strict=True)) if self.names else stacked
+        return several if self.names or len(stacked) > 1 else stacked[0], torch.stack(targets)
 
 
 @dataclass(frozen=True)

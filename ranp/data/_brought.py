@@ -24,6 +24,7 @@ _TRUSTED = ("monai.losses", "torch.nn")
 _FETCHING = ("PerceptualLoss",)  # its constructor downloads a network
 _BY_NUMBER = ("CrossEntropyLoss", "NLLLoss", "NLLLoss2d", "MultiMarginLoss", "NACLLoss")  # take labels (B, *spatial)
 _MONAI_LABELS = ("GeneralizedWassersteinDiceLoss",)  # take labels (B, 1, *spatial) without an option that says so
+_TENSORS = ("weight", "pos_weight", "dist_matrix")
 _FLAG = "--set-loss"
 
 
@@ -47,20 +48,20 @@ def bring(path: str, settings: Mapping[str, Any], supervision: str, *, trusted: 
     if not trusted and not loss_of_theirs:
         said = "a run's files never make ranp import this loss by themselves; repeat it with"
         raise UsageError(f"{path}: {said} {named('loss', path)}")
-    thing = import_named(spec, named("loss", path))
+    thing: Any = import_named(spec, named("loss", path))
     expected = "a function of (outputs, target), or a class whose objects are one"
     check_type("loss", thing, callable(thing), f"{expected}, at {path}")
     if not isinstance(thing, type):
         _check_own(path, supervision)
         check_settings(partial(thing, None, None), settings, path, _FLAG)  # behind outputs and target
-        return partial(thing, **settings) if settings else thing  # type: ignore[no-any-return]
+        return partial(thing, **settings) if settings else thing
     check_settings(thing, settings, path, _FLAG)
     made = _build(thing, settings, path)
     if isinstance(made, nn.Module) and thing.__module__.partition(".")[0] in ("monai", "torch"):
         return _OfLibrary(path, made, settings, supervision)
     _check_own(path, supervision)
     check_type("loss", made, callable(made), f"{expected}, at {path}")
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class _OfLibrary:
         """Return the target for a map."""
         name, monai = type(self.module).__name__, type(self.module).__module__.startswith("monai")
         channels = m.shape[1] if m.dim() > 1 else 1
-        if self._effective("sigmoid") is not None and self._effective("softmax") is not None:
+        if name == "BCELoss" or None not in (self._effective("sigmoid"), self._effective("softmax")):
             self._check_probabilities(m)
         if channels == 1 and name in _BY_NUMBER:
             why = "a softmax over one channel is 1 everywhere, so that the loss has no gradient"
@@ -120,25 +121,26 @@ class _OfLibrary:
         if not any(self._effective(word) for word in ("sigmoid", "softmax", "other_act")):
             low, high = (bound.item() for bound in m.detach().aminmax())
             if low < 0 or high > 1:
-                said = (
-                    f"outputs from {low:.3g} to {high:.3g} are no probabilities; {softmax} or {sigmoid} makes them such"
-                )
+                ways = f"{softmax} or {sigmoid} makes them such"
+                if self._effective("softmax") is None:
+                    ways = "torch.nn.BCEWithLogitsLoss takes scores"
+                said = f"outputs from {low:.3g} to {high:.3g} are no probabilities; {ways}"
                 raise UsageError(f"{self._said}: {said}")
 
     def _check_ignored(self, target: Tensor) -> None:
-        counted = self._effective("ignore_index") != _maps.IGNORED and not target.is_floating_point()
-        if counted and (target == _maps.IGNORED).any():
-            said = (
-                f"counts every voxel, and the labels hold {_maps.IGNORED}, which is ignored; ce, ce-dice leave it out"
-            )
-            raise UsageError(f"{self._said}: {said}")
+        """Refuse labels to be ignored where the class would count them."""
+        left_out = self._effective("ignore_index")
+        if left_out == _maps.IGNORED or target.is_floating_point() or not (target == _maps.IGNORED).any():
+            return
+        said = f"counts every voxel, and the labels hold {_maps.IGNORED}, which is ignored"
+        if "ignore_index" in inspect.signature(type(self.module)).parameters:
+            raise UsageError(f"{self._said}: {said}; {setting('ignore_index', _maps.IGNORED, _FLAG)} leaves it out")
+        raise UsageError(f"{self._said}: {said}; ce and ce-dice leave it out")
 
     def _effective(self, name: str) -> Any:
         """Return an argument as it is given or else by default; None where the class takes none of that name."""
         if name in self.settings:
             return self.settings[name]
-        if name == "ignore_index" and hasattr(self.module, name):
-            return getattr(self.module, name)
         known = inspect.signature(type(self.module)).parameters
         return known[name].default if name in known else None
 
@@ -158,15 +160,12 @@ def _labels_for(m: Tensor, target: Tensor) -> Tensor | None:
 
 
 def _build(kind: type, settings: Mapping[str, Any], path: str) -> Any:
-    """Build a loss class; lists stand for the tensors it takes, and what is ignored elsewhere is ignored here."""
-    known = inspect.signature(kind).parameters
-    library = kind.__module__.partition(".")[0]
+    """Build a loss class; lists of numbers stand for the tensors that those of MONAI and torch take."""
+    library = kind.__module__.partition(".")[0] in ("monai", "torch")
     arguments = dict(settings)
-    if library in ("monai", "torch") and "ignore_index" in known:
-        arguments.setdefault("ignore_index", _maps.IGNORED)
     try:
-        for key in ("weight", "pos_weight"):
-            if library in ("monai", "torch") and isinstance(arguments.get(key), list):
+        for key in {*_TENSORS} & {*arguments} if library else ():
+            if isinstance(arguments[key], list):
                 arguments[key] = torch.tensor(arguments[key], dtype=torch.float32)
         return kind(**arguments)
     except (Exception, SystemExit) as error:  # whatever a constructor raises is about what the user gave it

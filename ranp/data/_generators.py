@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ranp.data._batches import Sample, Source, generator
 from ranp.data._noise import pink
@@ -23,6 +24,7 @@ def generated(
     seed: int = 0,
     *,
     maxdisp: int = 192,
+    below: Sequence[int | None] = (),
 ) -> Source:
     """Samples that a network of these shapes can be scored on.
 
@@ -37,11 +39,14 @@ def generated(
         batch_size: samples in a batch.
         seed: of everything drawn.
         maxdisp: disparities of a stereo pair stay below it.
+        below: as `random_like`, which it is then.
 
     Raises:
         UsageError: shapes that fit none of the three.
     """
     first, out = tuple(input_shapes[0]), tuple(output_shape)
+    if any(below):
+        return random_like(input_shapes, out, batches, batch_size, seed, below=below)
     if len(input_shapes) == 2 and len(first) == 3 and out == first[1:]:
         return stereo(first[1:], maxdisp, batches, batch_size, seed, channels=first[0])
     if len(input_shapes) == 1 and len(first) in (3, 4) and out[1:] == first[1:]:
@@ -50,22 +55,30 @@ def generated(
 
 
 def random_like(
-    input_shapes: Sequence[Shape], output_shape: Shape, batches: int = 8, batch_size: int = 1, seed: int = 0
+    input_shapes: Sequence[Shape],
+    output_shape: Shape,
+    batches: int = 8,
+    batch_size: int = 1,
+    seed: int = 0,
+    *,
+    below: Sequence[int | None] = (),
 ) -> Source:
     """Pink noise for every input, and random classes to go with it.
 
     Neighbouring pixels and frames of pink noise are alike, as in photographs and clips; white noise is all edges.
+    Inputs without spatial dimensions are standard normal, inputs of whole numbers are uniform.
 
     Args:
-        input_shapes: of every input, (C, *spatial).
+        input_shapes: of every input, (C, *spatial), (C,) or ().
         output_shape: (classes,) for one class per sample, (classes, *spatial) for a smooth map of classes; one class
             is a foreground, which is there or not.
         batches: how many batches.
         batch_size: samples in a batch.
         seed: of everything drawn.
+        below: of every input the number its whole numbers are below, None of real numbers; () where all are real.
 
     Returns:
-        Batches of float32 (B, C, *spatial) and int64 (B,) or (B, *spatial).
+        Batches of float32 (B, C, *spatial), int64 where whole, and int64 (B,) or (B, *spatial).
 
     Raises:
         UsageError: an output without a dimension of classes.
@@ -76,10 +89,19 @@ def random_like(
 
     def sample(index: int) -> Sample:
         rng = generator(seed, index)
-        inputs = tuple(torch.from_numpy(pink(shape, rng)) for shape in input_shapes)
+        bounds = below or (None,) * len(input_shapes)
+        inputs = tuple(_input(tuple(shape), bound, rng) for shape, bound in zip(input_shapes, bounds, strict=True))
         return inputs, torch.from_numpy(_classes(out, rng))
 
     return Source(sample, batches, batch_size)
+
+
+def _input(shape: tuple[int, ...], below: int | None, rng: np.random.Generator) -> Tensor:
+    if below is not None:
+        return torch.from_numpy(np.asarray(rng.integers(below, size=shape), dtype=np.int64))
+    if len(shape) < 2:
+        return torch.from_numpy(np.asarray(rng.standard_normal(shape), dtype=np.float32))
+    return torch.from_numpy(pink(shape, rng))
 
 
 def _classes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.int64]:

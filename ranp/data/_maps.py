@@ -83,7 +83,7 @@ def combined(term: Callable[[Tensor, Tensor], Tensor], pairs: Pairs, own: Tensor
         term: of a map and its target, a scalar.
         pairs: of them.
         own: the sum of the network's own losses.
-        supervision: "equal", or "nnunet": 1, 1/2, 1/4, ... from the largest map to the smallest, which has 0, divided by
+        supervision: "equal", or "nnunet": 1, 1/2, 1/4, ... from the largest map to the smallest, which has 0, over
             their sum (Isensee et al. 2021). Maps of one size keep their order; one map alone counts whole.
     """
     if supervision == "equal" or len(pairs) == 1:

@@ -35,7 +35,7 @@ def shapes(
 
     The categories are those of ShapeNet part, and with 50 classes the labels are its part numbers. Fewer classes are as
     many categories as have so many parts together, in the same order; no categories have 49, so these are 48. A voxel
-    whose centre lies in two parts has the later one; a pixel has the nearest. Nothing is thinner than two voxels.
+    whose centre lies in two parts has the later one; a pixel has the nearest. Nothing is much thinner than two voxels.
 
     Args:
         patch: spatial size, (D, H, W) or (H, W); H points down.

@@ -1,18 +1,22 @@
 """What every layout of files becomes: cases, found first, read one at a time, and cut to what a network takes."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
 from ranp.data._batches import generator
 from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]
+Change = Callable[..., Sample]
+"""Of a sample and, as `rng`, the generator of its numbers."""
 _ORDER = 2**48  # where the orders of epochs are drawn: indices no sample has
 Task = Literal["segmentation", "regions", "classification", "stereo"]
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
@@ -53,6 +57,25 @@ class Facts:
     axes: str = ""
     labels: Mapping[int, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the scores of a whole case are compared with.
+
+    Args:
+        target: as `Dataset.draw`'s.
+        spacing: between its voxels in millimetres, or () where nobody says.
+        back: brings scores (K, *spatial) of `Dataset.views` onto the target's grid; None where they lie on it.
+        group: what kind of thing the case is, where quality is said for each kind.
+        classes: that a thing of this kind has.
+    """
+
+    target: Tensor
+    spacing: tuple[float, ...] = ()
+    back: Callable[[Tensor], Tensor] | None = None
+    group: str = ""
+    classes: tuple[int, ...] = ()
 
 
 class Dataset(ABC, Generic[Read]):
@@ -122,6 +145,21 @@ class Dataset(ABC, Generic[Read]):
     def whole(self, held: Read) -> Sample:
         """Return a case as it is, for a picture: inputs (C, *spatial) as they are fed, and a target like `draw`'s."""
 
+    def views(self, held: Read, shapes: Sequence[Shape]) -> Sequence[Sample]:
+        """Return what a network looks at to judge a case: the whole, or several parts whose scores are averaged.
+
+        Args:
+            held: of `read`.
+            shapes: of the network's inputs, (C, *spatial).
+        """
+        del shapes
+        return [self.whole(held)]
+
+    def truth(self, case: Case, held: Read, target: Tensor) -> Truth:
+        """Return what scores are compared with: by default the target of the views."""
+        del case, held
+        return Truth(target)
+
     @abstractmethod
     def facts(self, case: Case) -> Facts:
         """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""
@@ -136,6 +174,27 @@ class Dataset(ABC, Generic[Read]):
             what = f"the {self.word} cases of {self.root} are of {self.classes()}"
             raise UsageError(f"{named('classes', classes)}: {what}")
         return self
+
+    def with_cases(self, cases: Sequence[Case]) -> Self:
+        """Return a data set of other cases of the same layout."""
+        other = copy.copy(self)
+        object.__setattr__(other, "cases", tuple(cases))  # layouts may be frozen
+        return other
+
+    def folded(self, fold: int, parts: int) -> Self:
+        """Return the training cases, the `fold`-th of so many parts of them, in a drawn order, for validation.
+
+        Raises:
+            UsageError: no such part, or fewer cases than parts.
+        """
+        training = self.of(TRAINING)
+        if parts < 2 or not 0 <= fold < parts or parts > len(training):
+            expected = f"expected K/N, a part K from 0 on of N parts, at most one for each of {len(training)} cases"
+            raise UsageError(f"{named('fold', f'{fold}/{parts}')}: {expected}")
+        order = generator(0, _ORDER).permutation(len(training))
+        held_out = {training[place].name for place in order[fold::parts].tolist()}
+        splits = [VALIDATION if case.name in held_out else TRAINING for case in training]
+        return self.with_cases([replace(case, split=split) for case, split in zip(training, splits, strict=True)])
 
     def of(self, split: str) -> tuple[Case, ...]:
         """Return the cases of a split; all that have a target where the layout knows no splits."""
@@ -166,7 +225,7 @@ class Drawn:
     total: int
     shuffled: bool = False
     hold: int = 1
-    change: Callable[[Sample, np.random.Generator], Sample] | None = None
+    change: Change | None = None
     _held: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, index: int) -> Sample:
@@ -178,7 +237,7 @@ class Drawn:
             self._held[place] = self.dataset.read(self.cases[place])
         rng = generator(self.seed, index)
         sample = self.dataset.draw(self._held[place], self.shapes, rng)
-        return sample if self.change is None else self.change(sample, rng)
+        return sample if self.change is None else self.change(sample, rng=rng)
 
     def _place(self, index: int) -> int:
         if not self.shuffled:

@@ -1,11 +1,15 @@
 """Where two images of one case lie in space: orientation, spacing and origin."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ranp.errors import need
 
@@ -90,3 +94,47 @@ def axes_of(affine: NDArray[np.float64] | None) -> str:
 def spacing_of(affine: NDArray[np.float64] | None, dims: int) -> tuple[float, ...]:
     """Return the millimetres between voxels along each axis; () where it does not say."""
     return () if affine is None else tuple(np.linalg.norm(affine[:3, :dims], axis=0).tolist())
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an image lie.
+
+    Args:
+        shape: spatial size.
+        affine: (4, 4) from voxels to millimetres, or None where nobody says.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64] | None
+
+    def taking(self, affine: NDArray[np.float64] | None) -> Callable[[Tensor], Tensor]:
+        """Return what brings values (K, *spatial) from another grid onto this one, which has the same axes.
+
+        Args:
+            affine: of the other grid.
+        """
+        return partial(self.resampled, affine=affine, axis=0, places=range(self.shape[0]))
+
+    def resampled(self, values: Tensor, affine: NDArray[np.float64] | None, axis: int, places: range) -> Tensor:
+        """Return values at a part of the grid, linearly between those of another one, at its border as they are there.
+
+        Args:
+            values: (K, *spatial) on the other grid.
+            affine: of the other grid.
+            axis: along which a part is asked for.
+            places: on that axis.
+        """
+        assert self.affine is not None
+        assert affine is not None
+        between = np.linalg.inv(affine) @ self.affine  # from voxels here to voxels there
+        order = sorted(range(len(self.shape)), key=lambda k: k != axis)  # the part first: then there is less to do
+        for k in order:
+            here = np.array(places if k == axis else range(self.shape[k]), dtype=np.float64)
+            there = np.clip(between[k, k] * here + between[k, 3], 0, values.shape[k + 1] - 1)
+            low = torch.from_numpy(np.floor(there).astype(np.int64)).to(values.device)
+            share = torch.from_numpy(there).to(values.device) - low
+            share = share.to(values.dtype).reshape(-1, *[1] * (values.dim() - k - 2))
+            high = (low + 1).clamp(max=values.shape[k + 1] - 1)
+            values = torch.lerp(values.index_select(k + 1, low), values.index_select(k + 1, high), share)
+        return values

@@ -10,7 +10,7 @@ A loader is code, so the user has to have named it: what a run's files name is n
 import importlib.util
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -44,24 +44,9 @@ def names_loader(source: str, layouts: Iterable[str] = ()) -> bool:
         return True
     if not all(part.isidentifier() for part in [*where.split("."), *name.split(".")]):
         return False
-    with beside(source):
+    with beside(source), suppress(ValueError):  # of a module without a place, such as __main__
         return "." in where or importlib.util.find_spec(where) is not None
-
-
-def read_keys(text: str) -> tuple[Key, Key]:
-    """Read --keys: those of the inputs and of the target of a dict; several inputs are joined by +.
-
-    >>> read_keys("image,label"), read_keys("t1+t2,seg")
-    (('image', 'label'), (('t1', 't2'), 'seg'))
-
-    Raises:
-        UsageError: not two, or an empty one.
-    """
-    parts = [tuple(key.strip() for key in part.split("+")) for part in text.split(",")]
-    if len(parts) != 2 or not all(all(keys) for keys in parts):
-        raise UsageError(f"{named('keys', text)}: expected two, such as image,label or t1+t2,seg")
-    inputs, target = (keys if len(keys) > 1 else keys[0] for keys in parts)
-    return inputs, target
+    return False
 
 
 def load(

@@ -2,7 +2,7 @@
 
 `ce` cross-entropy, `ce-dice` the BraTS loss, `stereo` the three-map disparity loss; thesis section 5.6.1.3 and
 reference rules 3.3. `bce` and `bce-dice` are theirs for sigmoid outputs: one channel, or regions that overlap. `mse`
-and `l1` compare values, for regression and reconstruction. A path names a loss class of MONAI or torch, or a loss of the
+and `l1` compare values, for regression and reconstruction. A path names a loss class of MONAI or torch, or one of the
 user's own (`_brought.py`). Each is a function of (outputs, target) and returns a scalar. Whether that is finite is for
 the caller to judge.
 

@@ -5,7 +5,9 @@ scaled would take 8. Whatever the file, voxels come as (*spatial, C) or (*spatia
 to millimetres, right, anterior and superior being positive.
 """
 
+import locale
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,8 +189,7 @@ def _nrrd_to_ras(space: str) -> NDArray[np.float64]:
 
 
 def _open_itk(path: Path) -> tuple[Scan, np.dtype[Any]]:
-    sitk = need("SimpleITK", "medical")
-    reader = sitk.ImageFileReader()
+    reader = need("SimpleITK", "medical").ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return _of_itk(path, reader, reader.Execute)
@@ -197,13 +198,14 @@ def _open_itk(path: Path) -> tuple[Scan, np.dtype[Any]]:
 def _open_series(path: Path) -> tuple[Scan, np.dtype[Any]]:
     sitk = need("SimpleITK", "medical")
     folder = path if path.is_dir() else path.parent
-    known = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    with _own_locale():
+        known = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(known) != 1:
         raise ValueError(f"expected one series in a folder, got {len(known)}")
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), known[0])
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    image = reader.Execute()  # only all slices together say how far they are apart
+    with _own_locale():
+        reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), known[0]))
+        image = reader.Execute()  # only all slices together say how far they are apart
     return _of_itk(folder, image, lambda: image)
 
 
@@ -225,6 +227,16 @@ def _of_itk(path: Path, header: Any, image: Callable[[], Any]) -> tuple[Scan, np
 
     kind = sitk.GetPixelIDValueAsString(header.GetPixelID())
     return Scan(path, _squeezed(shape), _LPS_TO_RAS @ affine, stored), np.dtype(complex if "complex" in kind else float)
+
+
+@contextmanager
+def _own_locale() -> Iterator[None]:
+    """Put the process's locale back, which the reader of DICOM sets to C: files read later would be taken for ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _slices(folder: Path) -> list[Path]:

@@ -4,30 +4,36 @@ A SOURCE is the word of a generator, a path whose layout is recognised, LAYOUT:P
 `file.py:function`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from ranp.data import volumes
-from ranp.data._batches import Source
+from ranp.data._batches import Sample, Source, generator
 from ranp.data._generators import generated
-from ranp.data._shapes import shapes
-from ranp.data.dataset import TRAINING, Dataset, Drawn, Task, refuse_settings
+from ranp.data._shapes import part_names, shapes
+from ranp.data.augment import augmented
+from ranp.data.dataset import TRAINING, Change, Dataset, Drawn, Task, refuse_settings
 from ranp.data.labels import Labels
 from ranp.data.layouts import LAYOUTS, open_dataset
 from ranp.data.loaders import Loader, load, names_loader
-from ranp.data.paired import KEYS, Key
+from ranp.data.paired import Key
 from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.figures import spell
 from ranp.inputs import flatten
+from ranp.options import Augmentation
 
 Shape = tuple[int, ...]
 PHANTOM, SHAPES, NIFTI = "phantom", "shapes", "nifti"
 GENERATORS = (PHANTOM, SHAPES)
+_CHANGES = 2**49  # where changes of generated samples are drawn: indices no sample has
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Drawing:
         seed: of everything drawn.
         workers: processes that draw ahead.
         maxdisp: of a stereo network: generated disparities stay below it.
+        below: of every input the number its whole numbers are below; () where all are real.
+        names: of keyword inputs of what is generated.
+        dtypes: of the inputs of what is generated.
+        training: whether cases come in a new order at every pass.
+        hold: how many cases are kept once they were read.
+        augment: how samples are changed.
     """
 
     batches: int = 8
@@ -47,6 +59,28 @@ class Drawing:
     seed: int = 0
     workers: int = 0
     maxdisp: int = 192
+    below: tuple[int | None, ...] = ()
+    names: tuple[str, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = ()
+    training: bool = False
+    hold: int = 1
+    augment: Augmentation = "none"
+
+    def change(self, task: str) -> Change | None:
+        """Return what is done to every sample of a task, None for nothing."""
+        return None if self.augment == "none" else partial(augmented, kind=self.augment, task=task)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """Samples that are changed, each by numbers of its own."""
+
+    sample: Callable[[int], Sample]
+    change: Change
+    seed: int
+
+    def __call__(self, index: int) -> Sample:
+        return self.change(self.sample(index), rng=generator(self.seed, _CHANGES + index))
 
 
 @dataclass(frozen=True)
@@ -57,14 +91,14 @@ class Reading:
         label_map: --label-map, "" without one.
         ignore_label: --ignore-label.
         regions: --regions, "" without any.
-        keys: --keys, "" for image and label.
+        keys: --keys.
         sampling: of volumes.
     """
 
     label_map: str = ""
     ignore_label: int | None = None
     regions: str = ""
-    keys: str = ""
+    keys: str = "image,label"
     sampling: Sampling = field(default_factory=Sampling)
 
     def of(self, labels: Labels) -> Labels:
@@ -113,8 +147,19 @@ class FromNumbers:
                 raise UsageError(
                     f"{named('data', SHAPES)}: needs one image to a score per voxel and class; this is {gives}"
                 )
-            return shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
-        return generated(input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp)
+            source = shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
+        else:
+            source = generated(
+                input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
+            )
+        change = how.change("stereo" if output == tuple(input_shapes[0][1:]) else "segmentation")
+        if change is not None:
+            source = replace(source, sample=_Changed(source.sample, change, how.seed))
+        return replace(source, names=how.names, dtypes=how.dtypes, workers=how.workers)
+
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Return the names of so many classes, () where they have none."""
+        return part_names(classes, **self._settings) if self.word == SHAPES else ()
 
     def said(self) -> str:
         """Say what is drawn from."""
@@ -133,7 +178,7 @@ class FromFiles:
         self.dataset = dataset
         self.task: Task | None = dataset.task
         self._training = dataset.of(TRAINING)
-        if not self._training:
+        if not any(case.target is not None for case in dataset.cases):
             raise UsageError(f"{named('data', word)}: no case has a target to train on")
 
     def channels(self) -> tuple[int, ...]:
@@ -155,6 +200,26 @@ class FromFiles:
         Raises:
             UsageError: a network that does not fit the cases, or a first case that can't be read.
         """
+        dataset = self.fitted(input_shapes, output)
+        cases = dataset.of(TRAINING)
+        if not cases:
+            raise UsageError(f"{named('data', self.word)}: no case has a target to train on")
+        total, change = how.batches * how.batch_size, how.change(dataset.task)
+        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, total, how.training, how.hold, change)
+        source = Source(drawn, how.batches, how.batch_size, how.workers)
+        drawn(0)
+        return source
+
+    def fitted(self, input_shapes: Sequence[Shape], output: Shape) -> Dataset[Any]:
+        """Return the cases as a network of these inputs and this output is compared with them.
+
+        Args:
+            input_shapes: as of `batches`.
+            output: as of `batches`.
+
+        Raises:
+            UsageError: a network that does not fit the cases.
+        """
         channels, takes = self.dataset.channels(), tuple(shape[0] for shape in input_shapes)
         if len(channels) != len(takes):
             what = f"{len(channels)} image(s) a sample, the network takes {len(takes)} input(s)"
@@ -162,14 +227,6 @@ class FromFiles:
         if channels != takes:
             takes_words = f"the network takes {spell_each(takes)} ({named('channels', flag='--in-channels')})"
             raise UsageError(f"{named('data', self.word)}: {spell_each(channels)} channel(s), {takes_words}")
-        dataset = self._fitting(input_shapes, output)
-        cases = dataset.of(TRAINING)
-        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, how.batches * how.batch_size)
-        source = Source(drawn, how.batches, how.batch_size, how.workers)
-        drawn(0)
-        return source
-
-    def _fitting(self, input_shapes: Sequence[Shape], output: Shape) -> Dataset[Any]:
         task, dims = self.dataset.task, len(input_shapes[0]) - 1
         expected = {
             "segmentation": ("a score per voxel and class", len(output) == dims + 1),
@@ -188,6 +245,11 @@ class FromFiles:
 
     def input_shapes(self) -> None:
         """Patches are cut as the network wants them."""
+
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Return the names of the classes, () where the cases do not say or there are not so many."""
+        known = tuple(self.dataset.class_names)
+        return known if len(known) == classes else ()
 
     def said(self) -> str:
         """Say what is drawn from."""
@@ -222,6 +284,11 @@ class FromLoader:
         del input_shapes, output
         return replace(self._loader, batches=how.batches, seed=how.seed)
 
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Return no names: a loader does not say."""
+        del classes
+        return ()
+
     def said(self) -> str:
         """Say what is drawn from."""
         return f"batches of {self.word}"
@@ -254,7 +321,7 @@ def open_source(
         MissingExtra: a reader is not installed.
     """
     reading = reading or Reading()
-    keyed, reading = reading, replace(reading, keys="")
+    keyed, reading = reading, replace(reading, keys=Reading.keys)
     word = source or (NIFTI if images or labels else PHANTOM)
     if (images or labels) and word != NIFTI:
         raise UsageError(
@@ -286,23 +353,21 @@ def open_source(
 
 
 def read_keys(text: str) -> tuple[Key, Key]:
-    """Read --keys: of the inputs and of the target.
+    """Read --keys: those of the inputs and of the target of a dict; several inputs are joined by +.
 
-    >>> read_keys("image,seg"), read_keys("t1+t2,seg")
-    (('image', 'seg'), (('t1', 't2'), 'seg'))
+    >>> read_keys("image,label"), read_keys("t1+t2,seg")
+    (('image', 'label'), (('t1', 't2'), 'seg'))
 
     Raises:
-        UsageError: not two between a comma.
+        UsageError: not two, or an empty one.
     """
-    if not text:
-        return KEYS
-    inputs, comma, target = text.partition(",")
-    if not comma or not inputs or not target or "," in target:
+    parts = [tuple(key.strip() for key in part.split("+")) for part in text.split(",")]
+    if len(parts) != 2 or not all(all(keys) for keys in parts):
         raise UsageError(
             f"{named('keys', text)}: expected those of the inputs and the target: image,label or t1+t2,seg"
         )
-    several = tuple(inputs.split("+"))
-    return several if len(several) > 1 else inputs, target
+    inputs, target = (keys if len(keys) > 1 else keys[0] for keys in parts)
+    return inputs, target
 
 
 def read_spacing(text: str | None) -> tuple[float, ...]:

@@ -14,13 +14,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ranp.data import _intensity
 from ranp.data._batches import Sample, Source, check_patch
 from ranp.data._intensity import Scale
 from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
-from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, refuse_settings
-from ranp.data.geometry import Turn, axes_of, difference, spacing_of, turn
+from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, Truth, refuse_settings
+from ranp.data.geometry import Grid, Turn, axes_of, difference, spacing_of, turn
 from ranp.data.labels import Labels, occurring_in, spell_values
 from ranp.data.scans import Scan, Voxels, is_scan, open_scan, stem
 from ranp.errors import UsageError, named
@@ -210,10 +211,7 @@ class Volumes(Dataset[Volume]):
             MissingExtra: a reader is not installed.
         """
         parts, target = self._headers(case)
-        labels = None
-        if target is not None:
-            where = named(self.options[1], target.scan.path)
-            labels = self.labels.apply(target.turn.apply(self._values(case)), where)
+        labels = self._labels(case, target)
         image = np.empty((sum(part.channels for part in parts), *parts[0].turn.shape), np.float32)
         for number, (scan, voxels) in enumerate(self._channels_of(parts)):
             try:
@@ -235,6 +233,25 @@ class Volumes(Dataset[Volume]):
         """Return a case with its labels, or with a class -1 where it has none."""
         target = torch.tensor(-1) if held.labels is None else target_of(held.labels, self.labels)
         return (torch.from_numpy(held.image),), target
+
+    def truth(self, case: Case, held: Volume, target: Tensor) -> Truth:
+        """Return the labels on the grid of the case's own file, also where cases are resampled."""
+        grid = self.grid(case)
+        spacing = spacing_of(grid.affine, len(grid.shape))
+        if not self.sampling.spacing or case.target is None:
+            return Truth(target, spacing)
+        labels = self._labels(case, self._headers(case)[1])
+        assert labels is not None
+        return Truth(target_of(labels, self.labels), spacing, grid.taking(held.affine))
+
+    def grid(self, case: Case) -> Grid:
+        """Return where the voxels of a case's first file lie.
+
+        Raises:
+            UsageError: as `read`.
+        """
+        first = self._headers(case)[0][0]
+        return Grid(first.turn.shape, first.turn.affine)
 
     def facts(self, case: Case) -> Facts:
         """Look at the headers of a case and count its labels."""
@@ -275,6 +292,13 @@ class Volumes(Dataset[Volume]):
                 beside = f"{apart} as {named(self.options[0], first.path)}"
                 raise UsageError(f"{named(option, part.scan.path)}: {beside}: resample one of them")
         return parts, target
+
+    def _labels(self, case: Case, target: Opened | None) -> Integers | None:
+        """Read a case's labels on the grid of its first file, as classes; None where it has none."""
+        if target is None:
+            return None
+        where = named(self.options[1], target.scan.path)
+        return self.labels.apply(target.turn.apply(self._values(case)), where)
 
     def _channels_of(self, parts: Sequence[Opened]) -> Iterator[tuple[Scan, Voxels]]:
         """Read a case's channels, (*spatial) each, on the grid of the first; one file is held at a time."""

@@ -22,9 +22,7 @@ def opened(options: Source, *, trusted: bool = True) -> Opened:
     if isinstance(options, Cut):
         spacing = read_spacing(options.spacing)
         sampling = Sampling(options.foreground, options.pad, options.intensity, spacing)
-    reading = Reading(
-        options.label_map or "", options.ignore_label, options.regions or "", options.keys or "", sampling
-    )
+    reading = Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)
     return open_source(
         options.data, options.images, options.labels, settings=options.data_settings, reading=reading, trusted=trusted
     )

@@ -1,6 +1,6 @@
 """What MODEL names where a network is only looked at: one to be built, or the slim network of a run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ranp import runs
 from ranp.errors import UsageError
 from ranp.inputs import Shape, draw, flatten, generator_of, reshaped
 from ranp.models.folders import PRUNED, kind_of
+from ranp.models.input_words import read_words
 from ranp.models.request import read_request, read_size
 from ranp.models.weights import load_weights_
 
@@ -50,7 +51,7 @@ def read_subject(
     network: Mapping[str, Any],
     *,
     full: str | None = None,
-    size: str | None = None,
+    size: Sequence[str] = (),
     batch: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
@@ -76,22 +77,25 @@ def read_subject(
             raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
         run = runs.read(model)
         slim, loaded = run.slim_with(weights, whole)
-        return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), size, batch, seed), loaded)
+        plain, spelled = read_words(size)
+        if spelled:
+            raise UsageError(f"--input {size[0]}: {model} is a run and knows its inputs; expected a size")
+        return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), plain, batch, seed), loaded)
     if full is not None:
         raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
     request = read_request(model, size=size, batch=batch, **words, trusted=True)
     built = request.network(seed)
     loaded = "" if weights is None else load_weights_(built, weights)
-    return Subject(model, request.preset, built, request.inputs(seed), loaded)
+    return Subject(model, request.preset, built, request.fitted(built).inputs(seed), loaded)
 
 
-def _inputs_of(examples: Inputs, size: str | None, batch: int | None, seed: int) -> Inputs:
+def _inputs_of(examples: Inputs, size: str | Sequence[int] | None, batch: int | None, seed: int) -> Inputs:
     """Return inputs shaped like examples, but for a size and a batch that are given."""
     if batch is not None and batch < 1:
         raise UsageError(f"--batch {batch}: expected a positive number")
 
     def sized(shape: Shape) -> Shape:
-        spatial = shape[2:] if size is None else read_size(size, len(shape) - 2)
+        spatial = shape[2:] if size is None or len(shape) < 3 else read_size(size, len(shape) - 2)
         return batch or shape[0], *shape[1:2], *spatial
 
     drawn: Inputs = draw(reshaped(examples, sized), generator_of(seed))

@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_leaves
 from ranp.data import part_names, phantom, shapes
 from ranp.data.dataset import Dataset, Facts
 from ranp.data.layouts import LAYOUTS, open_dataset
-from ranp.data.loaders import load, names_loader, read_keys
+from ranp.data.loaders import load, names_loader
 from ranp.data.losses import IGNORED
+from ranp.data.sources import read_keys
 from ranp.errors import UsageError, listed, named, nearest, need
 from ranp.files import check_file_place
 from ranp.jobs.options import Data
@@ -26,6 +27,7 @@ from ranp.report.contact import FORMATS, Tile, tiles, write_sheet
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 _GENERATORS: Mapping[str, Callable[..., Iterable[Any]]] = {"phantom": phantom, "shapes": shapes}
 _BATCHES = 8  # of a loader or a generator that are looked at without --cases: it may have no end
+_PATCH = "64"  # of a generator, without --patch
 _SHOWN = 8  # samples on a contact sheet
 
 
@@ -72,7 +74,7 @@ def look(options: Data, track: Track = iter) -> dict[str, Any]:
         "sheet": None if options.sheet is None else str(options.sheet),
     }
     if options.sheet is not None:
-        pictures = list(opened.pictures({name: each for name, each in facts if not each.problems}))
+        pictures = list(opened.pictures(facts, problems))
         if not pictures:
             raise UsageError(f"{named('sheet', options.sheet)}: nothing can be drawn; {problems[0]['problem']}")
         write_sheet(options.sheet, pictures, opened.class_names)
@@ -107,14 +109,26 @@ class _Files:
         for case in track(self.dataset.cases[: self.limit]):
             yield case.name, self.dataset.facts(case)
 
-    def pictures(self, fine: Mapping[str, Facts]) -> Iterator[Tile]:
-        """Draw a few cases without problems, from the first to the last, those with a target first of all."""
-        cases = [case for case in self.dataset.cases if case.name in fine]
-        cases = [case for case in cases if case.target is not None] or cases
-        for place in sorted({round(k) for k in np.linspace(0, len(cases) - 1, _SHOWN)} if cases else ()):
-            inputs, target = self.dataset.whole(self.dataset.read(cases[place]))
-            name, has_one = cases[place].name, cases[place].target is not None
-            yield from tiles(name, inputs, target if has_one else None, self.task, self.class_names, fine[name].axes)
+    def pictures(self, facts: Sequence[tuple[str, Facts]], problems: list[dict[str, str]]) -> Iterator[Tile]:
+        """Draw a few cases without problems, from the first to the last; those with a target, where any has one.
+
+        Args:
+            facts: of the cases, as `facts` gave them.
+            problems: takes what only reading a case's voxels shows.
+        """
+        fine = [
+            (case, each.axes) for case, (_, each) in zip(self.dataset.cases, facts, strict=False) if not each.problems
+        ]
+        fine = [(case, axes) for case, axes in fine if case.target is not None] or fine
+        for place in sorted({round(k) for k in np.linspace(0, len(fine) - 1, _SHOWN)} if fine else ()):
+            case, axes = fine[place]
+            try:
+                inputs, target = self.dataset.whole(self.dataset.read(case))
+            except UsageError as error:
+                problems.append({"case": case.name, "problem": str(error)})
+                continue
+            shown = None if case.target is None else target
+            yield from tiles(case.name, inputs, shown, self.task, self.class_names, axes)
 
     def _channels(self) -> list[int]:
         """Return the channels of each input; none where the first case, which tells, is damaged."""
@@ -156,9 +170,9 @@ class _Batches:
             labels = dict(zip(map(int, values), counts, strict=True))
             yield f"batch {number}", Facts(tuple(inputs[0].shape[1:]), labels=labels)
 
-    def pictures(self, fine: Mapping[str, Facts]) -> Iterator[Tile]:
+    def pictures(self, facts: Sequence[tuple[str, Facts]], problems: list[dict[str, str]]) -> Iterator[Tile]:
         """Draw the first sample of each of a few batches."""
-        for name, batch in zip(fine, islice(self.batches, min(_SHOWN, self.limit)), strict=False):
+        for (name, _), batch in zip(facts[:_SHOWN], self.batches, strict=False):
             inputs, target = _tensors(batch)
             one = target.reshape(len(target), *inputs[0].shape[2:]) if self.task == "segmentation" else target
             yield from tiles(name, [part[0] for part in inputs], one[0], self.task, self.class_names)
@@ -169,7 +183,11 @@ def _open(options: Data) -> _Files | _Batches:
     source, settings = options.data, options.data_settings
     limit, layouts = options.cases or _BATCHES, [layout.word for layout in LAYOUTS]
     if source in _GENERATORS:
-        given = {"patch": read_size(options.patch, option="--patch"), "batches": limit, "seed": options.seed} | settings
+        given = {
+            "patch": read_size(options.patch or _PATCH, option="--patch"),
+            "batches": limit,
+            "seed": options.seed,
+        } | settings
         check_settings(_GENERATORS[source], given, source, "--set-data")
         batches = _GENERATORS[source](**given)
         named_so = {key: settings[key] for key in ("classes", "background") if key in settings}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ranp.options import (
+    Augmentation,
     Convention,
     DataPairs,
     Init,
@@ -21,6 +22,8 @@ from ranp.options import (
     Shared,
     Sparsity,
     Supervision,
+    Training,
+    Words,
     option,
 )
 
@@ -105,7 +108,10 @@ class Size(Options):
     """The size of the input."""
 
     group: ClassVar[str] = "network"
-    input: str | None = option(None, "Input size: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE")
+    input: Words = option(
+        (), "Input size: 64 is a cube, 16x112x112 otherwise; or an input of its own, "
+        "[NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as ids=77:int64:1000; repeat it.", metavar="SIZE",
+    )  # fmt: skip
 
 
 class Full(Options):
@@ -148,7 +154,11 @@ class CostSize(Options):
     """The size costs are counted at."""
 
     group: ClassVar[str] = "network"
-    input: str | None = option(None, "Size the costs are counted at; by default that of --patch.", metavar="SIZE")
+    input: Words = option(
+        (), "Size the costs are counted at; or an input of its own, "
+        "[NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as ids=77:int64:1000; repeat it.", metavar="SIZE",
+        shown="that of --patch",
+    )  # fmt: skip
 
 
 class Files(Options):
@@ -159,7 +169,7 @@ class Files(Options):
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
-class Source(Options):
+class SourceName(Options):
     """Where data comes from."""
 
     group: ClassVar[str] = "data"
@@ -167,14 +177,21 @@ class Source(Options):
         None, "A generator, a path, LAYOUT:PATH, or a loader file.py:function; see `ranp data`.", metavar="SOURCE",
         shown="the files of --images, else phantom",
     )  # fmt: skip
+
+
+class SourceSettings(Options):
+    """How a source is opened."""
+
+    group: ClassVar[str] = "data"
     data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader, in YAML; repeat it.", flag="--set-data",
-        metavar="KEY=VALUE",
+        {}, "A setting of the layout or generator, or an argument of the loader, in YAML; repeat it.",
+        flag="--set-data", metavar="KEY=VALUE",
     )  # fmt: skip
-    keys: str | None = option(
-        None, "Of the inputs and the target in a loader's dicts: image,seg or t1+t2,seg.", metavar="KEYS",
-        shown="image,label",
-    )  # fmt: skip
+    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
+
+
+class Source(SourceName, SourceSettings):
+    """Where data comes from, and how it is opened."""
 
 
 class Labelled(Options):
@@ -197,15 +214,27 @@ class Cut(Options):
     workers: int = option(0, "Processes that read ahead; the batches are the same for any number.", ge=0)
 
 
-class Batches(Options):
-    """How data is drawn."""
+class Patch(Options):
+    """The size of samples."""
 
     group: ClassVar[str] = "data"
     patch: str | None = option(
-        None, "Size the network is scored at: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE"
+        None, "Size of the patches that are drawn: 64 is a cube, 16x112x112 otherwise.", metavar="SIZE"
     )
-    batches: int = option(8, "How many batches to score on.", ge=1)
+
+
+class BatchSize(Options):
+    """How many samples make a batch."""
+
+    group: ClassVar[str] = "data"
     batch_size: int = option(1, "Samples in a batch.", ge=1)
+
+
+class Batches(Patch, BatchSize):
+    """How data is drawn."""
+
+    group: ClassVar[str] = "data"
+    batches: int = option(8, "How many batches to score on.", ge=1)
 
 
 class Outputs(Options):
@@ -218,16 +247,19 @@ class Outputs(Options):
     )  # fmt: skip
 
 
-class Start(Outputs):
-    """What the network is scored with."""
+class Initial(Options):
+    """The weights that are begun with."""
+
+    group: ClassVar[str] = "network"
+    init: Init | None = option(
+        None, "Weights to begin with: {choices}.", shown="glorot for a built-in without --weights, else keep"
+    )
+
+
+class Lossy(Options):
+    """What outputs and targets are compared by."""
 
     group: ClassVar[str] = "choice"
-    freeze: tuple[str, ...] = option(
-        (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
-    )
-    init: Init | None = option(
-        None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
-    )
     loss: Loss = option(
         None, "{choices}; a class of MONAI, torch or another package by its path, such as monai.losses.DiceCELoss; or "
         "file.py:function of your own.", shown="the network's own, else ce; bce for one channel", metavar="LOSS",
@@ -237,6 +269,15 @@ class Start(Outputs):
         metavar="KEY=VALUE",
     )  # fmt: skip
     deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
+
+
+class Start(Outputs, Initial, Lossy):
+    """What the network is scored with."""
+
+    group: ClassVar[str] = "choice"
+    freeze: tuple[str, ...] = option(
+        (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
+    )
 
 
 class Scored(
@@ -274,6 +315,26 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     out: Path | None = option(
         None, "Write the table as JSON; `ranp report` shows RUN/compare.json.", metavar="FILE", writes="table"
     )
+
+
+class Train(
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Seed, Device,
+    Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp train`."""
+
+    group: ClassVar[str] = "training"
+    val: str | None = option(
+        None, "What is validated on, named as --data.", metavar="SOURCE",
+        shown="the validation cases of --data, of what is generated other samples",
+    )  # fmt: skip
+    fold: str | None = option(None, "Validate on the k-th of n parts of the training cases, from 0.", metavar="K/N")
+    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
+    augment: Augmentation = option("none", "Change samples at random: {choices}.")
+    hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
+    resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
+    save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
+    out: Path = option(..., "The run folder to write.", writes="run")
 
 
 class Verify(Run, RunModel, Weights, Factory, Proved, Seed, Printed):
@@ -365,7 +426,7 @@ class BuildKernels(Force, Printed):
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
 
 
-class Data(Seed, Config, Force, Printed):
+class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
     """`ranp data`."""
 
     group: ClassVar[str] = "data"
@@ -373,12 +434,6 @@ class Data(Seed, Config, Force, Printed):
         ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
         argument=True, metavar="SOURCE",
     )  # fmt: skip
-    data_settings: DataPairs = option(
-        {}, "A setting of the layout, or an argument of the loader or generator, in YAML; repeat it.",
-        flag="--set-data", metavar="KEY=VALUE",
-    )  # fmt: skip
-    keys: str = option("image,label", "Of a loader's dicts: the inputs and the target; t1+t2,seg are two inputs.")
-    patch: str = option("64", "Size of generated samples: 64 is a cube, 64x64 a square.", metavar="SIZE")
     cases: int | None = option(
         None, "How many cases, or batches, to look at.", shown="all; 8 of a loader or generator", ge=1
     )

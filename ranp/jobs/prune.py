@@ -13,8 +13,9 @@ from ranp.data.sources import Drawing, Opened
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.graph.build import trace
-from ranp.inputs import check_device, generator_of, only_outputs
+from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
+from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
 from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
 from ranp.models.init import initialise_
@@ -50,7 +51,7 @@ class Prepared:
     options: Scored
     request: Request
     network: nn.Module
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...] | dict[str, Tensor]
     batches: Iterable[Any] | None
     loss: losses.Loss
     loaded: str = ""
@@ -71,7 +72,8 @@ class Prepared:
         options = self.options
         if self.batches is None or self.source is None:
             return "no data"
-        return f"{self.source.said()} ({options.batches} batches of {options.batch_size}, {options.patch})"
+        size = options.patch or " ".join(options.input)
+        return f"{self.source.said()} ({options.batches} batches of {options.batch_size}, {size})"
 
 
 def prepare(options: Prune) -> Prepared:
@@ -117,32 +119,28 @@ def ready(
     """
     check_device(options.device)
     source = opened(options, trusted=trusted)
-    options = _as_the_data(options, source)
+    options = as_the_data(options, source)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
-    known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
-    maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
+    maxdisp = maxdisp_of(request.model, request.preset, request.settings)
     network = request.network(options.seed, trusted=trusted)
-    given = output_shape(network, scored.shapes, options.outputs)
-    own = _loss_of(request.model, request.preset)
-    follows = losses.for_channels(own, _channels(given))
-    if source.task is not None:
-        follows = losses.for_task(source.task, _channels(given), own)
-    word = options.loss or follows
+    request, scored = request.fitted(network), scored.fitted(network)
+    given = output_shape(network, scored.inputs(device="meta"), options.outputs)
+    word, loss = loss_of(
+        options, request.model, request.preset, given, source, maxdisp, trusted=trusted or trusted_loss
+    )
     if needs_batches:
-        losses.check_channels(word, _channels(given))
+        losses.check_channels(word, given[0] if given else 0)
     options = options.model_copy(update={"loss": word})
-    function = losses.get(
-        word, options.loss_settings, supervision=options.deep_supervision, trusted=trusted or trusted_loss,
-        **({"maxdisp": maxdisp} if word == "stereo" else {}),
-    )  # fmt: skip
-    loss = only_outputs(function, options.outputs)
     loaded = "" if options.weights is None else load_weights_(network, options.weights)
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
-        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp)
+        how = Drawing(
+            options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below, scored.names,
+            scored.dtypes,
+        )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source)
 
@@ -202,25 +200,9 @@ def keep(prepared: Prepared, result: Result) -> Report:
     return runs.read(options.out).report
 
 
-def _as_the_data(options: Asked, source: Opened) -> Asked:
-    """Return the options with the channels and classes of the data, where nobody says those of a built-in."""
-    update: dict[str, Any] = {"data": source.word}
-    shapes = source.input_shapes()
-    if shapes and len(shapes[0]) > 1 and not options.patch and not options.input:
-        update["patch"] = spell(shapes[0][1:])
-    if options.model in models.names():
-        known = models.full_settings(options.model, options.preset)
-        said = {*options.settings, *(models.preset(options.model, options.preset).settings if options.preset else ())}
-        if options.in_channels is None and "in_channels" in {*known} - said and len(source.channels()) == 1:
-            update["in_channels"] = source.channels()[0]
-        if options.classes is None and "classes" in {*known} - said:
-            update["classes"] = source.classes()
-    return options.model_copy(update=update)
-
-
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input, "--input") if options.input else (options.patch, "--patch")
+    size, flag = (options.input or options.patch), "--input" if options.input else "--patch"
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
         classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
@@ -237,23 +219,13 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
     update: dict[str, Any] = {
         "model": request.model,
         "settings": dict(request.settings),
-        "input": spell(request.shapes[0][2:]),
-        "patch": spell(scored.shapes[0][2:]),
+        "input": options.input if request.kinds else (spell(request.shapes[0][2:]),),
+        "patch": options.patch if request.kinds else spell(scored.shapes[0][2:]),
         "method": options.method or ("snip" if selection.rule == "snip" else "mpmg"),
         "strength": published.strength if published and selection.reweight and strength is None else strength,
         "init": options.init or ("glorot" if drawn else "keep"),
     }
     return options.model_copy(update=update)
-
-
-def _loss_of(model: str, preset: str | None) -> str:
-    """Return the `--loss` word of a built-in or preset; `ce` for every other network."""
-    return models.default_loss(model, preset) if model in models.names() else "ce"
-
-
-def _channels(output: tuple[int, ...]) -> int:
-    """Return how many scores an output has for each voxel or sample; 0 where it has no dimension for them."""
-    return output[0] if output else 0
 
 
 def _folder_name(model: str, preset: str | None) -> str:

@@ -153,10 +153,10 @@ def _asked(
         if value < 1:
             raise UsageError(f"{option} {value}: expected a positive number")
         known = {**settings, **asked}
-        shapes = [tuple(tensor.shape) for tensor in flatten(_inputs(run, job, channels))]
+        inputs = _inputs(run, job, channels)
         if own and value == _now(run, job, spec, known, names):
             continue
-        key = setting_by_trying(spec, names, known, value, shapes, output_shape) if own else None
+        key = setting_by_trying(spec, names, known, value, inputs, output_shape) if own else None
         key = key or setting_by_name(spec, names, known, trusted=trusted)
         if key is None:
             usual = " or ".join(names[:3])
@@ -171,10 +171,10 @@ def _asked(
 def _now(run: runs.Run, job: Transfer, spec: str, settings: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     """Return the channels, or the classes, of an own network as its settings are; None where it does not run."""
     for channels in dict.fromkeys([None, job.in_channels, channels_of(spec, settings)]):
-        shapes = [tuple(tensor.shape) for tensor in flatten(_inputs(run, job, channels))]
+        inputs = _inputs(run, job, channels)
         with suppress(UsageError):
-            output = output_shape(resolve(spec, settings), shapes)
-            return shapes[0][1] if names is CHANNELS else output[0]
+            output = output_shape(resolve(spec, settings), inputs)
+            return int(flatten(inputs)[0].shape[1]) if names is CHANNELS else output[0]
     return None
 
 

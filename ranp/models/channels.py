@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from ranp.errors import UsageError
-from ranp.inputs import Shape
+from ranp.inputs import Inputs, Shape
 from ranp.models.settings import integers
 from ranp.models.spec import factory_named, resolve
 
@@ -23,7 +23,7 @@ CLASSES = (
     "classes", "out_channels", "num_classes", "n_classes", "nclass", "output_channels", "num_output_channels", "out_ch",
     "num_labels", "out_chans",
 )  # fmt: skip
-Runs = Callable[[nn.Module, Sequence[Shape]], Shape]
+Runs = Callable[[nn.Module, Inputs], Shape]
 
 
 def setting_by_name(spec: str, names: Sequence[str], settings: Mapping[str, Any], *, trusted: bool) -> str | None:
@@ -37,7 +37,7 @@ def setting_by_trying(
     names: Sequence[str],
     settings: Mapping[str, Any],
     value: int,
-    shapes: Sequence[Shape],
+    inputs: Inputs,
     runs: Runs,
 ) -> str | None:
     """Return the setting that makes a network take so many channels, or give so many classes.
@@ -47,13 +47,13 @@ def setting_by_trying(
         names: `CHANNELS` or `CLASSES`: what is looked for; these are tried first.
         settings: of the network as it is.
         value: other than what the network has now.
-        shapes: of the inputs, with the channels that are asked for.
+        inputs: for shapes and dtypes, with the channels that are asked for.
         runs: returns the shape of a network's output without the batch, or raises a UsageError.
     """
     for key in _candidates(spec, names, settings):
         try:
             network = resolve(spec, {**settings, key: value})
-            output = runs(network, shapes)
+            output = runs(network, inputs)
         except UsageError:  # the network does not like it
             continue
         if names is CHANNELS or output[:1] == (value,):

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ranp import models
 from ranp.errors import UsageError
-from ranp.figures import spell
+from ranp.figures import spell, spell_all
 from ranp.files import read_json
-from ranp.inputs import Shape, draw, generator_of
+from ranp.inputs import Inputs, Shape, draw, generator_of, map_tensors, range_of, ranged
 from ranp.models.channels import channels_of
 from ranp.models.folders import Kind, kind_of
+from ranp.models.input_words import WHOLES, InputKind, Spelled, read_words, written
 from ranp.models.spec import check_is_built_in, resolve
 
 _EXTERNAL_SIZE = 64  # spatial length of the example input of a network that is no built-in
@@ -32,13 +33,15 @@ class Request:
         model: a built-in, `package.module:Factory` or `file.py:factory`; of a fused run the factory that loads it.
         preset: of a built-in, or None.
         settings: keyword arguments of the factory, over the preset's.
-        shapes: of each input, with the batch: (B, C, D, H, W) or (B, C, H, W).
+        shapes: of each input, with the batch: (B, C, D, H, W) or (B, C, H, W); in full also (B, C) or (B,).
+        kinds: of each input; () where all are images, by their place and in the network's own dtype.
     """
 
     model: str
     preset: str | None
     settings: Mapping[str, Any]
     shapes: tuple[Shape, ...]
+    kinds: tuple[InputKind, ...] = ()
 
     @property
     def built_in(self) -> bool:
@@ -46,13 +49,16 @@ class Request:
         return self.model in models.names()
 
     def sized(self, size: str | Sequence[int], option: str = "--input") -> "Request":
-        """Return the same network with inputs of another size.
+        """Return the same network with inputs of another size; those without a size keep their shape.
 
         Raises:
             UsageError: it is no size, or not of as many dimensions.
         """
-        shapes = tuple((*shape[:2], *read_size(size, len(shape) - 2, option)) for shape in self.shapes)
-        return replace(self, shapes=shapes)
+
+        def resized(shape: Shape) -> Shape:
+            return (*shape[:2], *read_size(size, len(shape) - 2, option)) if len(shape) > 2 else shape
+
+        return replace(self, shapes=tuple(map(resized, self.shapes)))
 
     @property
     def batch(self) -> int:
@@ -71,12 +77,54 @@ class Request:
         """
         return resolve(self.model, self.settings, preset=self.preset, trusted=trusted, seed=seed)
 
-    def inputs(self, seed: int = 0, device: str | torch.device = "cpu") -> tuple[Tensor, ...]:
-        """Draw standard normal inputs of float32, the same on every device; on "meta" they have shapes alone."""
-        empty = tuple(torch.empty(shape, device="meta") for shape in self.shapes)
-        if torch.device(device).type == "meta":
-            return empty
-        return tuple(tensor.to(device) for tensor in draw(empty, generator_of(seed)))
+    def fitted(self, network: nn.Module) -> "Request":
+        """Return the same request with what was left open of its inputs as the network has it.
+
+        Real numbers get the dtype of its first parameter that has real ones. Whole numbers stay below the rows of its
+        smallest embedding table, or below 2 where it has none.
+        """
+        tables = [m.num_embeddings for m in network.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        own = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+        def of(kind: InputKind) -> InputKind:
+            dtype = kind.dtype or str(own).removeprefix("torch.")
+            below = kind.below or (2 if dtype == "bool" else min(tables, default=2))
+            return replace(kind, dtype=dtype, below=below if dtype in WHOLES else None)
+
+        return replace(self, kinds=tuple(map(of, self.kinds or (InputKind(),) * len(self.shapes))))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of keyword inputs; () where they go by their place."""
+        return tuple(kind.name for kind in self.kinds if kind.name)
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Dtype of each input; float32 where it is left open."""
+        return tuple(
+            getattr(torch, kind.dtype or "float32") for kind in self.kinds or (InputKind(),) * len(self.shapes)
+        )
+
+    @property
+    def below(self) -> tuple[int | None, ...]:
+        """Of each input the number its whole numbers are below."""
+        return tuple(kind.below for kind in self.kinds or (InputKind(),) * len(self.shapes))
+
+    def inputs(self, seed: int = 0, device: str | torch.device = "cpu") -> tuple[Tensor, ...] | dict[str, Tensor]:
+        """Draw inputs, the same on every device: standard normal, uniform where whole; on "meta" shapes alone.
+
+        Returns:
+            A tuple, or a dict where inputs have names.
+        """
+        empty = tuple(
+            ranged(torch.empty(shape, dtype=dtype, device="meta"), below)
+            for shape, dtype, below in zip(self.shapes, self.dtypes, self.below, strict=True)
+        )
+        given: Inputs = dict(zip(self.names, empty, strict=True)) if self.names else empty
+        if torch.device(device).type != "meta":
+            drawn = draw(given, generator_of(seed))
+            given = map_tensors(drawn, lambda tensor: ranged(tensor.to(device), range_of(tensor)))
+        return given  # type: ignore[return-value]  # a tuple or a dict, as it was made
 
 
 def read_request(
@@ -86,7 +134,7 @@ def read_request(
     settings: Mapping[str, Any] = MappingProxyType({}),
     in_channels: int | None = None,
     classes: int | None = None,
-    size: str | Sequence[int] | None = None,
+    size: str | Sequence[int] | Sequence[str] | None = None,
     batch: int | None = None,
     size_option: str = "--input",
     batch_option: str = "--batch",
@@ -105,7 +153,8 @@ def read_request(
         settings: the --set pairs.
         in_channels: --in-channels, on built-ins short for --set in_channels=.
         classes: --classes, on built-ins short for --set classes=; other networks are built from their settings alone.
-        size: --input: "64" is a cube, "16x112x112" otherwise; or the lengths themselves.
+        size: --input: "64" is a cube, "16x112x112" otherwise; or the lengths themselves; or words, one of which is a
+            size, and several are inputs in full.
         batch: --batch.
         size_option: the option that named the size, for messages.
         batch_option: likewise the batch.
@@ -119,6 +168,11 @@ def read_request(
         if count is not None and count < 1:
             raise UsageError(f"{flag} {count}: expected a positive number")
     kind = kind_of(model)
+    size, spelled = read_words(size, size_option)
+    if spelled and kind is not None and kind.factory:
+        raise UsageError(f"{size_option} {written(spelled)}: {model} is a folder and knows its inputs; expected a size")
+    if spelled:
+        return _spelled(model, preset, given, in_channels, classes, spelled, batch, size_option)
     if kind is not None and kind.factory:
         return _of_folder(kind, model, preset, given, in_channels, size, batch, size_option)
     if ":" in model:
@@ -149,6 +203,30 @@ def read_size(size: str | Sequence[int], dims: int | None = None, option: str = 
     if dims is not None and len(lengths) != dims:
         raise UsageError(f"{option} {text}: expected {dims} spatial dimensions, got {len(lengths)}")
     return lengths
+
+
+def _spelled(
+    model: str,
+    preset: str | None,
+    settings: dict[str, Any],
+    in_channels: int | None,
+    classes: int | None,
+    spelled: Spelled,
+    batch: int | None,
+    option: str,
+) -> Request:
+    """Return a request whose inputs are said in full; those of a built-in are compared with what it takes."""
+    kinds, shapes = zip(*spelled, strict=True)
+    if ":" in model:
+        if in_channels is not None:
+            raise UsageError(f"--in-channels {in_channels}: {option} {written(spelled)} says the channels")
+        return Request(model, preset, settings, tuple((batch or 1, *shape) for shape in shapes), kinds)
+    check_is_built_in(model)
+    own = _built_in(model, preset, _with_shorthands(model, settings, in_channels, classes), None, batch, option)
+    if [(len(s), s[:1]) for s in shapes] != [(len(s) - 1, s[1:2]) for s in own.shapes]:
+        takes = spell_all(shape[1:] for shape in own.shapes)
+        raise UsageError(f"{option} {written(spelled)}: {model} takes inputs such as {takes}")
+    return replace(own, shapes=tuple((own.batch, *shape) for shape in shapes), kinds=kinds)
 
 
 def _with_shorthands(

@@ -80,10 +80,11 @@ def write_sheet(path: Path, pictures: Sequence[Tile], names: Sequence[str] = ())
         UsageError: the file can't be written.
     """
     colours = _colours(pictures)
-    rows = -(-len(pictures) // _COLUMNS)
-    size = 3.2 * _COLUMNS, 3.5 * rows + 0.3 * bool(colours)  # inches
+    columns = min(len(pictures), _COLUMNS)
+    rows = -(-len(pictures) // columns)
+    size = 3.2 * columns, 3.5 * rows + 0.3 * bool(colours)  # inches
     figure = need("matplotlib.figure", "plots").Figure(size, layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
     for axes, tile in zip(panels, pictures, strict=False):
@@ -94,7 +95,9 @@ def write_sheet(path: Path, pictures: Sequence[Tile], names: Sequence[str] = ())
         words = {label: names[label] if label < len(names) else str(label) for label in colours}
         keys = [patch(color=colours[label], label=words[label]) for label in list(colours)[:_LEGEND]]
         more = f"{len(colours) - _LEGEND} more labels are not named" if len(colours) > _LEGEND else None
-        figure.legend(handles=keys, loc="outside lower center", ncols=6, fontsize=9, frameon=False, title=more)
+        figure.legend(
+            handles=keys, loc="outside lower center", ncols=1 + columns, fontsize=9, frameon=False, title=more
+        )
     with whole_file(path) as place:
         figure.savefig(place, format=path.suffix.lower().removeprefix("."), dpi=100)
 

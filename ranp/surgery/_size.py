@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ranp.errors import UsageError, named
 from ranp.figures import spell_all
 from ranp.graph.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
-from ranp.inputs import Inputs, Shape, as_arguments, flatten, map_tensors
+from ranp.inputs import Inputs, Shape, as_arguments, flatten, map_tensors, range_of, ranged
 from ranp.models.request import read_size
 from ranp.modules import undisturbed, unwrapped
 
@@ -117,7 +117,7 @@ def _cut(example_inputs: Inputs, shapes: dict[str, Shape]) -> Any:
         shape = next(left)
         fits = all(new <= old for new, old in zip(shape, tensor.shape, strict=True))
         if tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta or not fits:
-            return torch.empty(shape, dtype=tensor.dtype, device="meta")
-        return tensor[tuple(slice(size) for size in shape)]
+            return ranged(torch.empty(shape, dtype=tensor.dtype, device="meta"), range_of(tensor))
+        return ranged(tensor[tuple(slice(size) for size in shape)], range_of(tensor))
 
     return map_tensors(example_inputs, cut)

@@ -49,7 +49,7 @@ def verify(
         model: the full module, for its architecture; on any device, even meta.
         slim: the smaller one.
         plan: between the two.
-        example_inputs: for shapes and dtypes; inputs of whole numbers are used as they are.
+        example_inputs: for shapes and dtypes; inputs of whole numbers stay as they are, unless their range is known.
         inputs: how many random inputs to try; two at least.
         seed: of inputs and of the removed values.
         tolerance: largest relative difference that counts as equal.

@@ -1,5 +1,7 @@
 """The sources that draw their samples: phantoms, stereo pairs, pink noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +109,33 @@ def test_pink_noise_falls_with_frequency() -> None:
     assert noise.std() == pytest.approx(1, abs=1e-5)
     power = np.abs(np.fft.fft(noise[0], axis=1)).mean(axis=0)
     assert power[4] > 1.5 * power[16] > 2 * power[64]
+
+
+def test_whole_numbers_and_vectors_among_the_inputs() -> None:
+    shapes, below = [(1, 8, 8), (64,), (), (5,)], (None, 10, 7, None)
+    source = data.generated(shapes, (3, 8, 8), batches=2, batch_size=40, seed=1, below=below)
+    (image, ids, step, vector), labels = next(iter(source))
+    assert [tuple(part.shape[1:]) for part in (image, ids, step, vector)] == shapes
+    assert [part.dtype for part in (image, ids, step, vector)] == [
+        torch.float32,
+        torch.int64,
+        torch.int64,
+        torch.float32,
+    ]
+    assert ids.unique().tolist() == list(range(10))
+    assert step.unique().tolist() == list(range(7))
+    assert 0.8 < vector.std() < 1.2
+    assert labels.shape == (40, 8, 8)
+    again = next(iter(data.random_like(shapes, (3, 8, 8), 1, 40, 1, below=below)))[0]
+    assert all(map(torch.equal, (image, ids, step, vector), again))
+
+
+def test_a_source_names_its_inputs_and_has_them_in_a_dtype() -> None:
+    source = data.random_like([(1, 4, 4), (2, 4, 4)], (3,), 1, 2)
+    named = replace(source, names=("left", "right"), dtypes=(torch.float64, torch.bfloat16))
+    inputs, plain = next(iter(named))[0], next(iter(source))[0]
+    assert list(inputs) == ["left", "right"]
+    assert torch.equal(inputs["left"], plain[0].double())
+    assert torch.equal(inputs["right"], plain[1].bfloat16())
+    alone = replace(data.random_like([(1, 4, 4)], (3,), 1, 2), names=("image",))
+    assert list(next(iter(alone))[0]) == ["image"]

@@ -156,6 +156,7 @@ def test_what_names_a_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not names_loader("nnunnet:folder")
     assert not names_loader("shapenet:/data/x.y")
     assert not names_loader("folder")
+    assert not names_loader("__main__:function")
     (tmp_path / "file.py:function").mkdir()
     assert not names_loader("file.py:function")
 

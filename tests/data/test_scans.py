@@ -1,11 +1,12 @@
 """Every format gives the same voxels in the same place."""
 
+import locale
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ranp.data.scans import open_scan, stem
+from ranp.data.scans import _own_locale, open_scan, stem
 from ranp.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
@@ -54,7 +55,8 @@ def written(path: Path, values: np.ndarray) -> Path:
             writer = sitk.ImageFileWriter()
             writer.KeepOriginalImageUIDOn()
             writer.SetFileName(str(path / f"{number}.dcm"))
-            writer.Execute(image)
+            with _own_locale():
+                writer.Execute(image)
     elif path.suffix in (".mha", ".mhd"):
         sitk.WriteImage(as_itk(values, vector=values.ndim > 3), str(path))
     else:
@@ -139,6 +141,12 @@ def test_what_is_no_volume_is_named(tmp_path: Path) -> None:
         open_scan(tmp_path, "data")
     with pytest.raises(UsageError, match=r"--data .*no such file"):
         open_scan(tmp_path / "b.nii", "data")
+
+
+def test_the_locale_of_the_process_stays(tmp_path: Path) -> None:
+    before = locale.setlocale(locale.LC_ALL)
+    open_scan(written(tmp_path / "series", VALUES), "images").read("images")
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_stems() -> None:

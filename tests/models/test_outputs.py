@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import Tensor, nn
 
 from ranp.errors import UsageError
@@ -28,11 +29,11 @@ class Reading(nn.Module):
 
 def test_the_first_output_that_is_no_scalar_counts() -> None:
     network = Heads().train()
-    assert output_shape(network, [(2, 1, 8, 6)]) == (3, 8, 6)
+    assert output_shape(network, torch.empty(2, 1, 8, 6)) == (3, 8, 6)
     assert network.training
-    assert output_shape(Reading(), [(1, 3, 4, 4)]) == (3, 4, 4)
+    assert output_shape(Reading(), (torch.empty(1, 3, 4, 4),)) == (3, 4, 4)
 
 
 def test_a_network_that_does_not_run_says_on_what() -> None:
     with pytest.raises(UsageError, match="does not run on an input of 1x2x8x8"):
-        output_shape(Heads(), [(1, 2, 8, 8)])
+        output_shape(Heads(), torch.empty(1, 2, 8, 8))

@@ -79,6 +79,16 @@ def anywhere(size: Sequence[int], patch: Sequence[int], rng: np.random.Generator
     return tuple(slice(start, start + p) for start, p in zip(starts, patch, strict=True))
 
 
+def middle(size: Sequence[int], patch: Sequence[int]) -> tuple[slice, ...]:
+    """Return where a patch is cropped in the middle.
+
+    >>> middle((10, 4), (4, 4))
+    (slice(3, 7, None), slice(0, 4, None))
+    """
+    starts = [max(s - p, 0) // 2 for s, p in zip(size, patch, strict=True)]
+    return tuple(slice(start, start + p) for start, p in zip(starts, patch, strict=True))
+
+
 def padded(values: Tensor, patch: Sequence[int], value: float) -> Tensor:
     """Return (..., *spatial) grown to the size of a patch at its far ends."""
     missing = [max(p - s, 0) for s, p in zip(values.shape[-len(patch) :], patch, strict=True)]

@@ -13,7 +13,8 @@ A sample is as many frames as the patch asks for, `stride` apart, from a random 
 random place is cropped. The shorter side becomes 8/7 of the patch's: 128 for 112, as C3D's (Tran et al., ICCV 2015),
 and 256 for 224, as I3D's (Carreira and Zisserman, CVPR 2017). MobileNetV2-3D's authors (Kopuklu et al., ICCVW 2019)
 take crops of 112 at several scales. Pixels go from -1 to 1, as I3D's; theirs keep 0 to 255 and lose their mean (`mean`,
-`sd`). A clip that is shorter than asked begins again from its first frame. Nothing is mirrored and no scale is drawn:
+`sd`). A clip that is shorter than asked begins again from its first frame. To judge a network, clips that cover the
+video vote, ten at most. Nothing is mirrored and no scale is drawn:
 that is augmentation.
 
 Settings (--set-data): `list` (of UCF101: 1, 2 or 3), `stride` (frames from one to the next, 1), `resize` (the shorter
@@ -26,15 +27,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ranp.data.dataset import TESTING, TRAINING, Case, Dataset, Facts, Sample, Shape
 from ranp.data.layouts._folders import by_class, check_there, holds_classes, lines
-from ranp.data.layouts._pixels import Scaling, anywhere, covering, spatial_size
+from ranp.data.layouts._pixels import Scaling, anywhere, covering, middle, spatial_size
 from ranp.data.layouts._settings import Settings
 from ranp.data.layouts._video import VIDEOS, Video
 from ranp.errors import UsageError, named, nearest
 
 _SHOWN = 16  # frames of a whole clip
+_VIEWS = 10  # clips that vote
 _SETTINGS = ("stride", "resize", "mean", "sd")
 
 
@@ -76,13 +79,37 @@ class _Clips(Dataset[tuple[Video, int]]):
         """
         video, label = held
         count, *patch = spatial_size(shapes, self.channels(), "a clip", "16x112x112")
-        span = (count - 1) * self.stride + 1
-        start = int(rng.integers(max(video.frames - span, 0) + 1))
+        start = int(rng.integers(self._spare(video, count) + 1))
+        size = covering(video.size, patch, self.shorter)
+        return self._clip(video, start, count, size, anywhere(size, patch, rng)), torch.tensor(label)
+
+    def views(self, held: tuple[Video, int], shapes: Sequence[Shape]) -> Sequence[Sample]:
+        """Return clips that follow each other, or evenly spaced ones where more than ten would; cropped in the middle.
+
+        Raises:
+            UsageError: as `draw`.
+        """
+        video, label = held
+        count, *patch = spatial_size(shapes, self.channels(), "a clip", "16x112x112")
+        spare = self._spare(video, count)
+        number = min(_VIEWS, 1 + spare // ((count - 1) * self.stride + 1))
+        starts = np.linspace(0, spare, number) if number > 1 else np.array([spare / 2])
+        size = covering(video.size, patch, self.shorter)
+        place = middle(size, patch)
+        return [
+            (self._clip(video, start, count, size, place), torch.tensor(label)) for start in starts.astype(int).tolist()
+        ]
+
+    def _spare(self, video: Video, count: int) -> int:
+        """Return the last frame that a clip may begin with."""
+        return max(video.frames - ((count - 1) * self.stride + 1), 0)
+
+    def _clip(
+        self, video: Video, start: int, count: int, size: tuple[int, ...], place: tuple[slice, ...]
+    ) -> tuple[Tensor]:
         wanted = [(start + k * self.stride) % video.frames for k in range(count)]
-        height, width = covering(video.size, patch, self.shorter)
-        place = anywhere((height, width), patch, rng)
-        frames = video.decode(wanted, (height, width))[:, *place]  # (frames, H, W, 3)
-        return (self.scaling(frames),), torch.tensor(label)
+        height, width = size
+        return (self.scaling(video.decode(wanted, (height, width))[:, *place]),)  # of (frames, H, W, 3)
 
     def whole(self, held: tuple[Video, int]) -> Sample:
         """Return 16 frames spread over a video, or all where it has fewer, at its own size; and its class."""

@@ -43,7 +43,7 @@ from ranp.data.layouts._folders import (
     splits,
 )
 from ranp.data.layouts._pillow import LOSSLESS, PICTURES, header, read_labels, read_picture, resized
-from ranp.data.layouts._pixels import IMAGENET, Scaling, anywhere, covering, padded, spatial_size
+from ranp.data.layouts._pixels import IMAGENET, Scaling, anywhere, covering, middle, padded, spatial_size
 from ranp.data.layouts._settings import Settings, named_setting
 from ranp.errors import UsageError, listed, named
 from ranp.figures import spell
@@ -356,6 +356,17 @@ class PictureFolders(_Pictures):
         size = covering(pixels.shape[:2], patch, self.shorter)
         place = anywhere(size, patch, rng)
         return (self.scaling(resized(pixels, size)[place]),), torch.tensor(int(label))
+
+    def views(self, held: tuple[NDArray[Any], NDArray[np.int64]], shapes: Sequence[Shape]) -> Sequence[Sample]:
+        """Return the crop (C, H, W) in the middle of the resized picture.
+
+        Raises:
+            UsageError: shapes that are no picture's.
+        """
+        pixels, label = held
+        patch = self._size(shapes)
+        size = covering(pixels.shape[:2], patch, self.shorter)
+        return [((self.scaling(resized(pixels, size)[middle(size, patch)]),), torch.tensor(int(label)))]
 
     def whole(self, held: tuple[NDArray[Any], NDArray[np.int64]]) -> Sample:
         """Return a picture at its full size, and its class."""

@@ -27,8 +27,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, Dataset, Facts, Sample, Shape, Task
+from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, Dataset, Facts, Sample, Shape, Task, Truth
 from ranp.data.layouts._settings import Settings
 from ranp.data.losses import IGNORED
 from ranp.data.parts import CATEGORIES, FIRST
@@ -134,6 +135,20 @@ class ShapeNetPart(Dataset[Points]):
 
     def draw(self, held: Points, shapes: Sequence[Shape], rng: np.random.Generator) -> Sample:
         """Fit a shape into the patch."""
+        return self._voxels(held, self._patch(shapes), rng.uniform(0, 2 * np.pi) if self.turn else 0.0)
+
+    def views(self, held: Points, shapes: Sequence[Shape]) -> Sequence[Sample]:
+        """Fit a shape into the patch, not turned."""
+        return [self._voxels(held, self._patch(shapes), 0.0)]
+
+    def truth(self, case: Case, held: Points, target: Tensor) -> Truth:
+        """Return the parts, and which of them things of this category have."""
+        del held
+        category = case.name.partition("/")[0]
+        first = self.first(category)
+        return Truth(target, group=category, classes=tuple(range(first, first + len(CATEGORIES[category][1]))))
+
+    def _patch(self, shapes: Sequence[Shape]) -> Shape:
         (channels, *patch), *others = shapes
         if others or channels != 1:
             raise UsageError(
@@ -141,7 +156,7 @@ class ShapeNetPart(Dataset[Points]):
             )
         if len(patch) != 3:
             raise UsageError(f"{named('patch', spell(patch))}: {self.word} needs three sizes")
-        return self._voxels(held, tuple(patch), rng.uniform(0, 2 * np.pi) if self.turn else 0.0)
+        return tuple(patch)
 
     def whole(self, held: Points) -> Sample:
         """Fit a shape into 64 x 64 x 64 voxels, not turned."""

@@ -206,7 +206,7 @@ def test_wrong_folders(points: Path, tmp_path_factory: pytest.TempPathFactory) -
         UsageError, match=r"--set-data categories=Airplan: expected some of Airplane, .*did you mean 'Airplane'"
     ):
         open_dataset(str(points), {"categories": ["Airplan"]})
-    with pytest.raises(UsageError, match=r"--set-data backgroun: shapenet has no such setting; .*'background'"):
+    with pytest.raises(UsageError, match=r"--set-data backgroun: no setting of shapenet; .*'background'"):
         open_dataset(str(points), {"backgroun": True})
     with pytest.raises(UsageError, match=r"--set-data turn=1: expected true or false"):
         open_dataset(str(points), {"turn": 1})
