@@ -370,3 +370,4 @@ class Training(Options):
     amp: Amp = option("off", "Autocast: {choices}.")
     channels_last: bool = option(False, "Keep activations channels last.")
     compile: bool = option(False, "Run torch.compile on the network.")
+    sync_bn: bool = option(False, "Let batch norms see the whole batch, of all processes; only on GPUs.")
