@@ -17,7 +17,7 @@ import difflib
 import importlib
 import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePath
@@ -248,6 +248,15 @@ def listed(words: Iterable[str], last: str = "or") -> str:
     """
     *first, final = [*words] or [""]
     return f"{', '.join(first)} {last} {final}" if first else final
+
+
+def some(names: Sequence[str], shown: int = 8) -> str:
+    """Return the first of many names, and how many more there are.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import Selection
+from ranp.options import DATA_FREE, Selection
 from ranp.pipeline import Result, costs_of, prune
 from ranp.processes import is_first
 from ranp.reports import Report, Trial
@@ -92,7 +92,7 @@ def prepare(options: Prune) -> Prepared:
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
-    needs_batches = options.method != "l1" and options.rule != "random"
+    needs_batches = options.method not in DATA_FREE and options.rule != "random"
     return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
 
 

@@ -6,18 +6,19 @@ batch adds is apart from adding it, so that several processes may share the batc
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.scores._neurons import Source, rows
 
 Part = Mapping[tuple[str, str], Tensor]
 """What one batch adds to the sums: float64 by kind, "total" or "cancelled", and parameter."""
-SIGNED = ("mnmg", "mnmg-paper")  # abs after everything else; the others before the mean over batches
+SIGNED = ("mnmg", "mnmg-paper", "taylor")  # abs or square after the sum over a neuron; the others before
 _CANCELLED = 1e-3  # |sum| over sum of |.| of filters: 1e-7 to 1e-3 behind a norm, 0.03 to 0.2 elsewhere (measured)
 
 
@@ -30,6 +31,9 @@ class Tally:
         transposed: likewise.
         sources: what each layer is scored by.
     """
+
+    norms: ClassVar[bool] = False
+    """Whether an affine norm right behind a layer stands for it, whatever the method."""
 
     def __init__(self, method: str, reduce: str, transposed: str, sources: list[Source]) -> None:
         self.signed = method in SIGNED
@@ -93,10 +97,43 @@ class Tally:
         """Return the mean of every element, in its parameter's shape."""
         return {name: (total / count).float().cpu().numpy() for name, total in self.totals.items()}
 
+    def notes(self) -> list[str]:
+        """Return what a person should know of the scores."""
+        return []
+
     def cancelling(self) -> list[str]:
         """Return the layers whose filters' signed sums cancel."""
         found = {name: both.tolist() for name, both in self.cancelled.items()}
         return [name for name, (signed, absolute) in found.items() if signed < _CANCELLED * absolute]
+
+
+class ByNeuron(Tally):
+    """What a criterion that scores a neuron as a whole is: what a batch adds is one number for each neuron of a layer.
+
+    A subclass says in `part` what that is, by the name of the layer's weight.
+
+    Raises:
+        UsageError: another reduction than the sum.
+    """
+
+    def __init__(self, method: str, reduce: str, transposed: str, sources: list[Source]) -> None:
+        if reduce != "sum":
+            raise UsageError(f"{named('reduce', reduce)}: {method} scores a neuron as a whole; expected sum")
+        super().__init__(method, reduce, transposed, sources)
+
+    def sums(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], where: str) -> Part:
+        """Return what `Tally` would add: sums over each neuron's filter, and what its vectors hold."""
+        return super().part(values, gradients, where)
+
+    def neurons(self, source: Source, count: int) -> NDArray[np.float64]:
+        """Return a layer's scores after some batches, (O,)."""
+        return (self.totals[source.layer.name] / count).cpu().numpy()
+
+
+def joined(sums: Part, source: Source) -> Tensor:
+    """Return the sum over each neuron of a source, its bias included, (O,)."""
+    names = [*([source.weight] if source.weight else []), *source.vectors]
+    return torch.stack([sums["total", name] for name in names]).sum(0)
 
 
 def _masked_gradient(value: Tensor, gradient: Tensor) -> Tensor:

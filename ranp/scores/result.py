@@ -29,9 +29,9 @@ class Scores:
     """Scores of neurons; larger means that the loss depends on it more.
 
     Args:
-        method: "mpmg", "mnmg", "mnmg-paper", "snip" or "l1".
+        method: a word of `ranp.options.Method`.
         reduce: "sum", "mean" or "max" over a neuron's elements.
-        batches: how many were averaged; 0 for `l1`, which needs none.
+        batches: how many were averaged; 0 for those that need none.
         neurons: by layer (its weight parameter), float64 (O,) in the order of its output channels.
         elements: for `snip`, by weight and bias parameter, in its shape; float32, as they are as many as the weights.
         transposed: whether neurons of transposed convolutions are their "outputs" or, as published, their "inputs".
