@@ -18,7 +18,7 @@ from ranp.files import read_yaml, yaml_line
 from ranp.options import Listed, Options, listing
 
 Given = TypeVar("Given", bound=Options)
-GROUPS = ("network", "data", "choice", "costs", "superpixels", "output", "general")
+GROUPS = ("network", "data", "choice", "training", "costs", "superpixels", "output", "general")
 """The order of the groups in the help."""
 _COMPLETE: dict[str | None, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
 

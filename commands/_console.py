@@ -45,6 +45,11 @@ def _results() -> TextIO:
     return _RESULTS.get() or sys.stdout
 
 
+def is_quiet() -> bool:
+    """Whether neither bars nor the lines of steps are shown."""
+    return _QUIET.get()
+
+
 def stderr() -> Console:
     """Return a console on the current stderr."""
     return Console(stderr=True, highlight=False)

@@ -20,6 +20,7 @@ from ranp.commands.profile import profile
 from ranp.commands.prune import prune
 from ranp.commands.refine import refine
 from ranp.commands.report import report
+from ranp.commands.train import train
 from ranp.commands.transfer import transfer
 from ranp.commands.verify import verify
 
@@ -64,6 +65,7 @@ add(app, inspect)
 add(app, profile)
 add(app, prune)
 add(app, verify)
+add(app, train)
 add(app, adopt)
 add(app, transfer)
 add(app, export)

@@ -364,7 +364,7 @@ def save_trained(
     weights: Mapping[str, Mapping[str, Tensor]],
     training: Mapping[str, Any],
     metrics: str,
-    trained: Mapping[str, Any],
+    loaded: str,
 ) -> None:
     """Write the folder of a run that was trained, whole or not at all; what was exported before is not of it.
 
@@ -374,7 +374,7 @@ def save_trained(
         weights: by the name of their file, `TRAINED` and `LAST`; none while the training is not done.
         training: what `TRAINING` holds.
         metrics: what `METRICS` holds.
-        trained: what the report says of it.
+        loaded: how the weights came about, in a line, for the report.
 
     Raises:
         UsageError: the folder can't be written, or a file of the base was changed.
@@ -390,7 +390,8 @@ def save_trained(
         (folder / TRAINING).write_text(json.dumps(training, indent=2, allow_nan=False) + "\n")
         (folder / METRICS).write_text(metrics)
         hashes = {name: sha256(folder / name) for name in (*HASHED, *weights)}
-        values = {**report, **({"trained": dict(trained)} if weights else {}), "hashes": hashes, "ranp": __version__}
+        trained = {"file": TRAINED, "sha256": hashes[TRAINED], "loaded": loaded} if TRAINED in hashes else None
+        values = {**report, **({"trained": trained} if trained else {}), "hashes": hashes, "ranp": __version__}
         (folder / REPORT).write_text(_text(values))
 
 

@@ -318,8 +318,8 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
 
 
 class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Seed, Device,
-    Config, DryRun, Force, Printed,
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Seed,
+    Device, Config, DryRun, Force, Printed,
 ):  # fmt: skip
     """`ranp train`."""
 

@@ -77,7 +77,9 @@ class Evaluation:
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
-        self.given = output_shape(self.network, [(1, *shape) for shape in self.shapes], tuple(self.outputs))
+        self.given = output_shape(
+            self.network, tuple(torch.empty(1, *shape, device="meta") for shape in self.shapes), self.outputs
+        )
         if isinstance(self.source, FromFiles):
             self._cases(self.source.fitted(self.shapes, self.given))
 
