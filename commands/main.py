@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ranp import __version__
 from ranp.commands import kernels
 from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
@@ -23,7 +24,6 @@ from ranp.commands.report import report
 from ranp.commands.train import train
 from ranp.commands.transfer import transfer
 from ranp.commands.verify import verify
-from ranp.version import __version__
 
 app = typer.Typer(
     cls=OneLineErrors,

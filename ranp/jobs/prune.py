@@ -22,8 +22,9 @@ from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import Selection
+from ranp.options import DATA_FREE, Selection
 from ranp.pipeline import Result, costs_of, prune
+from ranp.processes import is_first
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
@@ -91,7 +92,7 @@ def prepare(options: Prune) -> Prepared:
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
-    needs_batches = options.method != "l1" and options.rule != "random"
+    needs_batches = options.method not in DATA_FREE and options.rule != "random"
     return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
 
 
@@ -185,7 +186,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
 
 
 def keep(prepared: Prepared, result: Result) -> Report:
-    """Write the run folder and return the report as it stands there.
+    """Write the run folder and return the report as it stands there; of several processes the first alone writes.
 
     Raises:
         UsageError: the folder exists or can't be written.
@@ -193,6 +194,8 @@ def keep(prepared: Prepared, result: Result) -> Report:
     options = prepared.options
     assert isinstance(options, Prune)
     assert options.out is not None
+    if not is_first():
+        return result.report
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report
 
