@@ -197,6 +197,11 @@ def _open(options: Data) -> _Files | _Batches:
     """Open what SOURCE names."""
     source, settings = options.data, options.data_settings
     limit, layouts = options.cases or _BATCHES, [layout.word for layout in LAYOUTS]
+    if source == NIFTI:
+        return _Files(files(options.images, options.labels), options.cases)
+    if options.images or options.labels:
+        said = f"are looked at as the SOURCE {NIFTI}, not {source}"
+        raise UsageError(f"{named('images')} and {named('labels')}: {said}")
     if source in _GENERATORS:
         given = {
             "patch": read_size(options.patch or _PATCH, option="--patch"),
@@ -207,12 +212,6 @@ def _open(options: Data) -> _Files | _Batches:
         batches = _GENERATORS[source](**given)
         named_so = {key: settings[key] for key in ("classes", "background") if key in settings}
         return _Batches("generator", batches, limit, part_names(**named_so) if source == "shapes" else ())
-    if source == NIFTI or options.images or options.labels:
-        if source != NIFTI:
-            raise UsageError(
-                f"{named('images')} and {named('labels')}: are looked at as the SOURCE {NIFTI}, not {source}"
-            )
-        return _Files(files(options.images, options.labels), options.cases)
     if names_loader(source, layouts):
         return _Batches("loader", load(source, settings, read_keys(options.keys), limit, options.seed), limit)
     if ":" not in source and not Path(source).expanduser().exists():
