@@ -205,6 +205,22 @@ class FromFiles:
         single = output[0] == 1 and task == "segmentation"
         return self.dataset.for_classes(2 if single else output[0])
 
+    def learned(self, classes: int) -> dict[str, Any]:
+        """Return what a network of so many classes that is trained on these cases has to know of them, as plain values.
+
+        Returns:
+            `names` of the classes; `values`: in a file of labels, what stands for each class; [] where that is not one
+            value. Of volumes also `regions`: the values that each is made of; and `scales`: of each channel mean, sd,
+            low and high (None where nothing is clipped), or None for the z-score of each case.
+        """
+        count = 2 if classes == 1 and self.dataset.task == "segmentation" else classes
+        dataset = self.dataset if self.dataset.task == "stereo" else self.dataset.for_classes(count)
+        found: dict[str, Any] = {"names": list(dataset.class_names), "values": list(dataset.answers(count))}
+        if isinstance(dataset, volumes.Volumes):
+            found["regions"] = [sorted(region) for region in dataset.labels.regions]
+            found["scales"] = [None if scale is None else scale.to_plain() for scale in dataset.scales()]
+        return found
+
     def input_shapes(self) -> None:
         """Patches are cut as the network wants them."""
 
