@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from ranp import processes
 from ranp.commands._console import guarded
 from ranp.commands._words import complete_model, complete_preset
 from ranp.errors import UsageError, nearest
@@ -17,17 +18,20 @@ from ranp.files import read_yaml, yaml_line
 from ranp.options import Listed, Options, listing
 
 Given = TypeVar("Given", bound=Options)
-GROUPS = ("network", "data", "choice", "costs", "superpixels", "output", "general")
+GROUPS = ("network", "data", "choice", "training", "costs", "superpixels", "output", "general")
 """The order of the groups in the help."""
 _COMPLETE: dict[str | None, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
 
 
-def command(options: type[Given], example: str) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
+def command(
+    options: type[Given], example: str, *, shared: bool = False
+) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
     """Make a command of a function of options: typer reads the signature that it gets from their class.
 
     Args:
         options: the class.
         example: a command line that the help shows.
+        shared: whether several processes that torchrun started share its work.
     """
 
     def decorate(function: Callable[[Given], None]) -> Callable[..., None]:
@@ -37,11 +41,14 @@ def command(options: type[Given], example: str) -> Callable[[Callable[[Given], N
         def run(**given: Any) -> None:
             with guarded(debug=bool(given.get("debug")), quiet=bool(given.get("quiet") or given.get("as_json"))):
                 asked = options.read({name: value for name, value in given.items() if value is not None})
+                if processes.started() > 1 and not shared:
+                    raise UsageError(f"{function.__name__}: works in one process; start it without torchrun")
                 if writes:
                     from ranp.jobs.outputs import check_outputs  # with torch, which a call that writes needs anyway
 
                     check_outputs(asked)
-                function(asked)
+                with processes.together():
+                    function(asked)
 
         run.__signature__ = inspect.Signature(list(map(_parameter, listing(options))))  # type: ignore[attr-defined]
         run.options, run.example = options, example  # type: ignore[attr-defined]

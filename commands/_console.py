@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, TextIO, TypeVar
 
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from ranp import processes
 from ranp.errors import is_ours, is_out_of_memory, on_command_line, told, words_of
 
 Item = TypeVar("Item")
@@ -42,6 +43,11 @@ def stdout() -> Console:
 def _results() -> TextIO:
     """Return the stdout that results are for."""
     return _RESULTS.get() or sys.stdout
+
+
+def is_quiet() -> bool:
+    """Whether neither bars nor the lines of steps are shown."""
+    return _QUIET.get()
 
 
 def stderr() -> Console:
@@ -146,13 +152,19 @@ def _warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _only_results_on_stdout() -> Iterator[None]:
-    """Send what others print to stderr: the user's code may print, and stdout is for results."""
-    token = _RESULTS.set(sys.stdout)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _RESULTS.reset(token)
+    """Send what others print to stderr: the user's code may print, and stdout is for results.
+
+    Of several processes the first alone is heard.
+    """
+    with ExitStack() as stack:
+        if not processes.is_first():
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        token = _RESULTS.set(sys.stdout)
+        stack.callback(_RESULTS.reset, token)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
 
 
 @contextmanager
@@ -187,7 +199,9 @@ def guarded(*, debug: bool = False, quiet: bool = False) -> Iterator[None]:
 
 
 def _refusal(line: str, error: BaseException, code: int) -> typer.Exit:
-    """Say what is wrong, and return the exit."""
+    """Say what is wrong, unless another process has, and return the exit."""
+    if not processes.speaks():
+        return typer.Exit(code)
     typer.echo(f"error: {line}", err=True)
     if _JSON.get():
         closest = getattr(error, "closest", None)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ranp import __version__
 from ranp.commands import kernels
 from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
@@ -21,9 +22,9 @@ from ranp.commands.profile import profile
 from ranp.commands.prune import prune
 from ranp.commands.refine import refine
 from ranp.commands.report import report
+from ranp.commands.train import train
 from ranp.commands.transfer import transfer
 from ranp.commands.verify import verify
-from ranp.version import __version__
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -66,6 +67,7 @@ add(app, inspect)
 add(app, profile)
 add(app, prune)
 add(app, verify)
+add(app, train)
 add(app, adopt)
 add(app, transfer)
 add(app, export)

@@ -9,7 +9,7 @@ from ranp.reports import Report, Trial
 EXAMPLE = "ranp prune unet3d --classes 3 --data phantom --patch 48 --sparsity 0.5 --reweight flops --out runs/small"
 
 
-@command(Prune, EXAMPLE)
+@command(Prune, EXAMPLE, shared=True)
 def prune(options: Prune) -> None:
     """Slim MODEL: score, choose, build the smaller network, prove it.
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
 from ranp.lazy import names
-from ranp.version import __version__
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ranp.graph.build import trace

@@ -6,6 +6,7 @@
     ├── InfeasibleError   3  the limit can't be met; carries the closest feasible value
     ├── UnsupportedError  3  the network can't be handled; names the op and the module
     ├── CheckFailed       1  the work was done but a check (verification, parity) failed
+    ├── ProcessLost       1  another of the processes that work together has ended
     └── MissingExtra      4  an optional dependency is absent; names the `pip install` line
 
 The library raises them and the command line prints the same text. `UsageError` is a `ValueError` as well, so that
@@ -16,7 +17,7 @@ import difflib
 import importlib
 import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePath
@@ -63,6 +64,12 @@ class UnsupportedError(RanpError):
 
 class CheckFailed(RanpError):
     """The work was done, but a check of it failed."""
+
+    exit_code = 1
+
+
+class ProcessLost(RanpError):
+    """Another of the processes that work together has ended."""
 
     exit_code = 1
 
@@ -241,6 +248,15 @@ def listed(words: Iterable[str], last: str = "or") -> str:
     """
     *first, final = [*words] or [""]
     return f"{', '.join(first)} {last} {final}" if first else final
+
+
+def some(names: Sequence[str], shown: int = 8) -> str:
+    """Return the first of many names, and how many more there are.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

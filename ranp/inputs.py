@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -175,6 +176,11 @@ def draw(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None =
 def generator_of(seed: int) -> torch.Generator:
     """Return a generator of its own, on the CPU."""
     return torch.Generator().manual_seed(seed)
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed that is mixed from numbers, such as that of a run and that of a step: no two streams overlap."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def map_tensors(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Any:

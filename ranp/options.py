@@ -21,7 +21,9 @@ from pydantic.fields import FieldInfo
 
 from ranp.errors import UsageError, listed, named, nearest
 
-Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
+Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "taylor", "l1", "fpgm", "bn-scale"]
+DATA_FREE: tuple[Method, ...] = ("l1", "fpgm", "bn-scale")
+"""The methods that look at the weights alone."""
 Reduce = Literal["sum", "mean", "max"]
 Rule = Literal["global", "layerwise", "random", "snip"]
 Weighting = Literal["layer", "none"]
@@ -33,12 +35,12 @@ NamedLoss = Literal["ce", "ce-dice", "bce", "bce-dice", "stereo", "mse", "l1"]
 Supervision = Literal["equal", "nnunet"]
 Intensity = Literal["auto", "zscore", "ct", "none"]
 Pad = Literal["constant", "reflect"]
+Augmentation = Literal["none", "light", "nnunet"]
 Convention = Literal["standard", "paper"]
 Recipe = Literal["default", "nnunet", "shapenet", "brats", "ucf101", "sceneflow"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["constant", "step", "exponential", "poly", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
-Augment = Literal["none", "light", "nnunet"]
 
 
 def option(
@@ -370,3 +372,4 @@ class Training(Options):
     amp: Amp = option("off", "Autocast: {choices}.")
     channels_last: bool = option(False, "Keep activations channels last.")
     compile: bool = option(False, "Run torch.compile on the network.")
+    sync_bn: bool = option(False, "Let batch norms see the whole batch, of all processes; only on GPUs.")

@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ranp import __version__
 from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
 from ranp.graph.transient import left_behind
@@ -41,7 +42,6 @@ from ranp.modules import Module, check_values, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
-from ranp.version import __version__
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
@@ -373,7 +373,7 @@ def save_trained(
     weights: Mapping[str, Mapping[str, Tensor]],
     training: Mapping[str, Any],
     metrics: str,
-    trained: Mapping[str, Any],
+    loaded: str,
 ) -> None:
     """Write the folder of a run that was trained, whole or not at all; what was exported before is not of it.
 
@@ -383,7 +383,7 @@ def save_trained(
         weights: by the name of their file, `TRAINED` and `LAST`; none while the training is not done.
         training: what `TRAINING` holds.
         metrics: what `METRICS` holds.
-        trained: what the report says of it.
+        loaded: how the weights came about, in a line, for the report.
 
     Raises:
         UsageError: the folder can't be written, or a file of the base was changed.
@@ -399,7 +399,8 @@ def save_trained(
         (folder / TRAINING).write_text(json.dumps(training, indent=2, allow_nan=False) + "\n")
         (folder / METRICS).write_text(metrics)
         hashes = {name: sha256(folder / name) for name in (*HASHED, *weights)}
-        values = {**report, **({"trained": dict(trained)} if weights else {}), "hashes": hashes, "ranp": __version__}
+        trained = {"file": TRAINED, "sha256": hashes[TRAINED], "loaded": loaded} if TRAINED in hashes else None
+        values = {**report, **({"trained": trained} if trained else {}), "hashes": hashes, "ranp": __version__}
         (folder / REPORT).write_text(_text(values))
 
 

@@ -32,6 +32,11 @@ def every_step(work: Work) -> Iterator[int]:
     yield 0
 
 
+def killed_before(step: int, work: Work) -> bool:
+    """Do the work in a child that is killed before its n-th step on the disk; say whether it was."""
+    return _killed(work, lambda: _die_before(step))
+
+
 def killed_beyond(size: int, work: Work) -> bool:
     """Do the work in a child that is killed where a file of it grows beyond a size in bytes; say whether it was."""
     return _killed(work, lambda: _die_beyond(size))

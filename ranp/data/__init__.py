@@ -9,6 +9,7 @@ sample at a time is held, however many batches there are.
 (torch.Size([1, 1, 16, 16, 16]), torch.Size([1, 16, 16, 16]))
 """
 
+from ranp.data import augment
 from ranp.data._batches import Source
 from ranp.data._generators import generated, random_like
 from ranp.data._pairs import stereo
@@ -20,6 +21,7 @@ from ranp.data.volumes import nifti
 __all__ = [
     "Paired",
     "Source",
+    "augment",
     "first_inputs",
     "generated",
     "nifti",

@@ -91,7 +91,7 @@ class _OfLibrary:
         """Return the target for a map."""
         name, monai = type(self.module).__name__, type(self.module).__module__.startswith("monai")
         channels = m.shape[1] if m.dim() > 1 else 1
-        if self._effective("sigmoid") is not None and self._effective("softmax") is not None:
+        if name == "BCELoss" or None not in (self._effective("sigmoid"), self._effective("softmax")):
             self._check_probabilities(m)
         if channels == 1 and name in _BY_NUMBER:
             why = "a softmax over one channel is 1 everywhere, so that the loss has no gradient"
@@ -121,9 +121,10 @@ class _OfLibrary:
         if not any(self._effective(word) for word in ("sigmoid", "softmax", "other_act")):
             low, high = (bound.item() for bound in m.detach().aminmax())
             if low < 0 or high > 1:
-                said = (
-                    f"outputs from {low:.3g} to {high:.3g} are no probabilities; {softmax} or {sigmoid} makes them such"
-                )
+                ways = f"{softmax} or {sigmoid} makes them such"
+                if self._effective("softmax") is None:
+                    ways = "torch.nn.BCEWithLogitsLoss takes scores"
+                said = f"outputs from {low:.3g} to {high:.3g} are no probabilities; {ways}"
                 raise UsageError(f"{self._said}: {said}")
 
     def _check_ignored(self, target: Tensor) -> None:

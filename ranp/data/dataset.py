@@ -1,8 +1,9 @@
 """What every layout of files becomes: cases, found first, read one at a time, and cut to what a network takes."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -14,6 +15,8 @@ from ranp.data._batches import generator
 from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]
+Change = Callable[..., Sample]
+"""Of a sample and, as `rng`, the generator of its numbers."""
 _ORDER = 2**48  # where the orders of epochs are drawn: indices no sample has
 Task = Literal["segmentation", "regions", "classification", "stereo"]
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
@@ -179,6 +182,27 @@ class Dataset(ABC, Generic[Read]):
             raise UsageError(f"{named('classes', classes)}: {what}")
         return self
 
+    def with_cases(self, cases: Sequence[Case]) -> Self:
+        """Return a data set of other cases of the same layout."""
+        other = copy.copy(self)
+        object.__setattr__(other, "cases", tuple(cases))  # layouts may be frozen
+        return other
+
+    def folded(self, fold: int, parts: int) -> Self:
+        """Return the training cases, the `fold`-th of so many parts of them, in a drawn order, for validation.
+
+        Raises:
+            UsageError: no such part, or fewer cases than parts.
+        """
+        training = self.of(TRAINING)
+        if parts < 2 or not 0 <= fold < parts or parts > len(training):
+            expected = f"expected K/N, a part K from 0 on of N parts, at most one for each of {len(training)} cases"
+            raise UsageError(f"{named('fold', f'{fold}/{parts}')}: {expected}")
+        order = generator(0, _ORDER).permutation(len(training))
+        held_out = {training[place].name for place in order[fold::parts].tolist()}
+        splits = [VALIDATION if case.name in held_out else TRAINING for case in training]
+        return self.with_cases([replace(case, split=split) for case, split in zip(training, splits, strict=True)])
+
     def of(self, split: str) -> tuple[Case, ...]:
         """Return the cases of a split; all that have a target where the layout knows no splits."""
         splits = {case.split for case in self.cases} - {""}
@@ -208,7 +232,7 @@ class Drawn:
     total: int
     shuffled: bool = False
     hold: int = 1
-    change: Callable[[Sample, np.random.Generator], Sample] | None = None
+    change: Change | None = None
     _held: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, index: int) -> Sample:
@@ -220,7 +244,7 @@ class Drawn:
             self._held[place] = self.dataset.read(self.cases[place])
         rng = generator(self.seed, index)
         sample = self.dataset.draw(self._held[place], self.shapes, rng)
-        return sample if self.change is None else self.change(sample, rng)
+        return sample if self.change is None else self.change(sample, rng=rng)
 
     def _place(self, index: int) -> int:
         if not self.shuffled:

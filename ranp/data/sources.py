@@ -4,18 +4,22 @@ A SOURCE is the word of a generator, a path whose layout is recognised, LAYOUT:P
 `file.py:function`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from ranp.data import volumes
-from ranp.data._batches import Source
+from ranp.data._batches import Sample, Source, generator
 from ranp.data._generators import generated
 from ranp.data._shapes import part_names, shapes
-from ranp.data.dataset import TRAINING, Dataset, Drawn, Task, refuse_settings
+from ranp.data.augment import augmented
+from ranp.data.dataset import TRAINING, Change, Dataset, Drawn, Task, refuse_settings
 from ranp.data.labels import Labels
 from ranp.data.layouts import LAYOUTS, open_dataset
 from ranp.data.loaders import Loader, load, names_loader
@@ -24,10 +28,12 @@ from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.figures import spell
 from ranp.inputs import flatten
+from ranp.options import Augmentation
 
 Shape = tuple[int, ...]
 PHANTOM, SHAPES, NIFTI = "phantom", "shapes", "nifti"
 GENERATORS = (PHANTOM, SHAPES)
+_CHANGES = 2**49  # where changes of generated samples are drawn: indices no sample has
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class Drawing:
         workers: processes that draw ahead.
         maxdisp: of a stereo network: generated disparities stay below it.
         below: of every input the number its whole numbers are below; () where all are real.
+        names: of keyword inputs of what is generated.
+        dtypes: of the inputs of what is generated.
+        training: whether cases come in a new order at every pass.
+        hold: how many cases are kept once they were read.
+        augment: how samples are changed.
     """
 
     batches: int = 8
@@ -49,6 +60,27 @@ class Drawing:
     workers: int = 0
     maxdisp: int = 192
     below: tuple[int | None, ...] = ()
+    names: tuple[str, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = ()
+    training: bool = False
+    hold: int = 1
+    augment: Augmentation = "none"
+
+    def change(self, task: str) -> Change | None:
+        """Return what is done to every sample of a task, None for nothing."""
+        return None if self.augment == "none" else partial(augmented, kind=self.augment, task=task)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """Samples that are changed, each by numbers of its own."""
+
+    sample: Callable[[int], Sample]
+    change: Change
+    seed: int
+
+    def __call__(self, index: int) -> Sample:
+        return self.change(self.sample(index), rng=generator(self.seed, _CHANGES + index))
 
 
 @dataclass(frozen=True)
@@ -115,10 +147,15 @@ class FromNumbers:
                 raise UsageError(
                     f"{named('data', SHAPES)}: needs one image to a score per voxel and class; this is {gives}"
                 )
-            return shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
-        return generated(
-            input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
-        )
+            source = shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
+        else:
+            source = generated(
+                input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
+            )
+        change = how.change("stereo" if output == tuple(input_shapes[0][1:]) else "segmentation")
+        if change is not None:
+            source = replace(source, sample=_Changed(source.sample, change, how.seed))
+        return replace(source, names=how.names, dtypes=how.dtypes, workers=how.workers)
 
     def names(self, classes: int) -> tuple[str, ...]:
         """Return the names of so many classes, () where they have none."""
@@ -167,7 +204,8 @@ class FromFiles:
         cases = dataset.of(TRAINING)
         if not cases:
             raise UsageError(f"{named('data', self.word)}: no case has a target to train on")
-        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, how.batches * how.batch_size)
+        total, change = how.batches * how.batch_size, how.change(dataset.task)
+        drawn = Drawn(dataset, cases, tuple(input_shapes), how.seed, total, how.training, how.hold, change)
         source = Source(drawn, how.batches, how.batch_size, how.workers)
         drawn(0)
         return source

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp import runs
+from ranp import __version__, runs
 from ranp.errors import CheckFailed, UnsupportedError, UsageError
 from ranp.export import _onnx_file as onnx_file
 from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
@@ -31,7 +31,6 @@ from ranp.inputs import as_arguments, draw, flatten, map_tensors, reshaped
 from ranp.models.folders import check_output
 from ranp.models.spec import resolve
 from ranp.modules import tensors_of
-from ranp.version import __version__
 
 NAME = "slim.onnx"
 REPEATS = 3  # random inputs a file of one size is compared on

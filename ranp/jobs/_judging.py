@@ -9,14 +9,15 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ranp import models, runs
+from ranp import runs
 from ranp.data.dataset import Dataset
 from ranp.data.sources import GENERATORS, FromFiles, open_source
 from ranp.data.volumes import Scale, Volumes
-from ranp.errors import RanpError, UsageError
+from ranp.errors import RanpError
 from ranp.inputs import Inputs, check_device, map_tensors
 from ranp.jobs._source import reading_of
 from ranp.jobs._subject import read_subject
+from ranp.jobs._task import maxdisp_of
 from ranp.jobs.options import Labelled, Network, Outputs, Patch, Voxels, Weights
 from ranp.models.folders import PRUNED, kind_of
 from ranp.options import Options
@@ -98,7 +99,9 @@ def subject_of(options: Options, run: runs.Run | None, seed: int = 0) -> Subject
     inputs: Inputs = map_tensors(found.inputs, lambda tensor: torch.empty_like(tensor, device="meta"))
     outputs = options.outputs or (run.plan.outputs if run else ())
     weights = found.weights or "untrained weights"
-    return Subject(found.network, inputs, weights, tuple(outputs), _maxdisp(options, run))
+    known = run.config if run else {"model": options.model, "preset": options.preset, "settings": options.settings}
+    maxdisp = maxdisp_of(str(known.get("model")), known.get("preset"), runs.settings_of(known))
+    return Subject(found.network, inputs, weights, tuple(outputs), maxdisp)
 
 
 def learned_by(run: runs.Run | None, options: Options, channels: int) -> dict[str, Any]:
@@ -137,15 +140,3 @@ def as_learned(dataset: Dataset[Any], learned: Mapping[str, Any]) -> Dataset[Any
         return dataset
     known = tuple(None if each is None else Scale.of_plain(each) for each in scales)
     return replace(dataset, sampling=replace(dataset.sampling, scales=known))
-
-
-def _maxdisp(options: Network, run: runs.Run | None) -> int:
-    """Return the largest disparity that a network tells, 192 where it does not say."""
-    settings = runs.settings_of(run.config) if run else options.settings
-    model = str(run.config.get("model")) if run else options.model
-    preset = (run.config.get("preset") if run else options.preset) or None
-    known = models.full_settings(model, preset, settings) if model in models.names() else settings
-    value = known.get("maxdisp", 192)
-    if not isinstance(value, int):
-        raise UsageError(f"MODEL {options.model}: maxdisp {value!r} is no whole number")
-    return value

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ranp import runs
+from ranp import __version__, runs
 from ranp.errors import UsageError, need
 from ranp.files import check_file_place, whole_file
 from ranp.jobs.options import Compare, Prune, Scored
@@ -16,8 +16,8 @@ from ranp.jobs.prune import Prepared, Track, plan_only, ready
 from ranp.models.folders import PRUNED, kind_of
 from ranp.options import Selection, Shared
 from ranp.pipeline import FILE, METHODS, check_goal, compare
+from ranp.processes import is_first, share
 from ranp.reports import Comparison
-from ranp.version import __version__
 
 DEFAULT = "RANP-f"
 
@@ -49,6 +49,10 @@ class Rereadable(Iterable[Any]):
 
     def __iter__(self) -> Any:
         return iter(self._track(self._batches))
+
+    def shared(self, rank: int, count: int) -> Any:
+        """Wrap what `ranp.processes.share` gives."""
+        return iter(self._track(share(self._batches, rank, count)))
 
 
 def prepare(options: Compare) -> Asked:
@@ -125,7 +129,7 @@ def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track
         peers=asked.peers, watch=watch, **options.only(Shared),
     )  # fmt: skip
     result = Comparison(**_head(asked), **table.to_dict(), ranp=__version__)
-    if asked.out is not None:
+    if asked.out is not None and is_first():
         with whole_file(asked.out) as temporary:
             temporary.write_text(json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
     return result

@@ -11,8 +11,8 @@ from ranp.errors import UsageError, listed, named, need
 from ranp.files import check_file_place, write_text
 from ranp.jobs._judging import as_learned, as_trained, learned_by, run_of, subject_of
 from ranp.jobs._source import opened
+from ranp.jobs._task import as_the_data
 from ranp.jobs.options import Evaluate
-from ranp.jobs.prune import as_the_data
 from ranp.models.outputs import output_shape
 from ranp.report.contact import FORMATS, Tile, compared, write_sheet
 from ranp.training import Evaluation, Scores, Windows, measured

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ranp.options import (
+    Augmentation,
     Convention,
     DataPairs,
     Init,
@@ -21,6 +22,7 @@ from ranp.options import (
     Shared,
     Sparsity,
     Supervision,
+    Training,
     Words,
     option,
 )
@@ -267,16 +269,19 @@ class Outputs(Options):
     )  # fmt: skip
 
 
-class Start(Outputs):
-    """What the network is scored with."""
+class Initial(Options):
+    """The weights that are begun with."""
+
+    group: ClassVar[str] = "network"
+    init: Init | None = option(
+        None, "Weights to begin with: {choices}.", shown="glorot for a built-in without --weights, else keep"
+    )
+
+
+class Lossy(Options):
+    """What outputs and targets are compared by."""
 
     group: ClassVar[str] = "choice"
-    freeze: tuple[str, ...] = option(
-        (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
-    )
-    init: Init | None = option(
-        None, "Weights to score with: {choices}.", shown="glorot for a built-in without --weights, else keep"
-    )
     loss: Loss = option(
         None, "{choices}; a class of MONAI, torch or another package by its path, such as monai.losses.DiceCELoss; or "
         "file.py:function of your own.", shown="the network's own, else ce; bce for one channel", metavar="LOSS",
@@ -286,6 +291,15 @@ class Start(Outputs):
         metavar="KEY=VALUE",
     )  # fmt: skip
     deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
+
+
+class Start(Outputs, Initial, Lossy):
+    """What the network is scored with."""
+
+    group: ClassVar[str] = "choice"
+    freeze: tuple[str, ...] = option(
+        (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
+    )
 
 
 class Scored(
@@ -323,6 +337,26 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     out: Path | None = option(
         None, "Write the table as JSON; `ranp report` shows RUN/compare.json.", metavar="FILE", writes="table"
     )
+
+
+class Train(
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Seed,
+    Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp train`."""
+
+    group: ClassVar[str] = "training"
+    val: str | None = option(
+        None, "What is validated on, named as --data.", metavar="SOURCE",
+        shown="the validation cases of --data, of what is generated other samples",
+    )  # fmt: skip
+    fold: str | None = option(None, "Validate on the k-th of n parts of the training cases, from 0.", metavar="K/N")
+    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
+    augment: Augmentation = option("none", "Change samples at random: {choices}.")
+    hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
+    resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
+    save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
+    out: Path = option(..., "The run folder to write.", writes="run")
 
 
 class Verify(Run, RunModel, Weights, Factory, Proved, Seed, Printed):

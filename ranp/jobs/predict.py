@@ -36,8 +36,8 @@ from ranp.files import KINDS, check_absent, read_json, whole_folder
 from ranp.inputs import Shape, as_arguments, flatten
 from ranp.jobs._judging import Subject, as_learned, as_trained, learned_by, run_of, subject_of
 from ranp.jobs._source import reading_of
+from ranp.jobs._task import as_the_data
 from ranp.jobs.options import Predict
-from ranp.jobs.prune import as_the_data
 from ranp.models.outputs import output_shape
 from ranp.runs import check_place
 from ranp.training import ALL, Answer, Kept, Whole, Windows, answer, probabilities, run, sized

@@ -8,27 +8,28 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ranp import models, runs
-from ranp.data import Source, losses
+from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
 from ranp.errors import UsageError
 from ranp.figures import spell
 from ranp.graph.build import trace
-from ranp.inputs import check_device, generator_of, only_outputs
+from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
-from ranp.jobs.options import Network, Patch, Prune, Scored
+from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import Options, Selection
+from ranp.options import DATA_FREE, Selection
 from ranp.pipeline import Result, costs_of, prune
+from ranp.processes import is_first
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 Asked = TypeVar("Asked", bound=Scored)
-Fitting = TypeVar("Fitting", bound=Options)
 STEPS = ("trace", "score", "select", "slim", "verify")
 
 
@@ -91,7 +92,7 @@ def prepare(options: Prune) -> Prepared:
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
-    needs_batches = options.method != "l1" and options.rule != "random"
+    needs_batches = options.method not in DATA_FREE and options.rule != "random"
     return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
 
 
@@ -121,33 +122,26 @@ def ready(
     options = as_the_data(options, source)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
-    known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
-    maxdisp = int({**known, **options.settings}.get("maxdisp", 192))
+    maxdisp = maxdisp_of(request.model, request.preset, request.settings)
     network = request.network(options.seed, trusted=trusted)
     request, scored = request.fitted(network), scored.fitted(network)
     given = output_shape(network, scored.inputs(device="meta"), options.outputs)
-    own = _loss_of(request.model, request.preset)
-    follows = losses.for_channels(own, _channels(given))
-    if source.task is not None:
-        follows = losses.for_task(source.task, _channels(given), own)
-    word = options.loss or follows
+    word, loss = loss_of(
+        options, request.model, request.preset, given, source, maxdisp, trusted=trusted or trusted_loss
+    )
     if needs_batches:
-        losses.check_channels(word, _channels(given))
+        losses.check_channels(word, given[0] if given else 0)
     options = options.model_copy(update={"loss": word})
-    function = losses.get(
-        word, options.loss_settings, supervision=options.deep_supervision, trusted=trusted or trusted_loss,
-        **({"maxdisp": maxdisp} if word == "stereo" else {}),
-    )  # fmt: skip
-    loss = only_outputs(function, options.outputs)
     loaded = "" if options.weights is None else load_weights_(network, options.weights)
     assert options.init is not None
     initialise_(network, options.init, generator_of(options.seed))
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
-        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below)
+        how = Drawing(
+            options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below, scored.names,
+            scored.dtypes,
+        )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
-        if isinstance(batches, Source):
-            batches = replace(batches, names=scored.names, dtypes=scored.dtypes)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source)
 
 
@@ -192,7 +186,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
 
 
 def keep(prepared: Prepared, result: Result) -> Report:
-    """Write the run folder and return the report as it stands there.
+    """Write the run folder and return the report as it stands there; of several processes the first alone writes.
 
     Raises:
         UsageError: the folder exists or can't be written.
@@ -200,31 +194,10 @@ def keep(prepared: Prepared, result: Result) -> Report:
     options = prepared.options
     assert isinstance(options, Prune)
     assert options.out is not None
+    if not is_first():
+        return result.report
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report
-
-
-def as_the_data(options: Fitting, source: Opened) -> Fitting:
-    """Return the options with the channels and classes of the data, where nobody says those of a built-in.
-
-    Args:
-        options: with the groups `Network`, `SourceName` and `Patch`; also with `input` if they have it.
-        source: that was opened.
-    """
-    assert isinstance(options, Network)
-    assert isinstance(options, Patch)
-    update: dict[str, Any] = {"data": source.word}
-    shapes = source.input_shapes()
-    if shapes and len(shapes[0]) > 1 and not options.patch and not getattr(options, "input", ()):
-        update["patch"] = spell(shapes[0][1:])
-    if options.model in models.names():
-        known = models.full_settings(options.model, options.preset)
-        said = {*options.settings, *(models.preset(options.model, options.preset).settings if options.preset else ())}
-        if options.in_channels is None and "in_channels" in {*known} - said and len(source.channels()) == 1:
-            update["in_channels"] = source.channels()[0]
-        if options.classes is None and "classes" in {*known} - said:
-            update["classes"] = source.classes()
-    return options.model_copy(update=update)
 
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
@@ -253,16 +226,6 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
         "init": options.init or ("glorot" if drawn else "keep"),
     }
     return options.model_copy(update=update)
-
-
-def _loss_of(model: str, preset: str | None) -> str:
-    """Return the `--loss` word of a built-in or preset; `ce` for every other network."""
-    return models.default_loss(model, preset) if model in models.names() else "ce"
-
-
-def _channels(output: tuple[int, ...]) -> int:
-    """Return how many scores an output has for each voxel or sample; 0 where it has no dimension for them."""
-    return output[0] if output else 0
 
 
 def _folder_name(model: str, preset: str | None) -> str:

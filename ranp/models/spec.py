@@ -190,7 +190,7 @@ def check_is_built_in(spec: str) -> None:
 
 def _find(where: str, name: str, called: str) -> Any:
     if where and not name:
-        raise UsageError(f"{called}: names nothing behind the colon; expected a class or function that is there")
+        raise UsageError(f"{called} names nothing behind the colon; expected a class or function that is there")
     if not where or not name:
         raise UsageError(f"{called}: expected package.module:Factory or file.py:factory")
     module = _load_file(Path(where), called) if where.endswith(".py") else _import(where, called)

@@ -48,6 +48,7 @@ def test_a_class_of_monai_is_kept_with_its_settings_and_repeated(own: Path, answ
     assert config["deep_supervision"] == "equal"
     again = answer("prune", "unet3d", "--config", "a/config.yaml", "--out", "b")
     assert again["slim"] == report["slim"]
+    assert answer("compare", "a")["rows"]  # of MONAI's losses, and torch's, a run's files may name any
     ranp("report", "a", "--out", "page.html")
     assert "--set-loss to_onehot_y=true" in Path("page.html").read_text()
 

@@ -158,6 +158,13 @@ FULL = torch.full((1, 4, 4), 255)
             r"values of shape \(1, 4, 4\).*--set-loss reduction='mean'",
         ),
         (
+            "torch.nn.BCELoss",
+            {},
+            OUT[:, :1],
+            TARGET * 0,
+            r"are no probabilities; torch.nn.BCEWithLogitsLoss takes scores$",
+        ),
+        (
             "torch.nn.MSELoss",
             {},
             OUT,
@@ -202,7 +209,7 @@ def test_what_would_mislead_a_class_is_refused(
         ("ce", {"weight": 1}, r"^--set-loss weight: ce takes no settings"),
         ("mine.py", {}, r"^--loss mine.py: write mine.py:function"),
         ("mine.py:loss", {}, r"^--loss mine.py:loss: no file mine.py"),
-        ("torch.nn:", {}, r"^--loss torch.nn:: names nothing behind the colon"),
+        ("torch.nn:", {}, r"^--loss torch.nn: names nothing behind the colon"),
         ("torch.__version__", {}, r"^--loss is a .*; expected a function of \(outputs, target\)"),
     ],
 )

@@ -1,0 +1,85 @@
+"""`ranp train`: train a network, pruned or not, by a plain loop that can be stopped."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ranp.commands._command import command
+from ranp.commands._console import emit_json, is_quiet, stderr, stdout
+from ranp.commands._tables import plain_table, print_table
+from ranp.figures import size
+from ranp.jobs.options import Train
+
+EXAMPLE = "ranp train runs/small --data Task09_Spleen --fold 0/5 --steps 2000 --out runs/small-trained"
+
+
+@command(Train, EXAMPLE)
+def train(options: Train) -> None:
+    """Train MODEL, a network or a run's slim one, and keep it as a run.
+
+    Stopped at any moment, the same command with --resume goes on to the weights it would have had.
+    """
+    from ranp.jobs.train import carry_out, plan_only, prepare
+
+    prepared = prepare(options)
+    if options.dry_run:
+        result = plan_only(prepared)
+    else:
+        with _display() as watch:
+            result = carry_out(prepared, watch)
+    if options.as_json:
+        emit_json(result)
+    else:
+        _print(stdout(), result)
+
+
+@contextmanager
+def _display() -> Iterator[Callable[[Any], None]]:
+    """Yield what shows where a training stands: a bar on a terminal, else a line for every validation."""
+    console = stderr()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    validated: dict[str, float] = {}
+    with Progress(*columns, console=console, transient=True, disable=is_quiet() or not console.is_terminal) as bar:
+        task = bar.add_task("train", total=None, said="")
+
+        def watch(moment: Any) -> None:
+            score = "" if not moment.validation else f"  score {moment.validation.get('score', float('nan')):.4f}"
+            said = f"loss {moment.loss:.4f}{score}  {moment.per_second:.1f} samples/s"
+            bar.update(task, total=moment.steps, completed=moment.step, said=said)
+            if dict(moment.validation) != validated and not (is_quiet() or console.is_terminal):
+                validated.clear()
+                validated.update(moment.validation)
+                typer.echo(f"step: {moment.step} of {moment.steps}, {said}", err=True)
+
+        yield watch
+
+
+def _print(console: Console, result: dict[str, Any]) -> None:
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:13s}{text}", soft_wrap=True, markup=False)
+
+    line("trained on", str(result["trained_on"]))
+    line("validated on", str(result["validated_on"] or "nothing: the last weights are kept"))
+    line("loss", str(result["loss"]))
+    if result.get("dry_run"):
+        line("steps", str(result["steps"]))
+        line("dry run", f"would write {result['out']}")
+        return
+    if result["validations"]:
+        names = [name for name in result["validations"][-1] if name != "step"][:6]
+        table = plain_table("step", *names)
+        for row in result["validations"]:
+            mark = " best" if row["step"] == result["best"]["step"] else ""
+            table.add_row(f"{row['step']:.0f}{mark}", *(f"{row[name]:.4f}" if name in row else "-" for name in names))
+        print_table(console, table)
+    memory = result["peak_memory"]
+    speed = f"{result['seconds_per_step']:.3g} s a step, {result['samples_per_second']:.3g} samples a second"
+    line("speed", f"{speed}; peak memory {size(memory['bytes'])} of {memory['of']}")
+    line("wrote", str(result["out"]))

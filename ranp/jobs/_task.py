@@ -1,0 +1,75 @@
+"""What follows from network and data together: the channels and classes of a built-in, and the loss."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ranp import models
+from ranp.data import losses
+from ranp.data.sources import Opened
+from ranp.figures import spell
+from ranp.inputs import only_outputs
+from ranp.jobs.options import Lossy, Network, Outputs, Patch
+
+Asked = TypeVar("Asked", bound=Network)
+MAXDISP = 192
+
+
+def as_the_data(options: Asked, source: Opened) -> Asked:
+    """Return the options with the channels and classes of the data, where nobody says those of a built-in.
+
+    The size of a loader's batches is that of the patch.
+    """
+    update: dict[str, Any] = {"data": source.word}
+    shapes = source.input_shapes()
+    if shapes and len(shapes[0]) > 1 and not getattr(options, "input", None):
+        assert isinstance(options, Patch)
+        update["patch"] = options.patch or spell(shapes[0][1:])
+    if options.model in models.names():
+        known = models.full_settings(options.model, options.preset)
+        said = {*options.settings, *(models.preset(options.model, options.preset).settings if options.preset else ())}
+        if options.in_channels is None and "in_channels" in {*known} - said and len(source.channels()) == 1:
+            update["in_channels"] = source.channels()[0]
+        if options.classes is None and "classes" in {*known} - said:
+            update["classes"] = source.classes()
+    return options.model_copy(update=update)
+
+
+def maxdisp_of(model: str, preset: str | None, settings: Mapping[str, Any]) -> int:
+    """Return the largest disparity of a stereo network, as its settings say."""
+    known = models.full_settings(model, preset, settings) if model in models.names() else settings
+    return int(known.get("maxdisp", MAXDISP))
+
+
+def loss_of(
+    options: Lossy,
+    model: str,
+    preset: str | None,
+    output: tuple[int, ...],
+    source: Opened,
+    maxdisp: int,
+    *,
+    trusted: bool,
+) -> tuple[str, losses.Loss]:
+    """Return the word of the loss that is asked for, or that follows, and the loss.
+
+    Args:
+        options: --loss and what belongs to it; with `Outputs`, the outputs that count.
+        model: MODEL, whose own loss counts where it is a built-in.
+        preset: of it.
+        output: shape of the network's output, without the batch.
+        source: the data.
+        maxdisp: of a stereo network.
+        trusted: whether the user named the loss.
+
+    Raises:
+        UsageError: as `losses.get`.
+    """
+    own = models.default_loss(model, preset) if model in models.names() else "ce"
+    channels = output[0] if output else 0
+    follows = losses.for_channels(own, channels) if source.task is None else losses.for_task(source.task, channels, own)
+    word = options.loss or follows
+    function = losses.get(
+        word, options.loss_settings, supervision=options.deep_supervision, trusted=trusted,
+        **({"maxdisp": maxdisp} if word == "stereo" else {}),
+    )  # fmt: skip
+    return word, only_outputs(function, options.outputs if isinstance(options, Outputs) else ())

@@ -1,0 +1,361 @@
+"""What `ranp train` asks for, checked before anything takes long, carried out, and kept as a run.
+
+A network that was not pruned is trained as a run whose plan keeps everything, so that all that takes runs takes it.
+"""
+
+import csv
+import io
+import json
+import math
+import resource
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranp import runs
+from ranp.data import losses
+from ranp.data.dataset import TRAINING, VALIDATION, Dataset
+from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
+from ranp.errors import CheckFailed, UsageError, named
+from ranp.figures import spell
+from ranp.inputs import Shape, check_device, flatten, generator_of
+from ranp.jobs._source import opened
+from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Train
+from ranp.models.folders import PRUNED, kind_of
+from ranp.models.init import initialise_
+from ranp.models.outputs import output_shape
+from ranp.models.request import read_request, read_size
+from ranp.models.weights import load_weights_
+from ranp.options import Training
+from ranp.pipeline import prune
+from ranp.reports import Report
+from ranp.training import Evaluation, History, Keep, Moment, Scores, evaluate, resolved, train_
+
+_OF_A_RUN = ("preset", "settings", "in_channels", "classes", "init")  # what a run knows itself
+_SAMPLES = 8  # generated batches that are validated on
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training whose options are known to be good.
+
+    Args:
+        options: with every choice made that was left open.
+        network: with the weights that are begun with.
+        shapes: of its inputs, (C, *spatial).
+        base: the run it comes from, or None.
+        config: of the run to be.
+        loss: of (outputs, target).
+        batches: to train on.
+        validation: what it is measured on, or None.
+        training: resolved options.
+        per_epoch: steps in an epoch, None where there are none.
+        trained_on: what the batches are drawn from, in words.
+        learned: what the network has to know of its data, for `ranp predict`.
+    """
+
+    options: Train
+    network: nn.Module
+    shapes: tuple[Shape, ...]
+    base: runs.Run | None
+    config: dict[str, Any]
+    loss: losses.Loss
+    batches: Iterable[Any]
+    validation: "Validation | None"
+    training: Training
+    per_epoch: float | None
+    trained_on: str
+    learned: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Cases that a training is measured on, while it goes on."""
+
+    source: Opened
+    inputs: tuple[Tensor, ...]
+    how: Drawing
+    split: str | None
+    outputs: tuple[int, ...]
+    device: str
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """Measure a network; what can't be measured is left out."""
+        scores = self.scores(network)
+        figures = {"score": scores.score, **scores.figures()}
+        return {name: value for name, value in figures.items() if value == value}
+
+    def scores(self, network: nn.Module) -> Scores:
+        """Measure a network, without its surfaces, which takes long."""
+        return evaluate(
+            network, self.source, self.inputs, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
+            surfaces=False,
+        )  # fmt: skip
+
+
+def prepare(options: Train) -> Prepared:
+    """Check everything that can be checked without work: options, output, network, weights, data.
+
+    Raises:
+        UsageError: the first mistake that was found.
+        MissingExtra: a reader of the data is not installed.
+    """
+    check_device(options.device)
+    training = resolved(Training.read(options.only(Training)))
+    if (training.steps is None) == (training.epochs is None):
+        raise UsageError(f"give either {named('steps')} or {named('epochs')}")
+    if not (options.resume and options.out.exists()):
+        runs.check_out(options.out, force=options.force)
+    source = opened(options)
+    base, network, shapes, config = _of_run(options) if _is_run(options) else _of_model(options, source)
+    if base is None:
+        options = as_the_data(options, source)
+    inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
+    given = output_shape(network, inputs, options.outputs)
+    maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
+    word, loss = loss_of(options, str(config.get("model")), config.get("preset"), given, source, maxdisp, trusted=True)
+    losses.check_channels(word, given[0] if given else 0)
+    source, validation, split = _split(options, source)
+    per_epoch = _per_epoch(source, options, training)
+    steps = training.steps or _epochs(training, per_epoch)
+    how = Drawing(
+        steps * training.accumulate, options.batch_size, options.seed, options.workers, maxdisp, training=True,
+        hold=options.hold, augment=options.augment,
+    )  # fmt: skip
+    batches = source.batches(shapes, given, how)
+    measured = None
+    if validation is not None:
+        drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
+        measured = Validation(validation, inputs, drawn, split, options.outputs, options.device)
+        Evaluation(network, validation, inputs, drawn, split, options.outputs)  # an empty set is refused now
+    options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
+    training = training.model_copy(update={"steps": steps, "epochs": None})
+    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
+    return Prepared(
+        options, network, shapes, base, config, loss, batches, measured, training, per_epoch, source.said(), learned
+    )
+
+
+def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None) -> dict[str, Any]:
+    """Train, and keep the result as a run; a training that is stopped goes on with --resume.
+
+    Returns:
+        `out`, and what `runs.TRAINING` holds but for the curve.
+
+    Raises:
+        UsageError: the folder can't be written, the training in it is done or was asked for otherwise.
+        CheckFailed: the loss is not a number.
+    """
+    options, out = prepared.options, prepared.options.out
+    going_on = options.resume and (out / runs.TRAINING).is_file()
+    base = runs.read(out) if going_on else _begun(prepared)
+    if runs.TRAINED in base.hashes and going_on:  # it was stopped after its last step
+        return _summary(out, base.training)
+    network = base.slim(prepared.network if prepared.base is None else options.full)
+    keep = Keep(out / runs.STATE, options.save_every, options.resume, _asked(prepared))
+    try:
+        trained = train_(
+            network, prepared.batches, prepared.loss, prepared.training, per_epoch=prepared.per_epoch,
+            validate=prepared.validation, validate_every=options.val_every, keep=keep, device=options.device,
+            seed=options.seed, watch=watch,
+        )  # fmt: skip
+    except CheckFailed as error:
+        kept = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
+        raise CheckFailed(f"{error}; {kept}: a smaller {named('lr')}, or {named('clip')}, may help") from error
+    said = _said(prepared, trained.history)
+    weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
+    runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
+    return _summary(out, said)
+
+
+def _summary(out: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    return {"out": str(out), **{key: value for key, value in said.items() if key != "curve"}}
+
+
+def plan_only(prepared: Prepared) -> dict[str, Any]:
+    """Return what a dry run can say; nothing is trained or written."""
+    return {"out": str(prepared.options.out), "dry_run": True, "steps": prepared.training.steps, **_what(prepared)}
+
+
+def _is_run(options: Train) -> bool:
+    return kind_of(options.model) is PRUNED or (Path(options.model).is_dir() and kind_of(options.model) is None)
+
+
+def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dict[str, Any]]:
+    """Return a run, its slim network, the shapes of its inputs and its config."""
+    fields = type(options).model_fields
+    given = [name for name in _OF_A_RUN if getattr(options, name) != fields[name].get_default()]
+    if given:
+        raise UsageError(f"{named(given[0], getattr(options, given[0]))}: {options.model} is a run and knows its own")
+    run = runs.read(options.model)
+    network, _ = run.slim_with(options.weights, options.full)
+    sizes = [tuple(tensor.shape[1:]) for tensor in flatten(run.plan.example_inputs())]
+    if options.patch:
+        sizes = [
+            (*size[:1], *read_size(options.patch, len(size) - 1, "--patch")) if len(size) > 1 else size
+            for size in sizes
+        ]
+    return run, network, tuple(sizes), dict(run.config)
+
+
+def _of_model(options: Train, source: Opened) -> tuple[None, nn.Module, tuple[Shape, ...], dict[str, Any]]:
+    """Return no run, a network that is built, the shapes of its inputs and the config of the run to be."""
+    if options.full is not None:
+        raise UsageError(
+            f"--model {options.full}: only of use where MODEL is a run folder, and {options.model} is none"
+        )
+    options = as_the_data(options, source)
+    request = read_request(
+        options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
+        classes=options.classes, size=options.patch, batch=options.batch_size, size_option="--patch",
+        batch_option="--batch-size", trusted=True,
+    )  # fmt: skip
+    network = request.network(options.seed, trusted=True)
+    request = request.fitted(network)
+    if options.weights is not None:
+        load_weights_(network, options.weights)
+    init = options.init or ("glorot" if request.built_in and not options.weights else "keep")
+    initialise_(network, init, generator_of(options.seed))
+    config: dict[str, Any] = {
+        "model": request.model, "preset": request.preset, "settings": dict(request.settings), "init": init,
+        "input": spell(request.shapes[0][2:]), "seed": options.seed,
+        "weights": None if options.weights is None else str(options.weights),
+    }  # fmt: skip
+    shapes = tuple(shape[1:] for shape in request.shapes)
+    return None, network, shapes, {key: value for key, value in config.items() if value is not None}
+
+
+def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str | None]:
+    """Return what is trained on, what is validated on, and which split of that."""
+    if options.val is not None and options.fold is not None:
+        raise UsageError(
+            f"{named('val', options.val)}: {named('fold', options.fold)} validates on cases of {named('data')}"
+        )
+    if options.val is not None:
+        return source, opened(options.model_copy(update={"data": options.val, "images": (), "labels": ()})), None
+    if isinstance(source, FromFiles):
+        if options.fold is not None:
+            source = FromFiles(source.word, _folded(source.dataset, options.fold))
+        return source, source if source.dataset.of(VALIDATION) else None, VALIDATION
+    if options.fold is not None:
+        raise UsageError(f"{named('fold', options.fold)}: needs cases on the disk, not {source.word}")
+    return source, source if isinstance(source, FromNumbers) else None, None
+
+
+def _folded(dataset: Dataset[Any], text: str) -> Dataset[Any]:
+    fold, slash, parts = text.partition("/")
+    if not slash or not fold.isdigit() or not parts.isdigit():
+        raise UsageError(f"{named('fold', text)}: expected K/N, such as 0/5")
+    return dataset.folded(int(fold), int(parts))
+
+
+def _per_epoch(source: Opened, options: Train, training: Training) -> float | None:
+    """Return how many steps pass over the training cases once; None where there is no such thing."""
+    if not isinstance(source, FromFiles):
+        return None
+    return len(source.dataset.of(TRAINING)) / (options.batch_size * training.accumulate)
+
+
+def _epochs(training: Training, per_epoch: float | None) -> int:
+    assert training.epochs is not None
+    if per_epoch is None:
+        raise UsageError(f"{named('epochs', training.epochs)}: the data have no end; give {named('steps')}")
+    return max(1, math.ceil(training.epochs * per_epoch))
+
+
+def _begun(prepared: Prepared) -> runs.Run:
+    """Write the folder of a training that is not done, and return it as a run."""
+    options, base = prepared.options, prepared.base
+    if base is None:
+        inputs = tuple(torch.zeros(1, *shape) for shape in prepared.shapes)
+        result = prune(
+            prepared.network, inputs, rule="random", sparsity=0.0, outputs=options.outputs, seed=options.seed
+        )
+        head: dict[str, Any] = {
+            "model": options.model, "preset": options.preset, "input": [list(shape) for shape in prepared.shapes],
+            "batch": 1, "scored_on": "no data", "out": str(options.out),
+        }  # fmt: skip
+        report = Report(**{**result.report.to_dict(), **head})
+        runs.save(options.out, result.slim, result.plan, report, prepared.config, force=options.force or options.resume)
+        base = runs.read(options.out)
+    elif options.weights is not None:
+        raise UsageError(f"{named('weights', options.weights)}: put them into the run first, by `ranp adopt`")
+    runs.save_trained(options.out, base, {}, {"done": False, **_what(prepared)}, "", "")
+    return runs.read(options.out)
+
+
+def _asked(prepared: Prepared) -> dict[str, Any]:
+    """Return what a training that goes on has to be asked for again."""
+    data = {**_what(prepared)["data"], "seed": prepared.options.seed, "loss": prepared.options.loss}
+    free = ("workers", "hold")  # which change no batch
+    asked = {**prepared.training.model_dump(mode="json"), **{k: v for k, v in data.items() if k not in free}}
+    return dict(json.loads(json.dumps(asked)))
+
+
+def _what(prepared: Prepared) -> dict[str, Any]:
+    """Return what is known before the first step: options, data, loss and task."""
+    options = prepared.options
+    groups = (Source, Files, Labelled, Patch, BatchSize, Cut)
+    names = [name for group in groups for name in group.model_fields]
+    config = options.to_config()
+    data = {name: config[name] for name in [*dict.fromkeys(names), "val", "fold", "augment"] if name in config}
+    measured = prepared.validation
+    return {
+        "options": prepared.training.model_dump(mode="json"),
+        "data": data,
+        "loss": options.loss,
+        "seed": options.seed,
+        "trained_on": prepared.trained_on,
+        "validated_on": None if measured is None else measured.source.said(),
+    }
+
+
+def _said(prepared: Prepared, history: History) -> dict[str, Any]:
+    """Return what `runs.TRAINING` says of a training that is done."""
+    options, steps = prepared.options, prepared.training.steps or 1
+    return {
+        "done": True,
+        **_what(prepared),
+        "learned": prepared.learned,
+        "steps": steps,
+        "best": history.best,
+        "validations": history.validations,
+        "seconds_per_step": history.seconds / steps,
+        "samples_per_second": history.samples / history.seconds,
+        "peak_memory": _peak_memory(options.device),
+        "curve": history.curve,
+    }
+
+
+def _peak_memory(device: str) -> dict[str, Any]:
+    """Return the most bytes that were taken: on a card by tensors, on the CPU by the whole process."""
+    if torch.device(device).type == "cuda":
+        return {"bytes": torch.cuda.max_memory_allocated(device), "of": "tensors on the device"}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "of": "the process"}
+
+
+def _words(said: Mapping[str, Any]) -> str:
+    """Say in a line how the weights came about."""
+    best = said["best"]
+    which = f"; those of step {best['step']} scored best, {best['score']:.4f}" if best else ""
+    return f"{said['steps']} steps on {said['data'].get('data')}{which}"
+
+
+def _table(history: History) -> str:
+    """Return the curve and the validations as CSV, a row for each step that has either."""
+    rows: dict[float, dict[str, float]] = {}
+    for point in [*history.curve, *history.validations]:
+        rows.setdefault(point["step"], {}).update(point)
+    names = list(dict.fromkeys(name for step in sorted(rows) for name in rows[step]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[step] for step in sorted(rows))
+    return text.getvalue()

@@ -1,0 +1,152 @@
+"""`ranp train`: full and slim networks, folds, what is said, and that its runs are runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ranp as library
+from ranp import runs
+
+nibabel = pytest.importorskip("nibabel")
+
+Call = Callable[..., Any]
+NETWORK = ["unet3d", "--set", "base_width=2", "--set", "depth=2"]
+SMALL = [*NETWORK, "--patch", "8", "--steps", "4", "--lr", "0.01"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six cases with three labels, which their image shows."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        labels = rng.integers(0, 3, (12, 10, 9)).astype(np.uint8)
+        image = labels + 0.1 * rng.standard_normal(labels.shape)
+        for name, values in (("images", image), ("labels", labels)):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "data" / name / f"case{number}.nii.gz")
+    return tmp_path / "data"
+
+
+def test_a_network_is_trained_on_a_folder_and_its_run_is_a_run(
+    ranp: Call, answer: Call, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "trained"
+    shown = ranp("train", *SMALL, "--data", folder, "--fold", "0/3", "--out", out)
+    assert "trained on   4 volumes cases" in shown.stdout
+    assert "best" in shown.stdout
+    assert f"wrote        {out}" in shown.stdout
+    assert "step: 1 of 4, loss " in shown.stderr
+    run = runs.read(out)
+    assert run.weights_are.startswith("trained, 4 steps on ")
+    assert run.report.trained is not None
+    network = library.load(out)
+    assert all(torch.equal(tensor, run.weights()[name]) for name, tensor in network.state_dict().items())
+    assert not all(torch.equal(a, b) for a, b in zip(run.weights().values(), _first(out), strict=True))
+    rows = (out / runs.METRICS).read_text().splitlines()
+    assert rows[0].startswith("step,loss,lr,score")
+    assert len(rows) == 5
+    assert "verified: slim = masked" in ranp("verify", out).stdout
+    assert ranp("report", out).exit_code == 0
+    moved = answer("transfer", out, "--keep-weights", "--classes", 5, "--out", tmp_path / "moved")
+    assert moved["transfer"]["inherited"]
+
+
+def _first(out: Path) -> list[torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return list(load_file(out / runs.WEIGHTS).values())
+
+
+def test_a_slim_network_is_trained_from_its_run(ranp: Call, answer: Call, tmp_path: Path) -> None:
+    ranp("prune", *NETWORK, "--classes", 3, "--patch", 8, "--sparsity", "0.3", "--out", tmp_path / "slim")
+    found = answer("train", tmp_path / "slim", "--steps", 3, "--out", tmp_path / "trained", "--recipe", "nnunet")
+    assert found["options"]["optimizer"] == "sgd"
+    assert found["options"]["momentum"] == 0.99
+    assert found["validated_on"].startswith("phantoms")
+    assert set(found) >= {"best", "validations", "seconds_per_step", "samples_per_second", "peak_memory", "loss"}
+    before, after = runs.read(tmp_path / "slim"), runs.read(tmp_path / "trained")
+    assert after.plan.to_json() == before.plan.to_json()
+    assert before.weights_file == runs.WEIGHTS
+    again = answer("train", tmp_path / "trained", "--steps", 2, "--out", tmp_path / "longer")
+    assert again["steps"] == 2
+    started = runs.read(tmp_path / "longer")
+    trained, begun = after.weights(), _first(tmp_path / "longer")
+    assert all(torch.equal(a, b) for a, b in zip(trained.values(), begun, strict=True))
+    assert started.weights_are.startswith("trained, 2 steps")
+
+
+def test_the_same_words_give_the_same_weights_for_any_number_of_workers(
+    ranp: Call, folder: Path, tmp_path: Path
+) -> None:
+    for name, more in (("a", []), ("b", []), ("c", ["--workers", 2]), ("d", ["--seed", 1])):
+        ranp("train", *SMALL, "--data", folder, *more, "--augment", "light", "--out", tmp_path / name)
+    files = {name: (tmp_path / name / runs.LAST).read_bytes() for name in "abcd"}
+    assert files["a"] == files["b"] == files["c"] != files["d"]
+
+
+def test_the_run_says_how_it_was_trained(answer: Call, folder: Path, tmp_path: Path) -> None:
+    words = ["--label-map", "1=1,2=1", "--intensity", "none", "--epochs", 2, "--batch-size", 2]
+    answer("train", *NETWORK, "--patch", 8, "--data", folder, *words, "--out", tmp_path / "run")
+    said = json.loads((tmp_path / "run" / runs.TRAINING).read_text())
+    assert said["done"]
+    assert said["steps"] == 6
+    assert said["data"]["label_map"] == "1=1,2=1"
+    assert said["data"]["intensity"] == "none"
+    assert said["loss"] == "ce"
+    assert [point["step"] for point in said["curve"]] == [1, 2, 3, 4, 5, 6]
+    assert runs.read(tmp_path / "run").plan.example_inputs()[0].shape == (1, 1, 8, 8, 8)
+
+
+def test_a_dry_run_writes_nothing(answer: Call, tmp_path: Path) -> None:
+    found = answer("train", *SMALL, "--dry-run", "--out", tmp_path / "run")
+    assert found["dry_run"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_needs_the_same_words(ranp: Call, refused: Call, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    ranp("train", *SMALL, "--out", out)
+    assert "exists" in refused("train", *SMALL, "--out", out)
+    assert "wrote" in ranp("train", *SMALL, "--out", out, "--resume").stdout
+
+
+def test_a_loss_that_is_no_number_leaves_the_state_before(refused: Call, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "calls = []\n"
+        "def loss(outputs, target):\n"
+        "    calls.append(1)\n"
+        "    return outputs.square().mean() * (float('nan') if len(calls) > 2 else 1)\n"
+    )
+    words = [*SMALL, "--loss", f"{tmp_path / 'broken.py'}:loss", "--save-every", 1, "--out", tmp_path / "run"]
+    said = refused("train", *words, code=1)
+    assert said.startswith("step 3: the loss is nan; ")
+    assert "state.safetensors keeps the state before" in said
+    assert "--lr" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*NETWORK, "--patch", "8"], "give either --steps or --epochs"),
+        ([*SMALL, "--epochs", "3"], "give either --steps or --epochs"),
+        ([*NETWORK, "--epochs", "3", "--patch", "8"], "--epochs 3: the data have no end; give --steps"),
+        ([*SMALL, "--fold", "0/3"], "--fold 0/3: needs cases on the disk, not phantom"),
+        ([*SMALL, "--data", "{data}", "--fold", "3/3"], "--fold 3/3: expected K/N"),
+        ([*SMALL, "--data", "{data}", "--fold", "a"], "--fold a: expected K/N, such as 0/5"),
+        ([*SMALL, "--data", "{data}", "--fold", "0/3", "--val", "{data}"], "--val {data}: --fold 0/3 validates on"),
+        ([*SMALL, "--model", "unet3d"], "--model unet3d: only of use where MODEL is a run folder"),
+        ([*SMALL, "--classes", "2", "--loss", "cee"], "--loss cee: expected"),
+        (["nothing", "--steps", "3"], "MODEL 'nothing': not a built-in"),
+        ([*SMALL, "--optimizer", "adan"], "did you mean 'adam'?"),
+        ([*SMALL, "--lr", "0"], "--lr 0.0: expected a number above 0"),
+    ],
+)
+def test_mistakes(refused: Call, folder: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    filled = [word.replace("{data}", str(folder)) for word in words]
+    assert message.replace("{data}", str(folder)) in refused("train", *filled, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
