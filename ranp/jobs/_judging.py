@@ -99,7 +99,9 @@ def subject_of(options: Options, run: runs.Run | None, seed: int = 0) -> Subject
     inputs: Inputs = map_tensors(found.inputs, lambda tensor: torch.empty_like(tensor, device="meta"))
     outputs = options.outputs or (run.plan.outputs if run else ())
     weights = found.weights or "untrained weights"
-    known = run.config if run else {"model": options.model, "preset": options.preset, "settings": options.settings}
+    known: dict[str, Any] = (
+        run.config if run else {"model": options.model, "preset": options.preset, "settings": options.settings}
+    )
     maxdisp = maxdisp_of(str(known.get("model")), known.get("preset"), runs.settings_of(known))
     return Subject(found.network, inputs, weights, tuple(outputs), maxdisp)
 
