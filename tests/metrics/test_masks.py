@@ -47,9 +47,7 @@ def by_hand(a: Tensor, b: Tensor, spacing: tuple[float, ...], tolerance: float) 
 
 @pytest.mark.parametrize(("shape", "spacing"), [((9, 11), (1.0, 2.5)), ((7, 6, 8), (0.7, 1.0, 3.0))])
 @given(seed=st.integers(0, 1000))
-def test_figures_are_those_of_their_definitions(
-    shape: tuple[int, ...], spacing: tuple[float, ...], seed: int
-) -> None:
+def test_figures_are_those_of_their_definitions(shape: tuple[int, ...], spacing: tuple[float, ...], seed: int) -> None:
     a, b = random_mask(shape, seed), random_mask(shape, seed + 7919)
     measured = mask_figures(a, b, spacing, tolerance=1.5)
     for name, value in by_hand(a, b, spacing, 1.5).items():
