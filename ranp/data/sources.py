@@ -173,12 +173,12 @@ class FromNumbers:
 class FromFiles:
     """Cases on the disk: a network has to fit them."""
 
-    def __init__(self, word: str, dataset: Dataset[Any]) -> None:
+    def __init__(self, word: str, dataset: Dataset[Any], *, targets: bool = True) -> None:
         self.word = word
         self.dataset = dataset
         self.task: Task | None = dataset.task
         self._training = dataset.of(TRAINING)
-        if not any(case.target is not None for case in dataset.cases):
+        if targets and not any(case.target is not None for case in dataset.cases):
             raise UsageError(f"{named('data', word)}: no case has a target to train on")
 
     def channels(self) -> tuple[int, ...]:
@@ -321,6 +321,7 @@ def open_source(
     settings: Mapping[str, Any] = MappingProxyType({}),
     reading: Reading | None = None,
     trusted: bool = True,
+    targets: bool = True,
 ) -> Opened:
     """Open what the user names; files are listed and looked at, and no network is needed.
 
@@ -331,6 +332,7 @@ def open_source(
         settings: --set-data.
         reading: how files are read.
         trusted: whether the user named it; a loader that a run's files name is never called.
+        targets: whether files of which none has a target are refused.
 
     Raises:
         UsageError: no such source, files that are missing or don't fit each other, or options that it has no use for.
@@ -365,7 +367,7 @@ def open_source(
         raise UsageError(
             f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"
         )
-    return FromFiles(word, dataset)
+    return FromFiles(word, dataset, targets=targets)
 
 
 def read_keys(text: str) -> tuple[Key, Key]:

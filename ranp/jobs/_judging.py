@@ -123,10 +123,10 @@ def learned_by(run: runs.Run | None, options: Options, channels: int) -> dict[st
     word = known.get("data")
     if not isinstance(word, str) or word in GENERATORS or not channels:
         return {}
-    lists = {name: tuple(map(Path, known.get(name) or ())) for name in ("images", "labels")}
+    images, labels = (tuple(map(Path, known.get(name) or ())) for name in ("images", "labels"))
     try:
         source = open_source(
-            word, **lists, settings=known.get("data_settings") or {}, reading=reading_of(options), trusted=False
+            word, images, labels, settings=known.get("data_settings") or {}, reading=reading_of(options), trusted=False
         )
         return source.learned(channels) if isinstance(source, FromFiles) else {}
     except RanpError as error:

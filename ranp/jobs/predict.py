@@ -28,7 +28,7 @@ from ranp.data.layouts import clips, pictures
 from ranp.data.layouts.clips import VIDEOS
 from ranp.data.layouts.pictures import PICTURES
 from ranp.data.scans import NIFTI, is_scan, stem
-from ranp.data.sources import FromFiles, open_source
+from ranp.data.sources import GENERATORS, FromFiles, open_source
 from ranp.data.volumes import Volumes
 from ranp.errors import UsageError, named
 from ranp.export import onnx_inputs, open_onnx
@@ -292,11 +292,17 @@ def _of_onnx(options: Predict) -> Predict:
 
 
 def _source(options: Predict) -> FromFiles:
-    opened = open_source(options.data, settings=options.data_settings, reading=reading_of(options), trusted=True)
+    said = named("data", options.data)
     if options.images:
-        raise UsageError(f"{named('images')}: are the data themselves; leave out {named('data', options.data)}")
+        raise UsageError(f"{named('images')}: are the data themselves; leave out {said}")
+    what = "expected files: answers are written for files"
+    if options.data in GENERATORS:
+        raise UsageError(f"{said}: {what}")
+    opened = open_source(
+        options.data, settings=options.data_settings, reading=reading_of(options), trusted=True, targets=False
+    )
     if not isinstance(opened, FromFiles):
-        raise UsageError(f"{named('data', options.data)}: expected files; answers are written for files")
+        raise UsageError(f"{said}: {what}")
     return opened
 
 
