@@ -495,6 +495,7 @@ class Predict(
     )
     probabilities: bool = option(False, "Write probabilities beside the labels.")
     logits: bool = option(False, "Write logits beside the labels.")
-    onnx: Path | None = option(
-        None, "Run this exported file of the network, by onnxruntime, in the place of torch.", metavar="FILE"
-    )
+    exported: Path | None = option(
+        None, "Run this exported file of the network, by onnxruntime, in the place of torch.", flag="--onnx",
+        metavar="FILE",
+    )  # fmt: skip

@@ -64,7 +64,7 @@ def predict(options: Predict, track: Track = iter) -> dict[str, Any]:
     _check_out(options.out, force=options.force)
     source_run = run_of(options.model)
     options = as_trained(options, source_run)
-    if options.onnx is not None:
+    if options.exported is not None:
         options = _of_onnx(options)
     named_source = _source(options) if options.data else None
     if named_source is not None and source_run is None:
@@ -117,7 +117,7 @@ class _Asked:
         return {
             "model": self.options.model,
             "weights": self.subject.weights,
-            "onnx": None if self.options.onnx is None else str(self.options.onnx),
+            "onnx": None if self.options.exported is None else str(self.options.exported),
             "task": dataset.task,
             "values": list(values),
             "cases": written or [{"name": row[0], "files": [CLASSES]} for row in rows],
@@ -136,15 +136,15 @@ class _Asked:
         return chosen
 
     def _network(self) -> nn.Module:
-        if self.options.onnx is None:
+        if self.options.exported is None:
             return self.subject.network.to(self.options.device).eval()
-        return _Exported(self.options.onnx)
+        return _Exported(self.options.exported)
 
     def _fed(self, parts: Sequence[Tensor]) -> Any:
         """Return inputs with the batch in front as the network takes them."""
         tensors = flatten(as_arguments(self.subject.inputs))
         cast = tuple(part.to(self.options.device, each.dtype) for part, each in zip(parts, tensors, strict=True))
-        if isinstance(self.subject.inputs, dict) and self.options.onnx is None:
+        if isinstance(self.subject.inputs, dict) and self.options.exported is None:
             return dict(zip(self.subject.inputs, cast, strict=True))
         return cast
 
@@ -280,8 +280,8 @@ def _of_onnx(options: Predict) -> Predict:
     Raises:
         UsageError: another patch or batch was asked for.
     """
-    assert options.onnx is not None
-    shape = onnx_inputs(options.onnx)[0][1]
+    assert options.exported is not None
+    shape = onnx_inputs(options.exported)[0][1]
     update: dict[str, Any] = {}
     if len(shape) > 2 and all(shape[2:]):
         size = "x".join(map(str, shape[2:]))
