@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ranp.errors import CheckFailed, UnsupportedError, UsageError, need
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, need
 from ranp.export._axes import Axis
 from ranp.graph.build import trace
 from ranp.inputs import flatten
@@ -172,6 +172,27 @@ def data_named_by(path: Path) -> set[str]:
     model = need("onnx", "onnx").load(str(path), load_external_data=False)
     entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
     return {entry.value for entry in entries if entry.key == "location"}
+
+
+def inputs_of(path: Path) -> list[tuple[str, tuple[int | None, ...]]]:
+    """Return name and shape of each input of an ONNX file, with the batch; None is a size that is free.
+
+    Raises:
+        UsageError: no such file, or no ONNX file.
+        MissingExtra: onnx is not installed.
+    """
+    onnx = need("onnx", "onnx")
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # protobuf's own, which share no public base
+        reason = "no such file" if not path.is_file() else "not an ONNX file"
+        raise UsageError(f"{named('onnx', path)}: {reason}") from error
+    held = {tensor.name for tensor in graph.initializer}
+    return [
+        (each.name, tuple(d.dim_value if d.HasField("dim_value") else None for d in each.type.tensor_type.shape.dim))
+        for each in graph.input
+        if each.name not in held
+    ]
 
 
 def opened(path: Path, names: Sequence[str]) -> Callable[[list[Tensor]], list[Tensor]]:
