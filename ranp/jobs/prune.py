@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from ranp import models, runs
+from ranp import models, processes, runs
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
 from ranp.errors import UsageError
@@ -24,7 +24,6 @@ from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
 from ranp.options import DATA_FREE, Selection
 from ranp.pipeline import Result, costs_of, prune
-from ranp.processes import is_first
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
@@ -194,7 +193,8 @@ def keep(prepared: Prepared, result: Result) -> Report:
     options = prepared.options
     assert isinstance(options, Prune)
     assert options.out is not None
-    if not is_first():
+    processes.gather(None)  # all have looked at the folder before the first writes it
+    if not processes.is_first():
         return result.report
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranp import runs
+from ranp import processes, runs
 from ranp.data import losses
 from ranp.data.dataset import TRAINING, VALIDATION, Dataset
 from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
@@ -105,6 +105,7 @@ def prepare(options: Train) -> Prepared:
         MissingExtra: a reader of the data is not installed.
     """
     check_device(options.device)
+    processes.share_of(options.batch_size)
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
@@ -139,6 +140,8 @@ def prepare(options: Train) -> Prepared:
 def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None) -> dict[str, Any]:
     """Train, and keep the result as a run; a training that is stopped goes on with --resume.
 
+    Of several processes the first alone reads and writes the run.
+
     Returns:
         `out`, and what `runs.TRAINING` holds but for the curve.
 
@@ -147,11 +150,14 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
         CheckFailed: the loss is not a number.
     """
     options, out = prepared.options, prepared.options.out
-    going_on = options.resume and (out / runs.TRAINING).is_file()
-    base = runs.read(out) if going_on else _begun(prepared)
-    if runs.TRAINED in base.hashes and going_on:  # it was stopped after its last step
-        return _summary(out, base.training)
-    network = base.slim(prepared.network if prepared.base is None else options.full)
+    processes.gather(None)  # all have looked at the folder before the first writes it
+    going_on, base, network = options.resume and (out / runs.TRAINING).is_file(), None, prepared.network
+    if processes.rank() == 0:
+        base = runs.read(out) if going_on else _begun(prepared)
+        network = base.slim(prepared.network if prepared.base is None else options.full)
+    before = base.training if base is not None and going_on and runs.TRAINED in base.hashes else None
+    if (done := processes.gather(before)[0]) is not None:  # it was stopped after its last step
+        return _summary(out, done)
     keep = Keep(out / runs.STATE, options.save_every, options.resume, _asked(prepared))
     try:
         trained = train_(
@@ -162,10 +168,15 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
     except CheckFailed as error:
         kept = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
         raise CheckFailed(f"{error}; {kept}: a smaller {named('lr')}, or {named('clip')}, may help") from error
-    said = _said(prepared, trained.history)
-    weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
-    runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
-    return _summary(out, said)
+
+    def written() -> dict[str, Any]:
+        assert base is not None
+        said = _said(prepared, trained.history)
+        weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
+        runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
+        return _summary(out, said)
+
+    return processes.from_first(written)
 
 
 def _summary(out: Path, said: Mapping[str, Any]) -> dict[str, Any]:
