@@ -12,6 +12,7 @@ from ranp.commands.adopt import adopt
 from ranp.commands.compare import compare
 from ranp.commands.data import data
 from ranp.commands.doctor import doctor
+from ranp.commands.evaluate import evaluate
 from ranp.commands.export import export
 from ranp.commands.fuse import fuse
 from ranp.commands.inspect import inspect
@@ -69,6 +70,7 @@ add(app, train)
 add(app, adopt)
 add(app, transfer)
 add(app, export)
+add(app, evaluate)
 add(app, compare)
 add(app, refine)
 add(app, report)

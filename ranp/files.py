@@ -132,6 +132,7 @@ KINDS = {
     "program": FileKind("a file of torch.export", lambda start: start.startswith(b"PK\3\4"), (".pt2",)),
     "table": FileKind("a table of `ranp compare`", lambda start: start[:1] == b"{" and b'"sparsity_of"' in start),
     "page": FileKind("a page of `ranp report`", lambda start: b'content="ranp ' in start),
+    "csv": FileKind("a table of `ranp evaluate`", lambda start: start.startswith(b"case,")),
     "dot": FileKind("graphviz text", lambda start: start.startswith((b"digraph", b"graph", b"strict"))),
     "svg": FileKind("an SVG picture", lambda start: b"<svg" in start),
     "labels": FileKind("a label map", lambda start: _is_label_map(start)),

@@ -69,6 +69,7 @@ class Truth:
         back: brings scores (K, *spatial) of `Dataset.views` onto the target's grid; None where they lie on it.
         group: what kind of thing the case is, where quality is said for each kind.
         classes: that a thing of this kind has.
+        axes: which way those of the target point, as "RAS", or "".
     """
 
     target: Tensor
@@ -76,6 +77,7 @@ class Truth:
     back: Callable[[Tensor], Tensor] | None = None
     group: str = ""
     classes: tuple[int, ...] = ()
+    axes: str = ""
 
 
 class Dataset(ABC, Generic[Read]):

@@ -239,10 +239,11 @@ class Volumes(Dataset[Volume]):
         grid = self.grid(case)
         spacing = spacing_of(grid.affine, len(grid.shape))
         if not self.sampling.spacing or case.target is None:
-            return Truth(target, spacing)
+            return Truth(target, spacing, axes=axes_of(grid.affine))
         labels = self._labels(case, self._headers(case)[1])
         assert labels is not None
-        return Truth(target_of(labels, self.labels), spacing, grid.taking(held.affine))
+        back, axes = grid.taking(held.affine), axes_of(grid.affine)
+        return Truth(target_of(labels, self.labels), spacing, back, axes=axes)
 
     def grid(self, case: Case) -> Grid:
         """Return where the voxels of a case's first file lie.

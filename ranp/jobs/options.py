@@ -27,6 +27,8 @@ from ranp.options import (
     option,
 )
 
+Split = Literal["testing", "validation", "training", "all"]
+
 
 class Config(Options):
     """A file of options."""
@@ -161,11 +163,17 @@ class CostSize(Options):
     )  # fmt: skip
 
 
-class Files(Options):
-    """The user's files."""
+class Images(Options):
+    """The user's images."""
 
     group: ClassVar[str] = "data"
     images: tuple[Path, ...] = option((), "A volume of your own; repeat it, one for each case.", metavar="FILE")
+
+
+class Files(Images):
+    """The user's files."""
+
+    group: ClassVar[str] = "data"
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
@@ -203,12 +211,18 @@ class Labelled(Options):
     regions: str | None = option(None, "Overlapping masks of values: WT=1+2+4,TC=1+4,ET=4.", metavar="REGIONS")
 
 
-class Cut(Options):
-    """How volumes are normalised and cut."""
+class Voxels(Options):
+    """How volumes are normalised."""
 
     group: ClassVar[str] = "data"
     intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
     spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+
+
+class Cut(Voxels):
+    """How volumes are normalised and cut."""
+
+    group: ClassVar[str] = "data"
     foreground: float = option(0.5, "Share of the patches centred on a labelled voxel.", ge=0, le=1)
     pad: Pad = option("constant", "Around volumes smaller than the patch: {choices}.")
     workers: int = option(0, "Processes that read ahead; the batches are the same for any number.", ge=0)
@@ -235,6 +249,14 @@ class Batches(Patch, BatchSize):
 
     group: ClassVar[str] = "data"
     batches: int = option(8, "How many batches to score on.", ge=1)
+
+
+class Sliding(Options):
+    """How what is larger than the patch is looked at."""
+
+    group: ClassVar[str] = "data"
+    overlap: float = option(0.5, "Share of a window that the next one covers too.", ge=0, lt=1)
+    mirror: bool = option(False, "Take the mean over all mirrored forms of a window.")
 
 
 class Outputs(Options):
@@ -440,3 +462,21 @@ class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
     sheet: Path | None = option(
         None, "Draw a few samples with their labels (.png, .pdf, .svg).", metavar="FILE", writes="picture"
     )
+
+
+class Evaluate(
+    Network, Full, Weights, Source, Files, Labelled, Voxels, Batches, Sliding, Outputs, Seed, Device, Config, Force,
+    Printed,
+):  # fmt: skip
+    """`ranp evaluate`."""
+
+    group: ClassVar[str] = "data"
+    split: Split | None = option(
+        None, "Cases to measure on: {choices}.", shown="testing, else validation; all where the data knows no splits"
+    )
+    tolerance: float = option(1.0, "Of the surface Dice: millimetres, or voxels where no file says their size.", ge=0)
+    csv: Path | None = option(None, "Write a row for each case (and class).", metavar="FILE", writes="csv")
+    sheet: Path | None = option(
+        None, "Draw the best, the median and the worst case, prediction beside truth (.png, .pdf, .svg).",
+        metavar="FILE", writes="picture",
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ranp import processes, runs
 from ranp.data import losses
@@ -77,7 +77,7 @@ class Validation:
     """Cases that a training is measured on, while it goes on."""
 
     source: Opened
-    shapes: tuple[Shape, ...]
+    inputs: tuple[Tensor, ...]
     how: Drawing
     split: str | None
     outputs: tuple[int, ...]
@@ -92,7 +92,7 @@ class Validation:
     def scores(self, network: nn.Module) -> Scores:
         """Measure a network, without its surfaces, which takes long."""
         return evaluate(
-            network, self.source, self.shapes, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
+            network, self.source, self.inputs, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
             surfaces=False,
         )  # fmt: skip
 
@@ -115,7 +115,8 @@ def prepare(options: Train) -> Prepared:
     base, network, shapes, config = _of_run(options) if _is_run(options) else _of_model(options, source)
     if base is None:
         options = as_the_data(options, source)
-    given = output_shape(network, tuple(torch.empty(1, *shape, device="meta") for shape in shapes), options.outputs)
+    inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
+    given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
     word, loss = loss_of(options, str(config.get("model")), config.get("preset"), given, source, maxdisp, trusted=True)
     losses.check_channels(word, given[0] if given else 0)
@@ -130,8 +131,8 @@ def prepare(options: Train) -> Prepared:
     measured = None
     if validation is not None:
         drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
-        measured = Validation(validation, shapes, drawn, split, options.outputs, options.device)
-        Evaluation(network, validation, shapes, drawn, split, options.outputs)  # an empty set is refused now
+        measured = Validation(validation, inputs, drawn, split, options.outputs, options.device)
+        Evaluation(network, validation, inputs, drawn, split, options.outputs)  # an empty set is refused now
     options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
     training = training.model_copy(update={"steps": steps, "epochs": None})
     return Prepared(options, network, shapes, base, config, loss, batches, measured, training, per_epoch, source.said())
