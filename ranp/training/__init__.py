@@ -1,5 +1,6 @@
 """Training: a plain loop on torch, that can be stopped and go on as if it had not; and how good what came out is."""
 
+from ranp.training._distillation import Distillation
 from ranp.training._evaluate import ALL, Evaluation, Judged, evaluate, measured
 from ranp.training._loop import SCORE, History, Keep, Moment, Trained, train_
 from ranp.training._recipes import RECIPES, resolved
@@ -11,6 +12,7 @@ __all__ = [
     "RECIPES",
     "SCORE",
     "CaseScores",
+    "Distillation",
     "Evaluation",
     "History",
     "Judged",
