@@ -317,7 +317,7 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Full, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
