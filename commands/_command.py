@@ -127,10 +127,10 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
     """Return the values of a config by parameter name; a key is an option's name, with hyphens or underscores."""
-    known = {}
-    for parameter in context.command.params:
-        for word in (parameter.name or "", *parameter.opts):
-            known[word.lstrip("-").replace("-", "_")] = parameter
+    known: dict[str, Any] = {}
+    for words in (lambda each: each.opts, lambda each: [each.name or ""]):  # a name wins: MODEL over --model of a run
+        for parameter in context.command.params:
+            known |= {word.lstrip("-").replace("-", "_"): parameter for word in words(parameter)}
     defaults = {}
     for key, value in read_yaml(path, "--config").items():
         name = key.replace("-", "_")

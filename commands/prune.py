@@ -14,7 +14,8 @@ def prune(options: Prune) -> None:
     """Slim MODEL: score, choose, build the smaller network, prove it.
 
     Neurons are scored from the gradients of a few batches; which stay follows from their scores, what their layers
-    cost, and how far the network can go. The full network masked alike equals the slim one, in float64.
+    cost, and how far the network can go. The full network masked alike equals the slim one, in float64. Of a run the
+    slim network, trained or not, is pruned once more.
     """
     from ranp.jobs.prune import STEPS, carry_out, keep, plan_only, prepare
 

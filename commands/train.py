@@ -17,7 +17,7 @@ from ranp.jobs.options import Train
 EXAMPLE = "ranp train runs/small --data Task09_Spleen --fold 0/5 --steps 2000 --out runs/small-trained"
 
 
-@command(Train, EXAMPLE)
+@command(Train, EXAMPLE, shared=True)
 def train(options: Train) -> None:
     """Train MODEL, a network or a run's slim one, and keep it as a run.
 

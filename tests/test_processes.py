@@ -1,5 +1,6 @@
 """What several processes tell each other, and that ranp's files are the same for any number of them."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -224,3 +225,19 @@ def test_a_killed_process_ends_all_with_a_line_and_no_run(tmp_path: Path) -> Non
     assert f"exitcode: {-signal.SIGKILL}" in err
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
     assert not any(name.startswith("RANK") for name in os.environ)
+
+
+def test_a_network_is_trained_in_two_processes_and_goes_on_in_them(tmp_path: Path) -> None:
+    words = ["-m", "ranp", "train", "unet3d", *TINY, "--batch-size", "2", "--steps", "4", "--out", "run"]
+    code, out, err = torchrun(*words, cwd=tmp_path)
+    assert code == 0, err
+    assert out.count("wrote") == 1
+    said = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (said["done"], said["steps"], len(said["curve"])) == (True, 4, 4)
+    trained = (tmp_path / "run" / "trained.safetensors").read_bytes()
+    code, out, err = torchrun(*words, "--resume", cwd=tmp_path)
+    assert code == 0, err
+    assert (tmp_path / "run" / "trained.safetensors").read_bytes() == trained
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    code, _, err = torchrun(*words[:-1], "other", "--batch-size", "3", cwd=tmp_path)
+    assert errors_in(err) == ["error: --batch-size 3: expected a multiple of 2, the number of processes"]

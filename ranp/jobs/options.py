@@ -317,7 +317,7 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Full, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
@@ -339,9 +339,21 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     )
 
 
+class Taught(Options):
+    """A trained network that has a part in the loss."""
+
+    group: ClassVar[str] = "training"
+    teacher: str | None = option(
+        None, "A trained network to learn from: a MODEL, with --teacher-weights, or a run folder.", metavar="MODEL"
+    )
+    teacher_weights: Path | None = option(None, "A checkpoint of the teacher.", metavar="FILE")
+    teacher_strength: float = option(0.5, "Share of the teacher in the loss.", ge=0, le=1)
+    temperature: float = option(4.0, "What logits are divided by, the teacher's too.", gt=0)
+
+
 class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Seed,
-    Device, Config, DryRun, Force, Printed,
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
+    Seed, Device, Config, DryRun, Force, Printed,
 ):  # fmt: skip
     """`ranp train`."""
 

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from ranp import models, runs
+from ranp import models, processes, runs
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
@@ -23,8 +23,7 @@ from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
 from ranp.options import DATA_FREE, Selection
-from ranp.pipeline import Result, costs_of, prune
-from ranp.processes import is_first
+from ranp.pipeline import Result, costs_of, prune, prune_again
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
@@ -46,6 +45,8 @@ class Prepared:
         loss: of (outputs, target).
         loaded: what was found in the checkpoint, in a line; "" without one.
         source: what the batches are drawn from.
+        run: whose slim network this is, or None.
+        full: its full network.
     """
 
     options: Scored
@@ -56,6 +57,8 @@ class Prepared:
     loss: losses.Loss
     loaded: str = ""
     source: Opened | None = None
+    run: runs.Run | None = None
+    full: nn.Module | None = None
 
     def head(self) -> dict[str, Any]:
         """Return what every report begins with."""
@@ -86,14 +89,47 @@ def prepare(options: Prune) -> Prepared:
     options.check(options.method, options.seed)
     if options.strength is not None and options.reweight is None:
         raise UsageError(f"--strength {options.strength:g}: needs --reweight flops or memory")
+    run, name = None, _folder_name(options.model, options.preset)
     if folders.kind_of(options.model) is folders.PRUNED:
-        raise UsageError(
-            f"MODEL {options.model}: is a run folder; a run is pruned from its full network, by its --config"
-        )
-    out = options.out or Path("runs") / _folder_name(options.model, options.preset)
+        run = runs.read(options.model)
+        options, name = _of_run(run, options), f"{run.path.name}-again"
+    elif options.full is not None:
+        raise UsageError(f"--model {options.full}: only of use where MODEL is a run, and {options.model} is none")
+    out = options.out or Path("runs") / name
     runs.check_out(out, force=options.force)
     needs_batches = options.method not in DATA_FREE and options.rule != "random"
-    return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
+    trusted = run is None or options.full is not None
+    options = options.model_copy(update={"out": out})
+    return ready(
+        options, options, needs_batches=needs_batches, trusted=trusted, trusted_loss=True, run=run,
+    )  # fmt: skip
+
+
+def _of_run(run: runs.Run, options: Prune) -> Prune:
+    """Return the options that prune a run's slim network: its full one is built as the run says.
+
+    Raises:
+        UsageError: options that a run knows were given.
+    """
+    fields = Prune.model_fields
+    for name in ("preset", "settings", "in_channels", "classes", "init", "outputs"):
+        if getattr(options, name) != fields[name].get_default():
+            raise UsageError(f"{named(name, getattr(options, name))}: {run.path} is a run and knows its own")
+    model = options.full or run.config.get("model")
+    if not isinstance(model, str):
+        raise UsageError(f"{run.path}: the run names no model: give it again ({named('model')})")
+    sizes: dict[str, Any] = (
+        {} if options.input or options.patch else {k: run.config[k] for k in ("input", "patch") if k in run.config}
+    )
+    if isinstance(sizes.get("input"), str):
+        sizes["input"] = (sizes["input"],)
+    return options.model_copy(
+        update={
+            "model": model, "preset": run.config.get("preset"), "settings": runs.settings_of(run.config),
+            "init": "keep", "outputs": run.plan.outputs, "weights": options.weights or run.path / run.weights_file,
+            **sizes,
+        }
+    )  # fmt: skip
 
 
 def ready(
@@ -103,6 +139,7 @@ def ready(
     needs_batches: bool = True,
     trusted: bool = True,
     trusted_loss: bool = False,
+    run: runs.Run | None = None,
 ) -> Prepared:
     """Return what options ask to work on: network, inputs, batches and loss; their output is not looked at.
 
@@ -112,19 +149,23 @@ def ready(
         needs_batches: whether batches are drawn where none are of the user's own.
         trusted: whether the user named the network; False for what a run's files name.
         trusted_loss: whether the user named the loss where a run's files name the network.
+        run: whose slim network is worked on; the options are those of its full one, and the weights the slim one's.
 
     Raises:
         UsageError: as `prepare`.
         MissingExtra: as `prepare`.
     """
     check_device(options.device)
-    source = opened(options, trusted=trusted)
+    source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
     options = as_the_data(options, source)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     maxdisp = maxdisp_of(request.model, request.preset, request.settings)
     network = request.network(options.seed, trusted=trusted)
     request, scored = request.fitted(network), scored.fitted(network)
+    full = None
+    if run is not None:
+        full, network = network, run.slim(network)
     given = output_shape(network, scored.inputs(device="meta"), options.outputs)
     word, loss = loss_of(
         options, request.model, request.preset, given, source, maxdisp, trusted=trusted or trusted_loss
@@ -142,7 +183,7 @@ def ready(
             scored.dtypes,
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
-    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source)
+    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)
 
 
 def plan_only(prepared: Prepared, watch: Callable[[str], None] | None = None) -> Trial:
@@ -173,14 +214,17 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     options, batches = prepared.options, prepared.batches
     assert isinstance(options, Prune)
     assert options.method is not None
-    result = prune(
-        prepared.network, prepared.inputs, batches=batches,
-        loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
-        outputs=options.outputs,
-        dead_norms=options.dead_norms,
-        zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        verify_input=options.verify_input, watch=watch, progress=track or False, **options.only(Selection),
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "batches": batches, "loss": prepared.loss, "method": options.method, "reduce": options.reduce,
+        "freeze": options.freeze, "dead_norms": options.dead_norms,
+        "zero_conv_biases": options.init in ("glorot", "orthogonal"), "device": options.device, "seed": options.seed,
+        "verify_input": options.verify_input, "watch": watch, "progress": track or False, **options.only(Selection),
+    }  # fmt: skip
+    if prepared.run is None:
+        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, **asked)
+    else:
+        assert prepared.full is not None
+        result = prune_again(prepared.full, prepared.run.plan, prepared.network, prepared.inputs, **asked)
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     return replace(result, report=Report(**head, **result.report.to_dict()))
 
@@ -194,7 +238,8 @@ def keep(prepared: Prepared, result: Result) -> Report:
     options = prepared.options
     assert isinstance(options, Prune)
     assert options.out is not None
-    if not is_first():
+    processes.gather(None)  # all have looked at the folder before the first writes it
+    if not processes.is_first():
         return result.report
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report

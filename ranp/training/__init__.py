@@ -1,6 +1,7 @@
 """Training: a plain loop on torch, that can be stopped and go on as if it had not; and how good what came out is."""
 
 from ranp.options import Training
+from ranp.training._distillation import Distillation
 from ranp.training._evaluate import ALL, Evaluation, Judged, evaluate, measured
 from ranp.training._loop import SCORE, History, Keep, Moment, Trained, train_
 from ranp.training._outputs import Whole, probabilities, run, sized
@@ -15,6 +16,7 @@ __all__ = [
     "SCORE",
     "Answer",
     "CaseScores",
+    "Distillation",
     "Evaluation",
     "History",
     "Judged",

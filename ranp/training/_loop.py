@@ -28,6 +28,7 @@ from ranp.inputs import as_arguments, seed_of
 from ranp.modules import tensors_of
 from ranp.options import Training
 from ranp.training._checkpoints import read_state, write_state
+from ranp.training._distillation import Distillation
 from ranp.training._recipes import resolved
 from ranp.training._schedules import rate_at
 
@@ -123,6 +124,7 @@ def train_(
     validate: Validate | None = None,
     validate_every: int | None = None,
     keep: Keep | None = None,
+    teaching: Distillation | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     watch: Watch | None = None,
@@ -144,6 +146,7 @@ def train_(
             or else the first value, says which weights are the best.
         validate_every: steps; by default ten times in all.
         keep: the state, so that a killed training goes on to the same weights.
+        teaching: a trained network that has a part in the loss.
         device: where to train.
         seed: of dropout and whatever else a forward draws.
         watch: called after every step.
@@ -158,7 +161,7 @@ def train_(
     """
     training = resolved(training)
     own = torch.device(processes.own_device(str(device)))
-    state = _State(network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, own, seed)
+    state = _State(network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, own, seed, teaching)
     if keep is not None and keep.resume:
         where, place = keep.path, own if processes.count() == 1 else "cpu"
         before = processes.from_first(lambda: read_state(where, place) if where.exists() else None)
@@ -199,7 +202,9 @@ class _State:
         per_epoch: float | None,
         device: torch.device,
         seed: int,
+        teaching: Distillation | None = None,
     ) -> None:
+        self.teaching = teaching
         self.training, self.loss, self.device, self.seed = training, loss, device, seed
         self.steps, self.per_epoch, self.step = steps, per_epoch or float(steps), 0
         if training.sync_bn:
@@ -256,7 +261,11 @@ class _State:
                 with torch.autocast(
                     self.device.type, _TYPES.get(self.training.amp), enabled=self.training.amp != "off"
                 ):
-                    value = self.loss(self.forward(*args, **kwargs), target) / self.training.accumulate
+                    outputs = self.forward(*args, **kwargs)
+                    value = self.loss(outputs, target)
+                    if self.teaching is not None:
+                        value = self.teaching(value, inputs, outputs, target)
+                    value = value / self.training.accumulate
                 self.scaler.scale(value).backward()
             total += value.detach()
         if not samples:
