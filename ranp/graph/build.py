@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
-from ranp.graph._decisions import Decisions
-from ranp.graph._probe import settle
-from ranp.graph.graph import Graph
-from ranp.graph.labels import Ints
+from ranp.graph._check import checked
+from ranp.graph.graph import Graph, finalise
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
@@ -121,8 +119,8 @@ def _trace(
     notes += _by_flags(grown, model, inputs)
     if idle := _idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
-    decisions = Decisions(fixed=_by_user(grown, patterns))
-    graph = settle(grown, model, inputs, list(tensors_of(model)), decisions)
+    _fix_by_user(grown, patterns)
+    graph = checked(finalise(grown, list(tensors_of(model))), model, inputs, grown.checked)
     return replace(graph, notes=tuple(notes))
 
 
@@ -217,8 +215,7 @@ def _modules_of(names: set[str], model: nn.Module) -> list[str]:
     return [*outermost, *(name for name in sorted(names) if name not in covered)]
 
 
-def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
-    frozen = []
+def _fix_by_user(grown: Trace, patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
         found = [layer for layer in grown.layers.values() if lies_in(layer.name, pattern)]
         if not found:
@@ -226,5 +223,5 @@ def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
             raise UsageError(
                 f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
             )
-        frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
-    return [(labels, why) for labels, why in frozen if labels.size]
+        for layer in found:
+            grown.freeze(layer.neurons, f"fixed by the user ({pattern})")

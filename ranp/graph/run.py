@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, functionalize
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.errors import UnsupportedError, told
 from ranp.graph._places import immovable, places
 from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
+from ranp.graph.origins import Asks, mark_numbers_
+from ranp.graph.resize import sets_sizes
 from ranp.graph.rules import Op, apply
 from ranp.graph.rules.registry import base_name, bind, numbers
 from ranp.graph.trace import Call, Record, Trace, like_input
@@ -52,18 +53,6 @@ class Frame:
     flow: Flow | None = None
 
 
-class _NoGradients(TorchFunctionMode):
-    """Lets a forward ask for gradients of a tensor it makes, which a functionalised run can't have."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the function unless it asks for gradients."""
-        if func is Tensor.requires_grad_:
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
 class Follower(TorchDispatchMode):
     """Counts the ops that yield tensors and knows the module that runs, and which kinds of values the network read."""
 
@@ -73,12 +62,16 @@ class Follower(TorchDispatchMode):
         self.last = ""
         self.count = 0
         self.read: set[type] = set()
+        self.asks = Asks()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the op and hand it on."""
-        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():
+            return self._followed(func, args, kwargs or {})
+
+    def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = base_name(func)
         self.last = f"{name} at {self.stack[-1].path or 'the top'}"
         self.before(args, kwargs)
@@ -122,13 +115,13 @@ class Recorder(Follower):
 
     Args:
         trace: what grows.
-        seen: called with each record after it is made, for the check of a slim network against the full one.
     """
 
-    def __init__(self, trace: Trace, seen: Callable[[int, Record], None] | None = None) -> None:
+    def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
-        self.seen = seen
+        self.own: set[str] = set()  # modules of PyTorch whose sizes follow from their parameters
+        self.asks = Asks(trace.sizes, lambda: self.stack[-1].path in self.own)
         self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
@@ -147,7 +140,8 @@ class Recorder(Follower):
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
         frame = self.stack[-1]
-        op = Op(base_name(func), func, bind(func, args, kwargs), self._tensors, results, frame.path)
+        asked = self.asks.asked
+        op = Op(base_name(func), func, bind(func, args, kwargs), self._tensors, results, frame.path, asked)
         scalars = numbers(func, op.arguments, self.trace)
         before = self._before
         for flow in before:
@@ -173,8 +167,6 @@ class Recorder(Follower):
         record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
         self._keep_arguments(op, record)
         self.trace.records.append(record)
-        if self.seen is not None:
-            self.seen(len(self.trace.records) - 1, record)
 
     def _keep_arguments(self, op: Op, record: Record) -> None:
         """Keep what the counters need of an op's arguments."""
@@ -303,6 +295,9 @@ def run(
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
             module.device_ids = []
+    if isinstance(follower, Recorder):
+        follower.own = {path for path, module in model.named_modules() if _own_sizes(module)}
+        mark_numbers_(model, trace.compared, _own_sizes)
     tensors = {}
     aliases: dict[int, Tensor] = {}
     for name, tensor in all_names(model):
@@ -319,6 +314,11 @@ def run(
             _call(trace, model, tensors, inputs, follower)
     except Exception as error:
         raise Failure(follower.last, error, follower.count) from error
+
+
+def _own_sizes(module: nn.Module) -> bool:
+    """Whether a module is a layer of PyTorch whose sizes are set from its parameters in a slim network."""
+    return sets_sizes(module) and type(module).__module__.startswith("torch.nn.")
 
 
 @contextmanager
@@ -416,7 +416,7 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
         return copied
 
     args, kwargs = as_arguments(map_tensors(inputs, marked))
-    with torch.no_grad(), follower, _NoGradients(), _plain_functions():
+    with torch.no_grad(), follower, follower.asks, _plain_functions():
         outputs = functionalize(forward, remove="mutations")(tensors, args, kwargs)
     follower.finish(outputs)
 

@@ -10,6 +10,7 @@ import torch
 from ranp.graph._places import Places
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph.origins import Held, Number, Read, held_in, line
 
 ATTRIBUTE = "_ranp_flow"
 
@@ -105,6 +106,14 @@ class Call:
 
 
 @dataclass(slots=True)
+class Count:
+    """Channels that a number of a module counts: their labels, and the number made from it that is to be as many."""
+
+    labels: Ints
+    number: Number
+
+
+@dataclass(slots=True)
 class Mixing:
     """An op that mixes channels in a statistic: a norm over channels or a softmax over channels."""
 
@@ -114,17 +123,13 @@ class Mixing:
 
 
 class Trace:
-    """Labels and records of one network, over one or more runs of it.
+    """Labels and records of one network, over one or more runs of it."""
 
-    Args:
-        count: how many labels exist from the start.
-    """
-
-    def __init__(self, count: int = 0) -> None:
+    def __init__(self) -> None:
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
-        self.labels = Labels(count)
-        self.alias = Labels(count)  # ties among parameters alone: what is zeroed when a consumer is masked
+        self.labels = Labels()
+        self.alias = Labels()  # ties among parameters alone: what is zeroed when a consumer is masked
         self.born: dict[str, dict[int, Ints]] = {}
         self.grouped: dict[str, Ints] = {}
         self.shapes: dict[str, Shape] = {}
@@ -139,6 +144,9 @@ class Trace:
         self.frozen: list[tuple[Ints, int]] = []
         self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
         self.read: set[str] = set()  # parameters that some op took
+        self.counts: dict[Held, Count] = {}
+        self.shadows: list[Ints] = []  # labels of tensors made in the forward, which no parameter has
+        self.checked: list[tuple[Ints, str]] = []  # labels whose number the network compares with one written in it
 
     def begin(self, name: str, tensors: list[torch.Tensor]) -> None:
         """Start the record of a run over these parameter tensors."""
@@ -180,39 +188,23 @@ class Trace:
         self.shapes.setdefault(name, tuple(tensor.shape))
         dims = self.born.setdefault(name, {})
         if dim not in dims:
-            dims[dim] = self.birth(name, dim, tensor.shape[dim])
+            size = tensor.shape[dim]
+            dims[dim] = self.fresh(size) if size > 1 else np.array([FIXED])
         return dims[dim]
-
-    def birth(self, name: str, dim: int, size: int) -> Ints:
-        """Return new labels for one dimension of a parameter."""
-        return self.fresh(size) if size > 1 else np.array([FIXED])
 
     def grouped_inputs(self, tensor: torch.Tensor, groups: int) -> Ints:
         """Return labels (groups, I / groups) for the inputs of a grouped convolution's weight."""
         name = self.names[id(tensor)]
         self.shapes.setdefault(name, tuple(tensor.shape))
         if name not in self.grouped:
-            self.grouped[name] = self.birth_grouped(name, groups, tensor.shape[1])
+            size = tensor.shape[1]
+            self.grouped[name] = self.fresh(groups * size).reshape(groups, size)
         return self.grouped[name]
-
-    def birth_grouped(self, name: str, groups: int, size: int) -> Ints:
-        """Return new labels for the inputs of a grouped weight."""
-        return self.fresh(groups * size).reshape(groups, size)
 
     def fresh(self, count: int) -> Ints:
         """Return new labels."""
         self.alias.new(count)
         return self.labels.new(count)
-
-    def is_depthwise(self, root: str | None, groups: int, channels: int) -> bool:
-        """Whether a convolution with these groups and input channels is depthwise.
-
-        Args:
-            root: the parameter its weight stands for, if any.
-            groups: of the convolution.
-            channels: that it reads.
-        """
-        return groups > 1 and groups == channels
 
     def is_parameter(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter, buffer or tensor attribute itself, not computed from one."""
@@ -241,6 +233,67 @@ class Trace:
         assert tuple(tensor.shape) == flow.shape, (tuple(tensor.shape), flow.shape)
         setattr(tensor, ATTRIBUTE, flow)
 
+    # Sizes that the network reads and asks for
+
+    def sizes(self, tensor: torch.Tensor) -> list[int] | None:
+        """Return a tensor's shape with marks on the sizes that channels decide; None where none is."""
+        if torch._is_functional_tensor(tensor):
+            tensor = torch._from_functional_tensor(tensor)
+        known = getattr(tensor, ATTRIBUTE, None)
+        if isinstance(known, Flow):
+            if not known.fields:
+                return None
+            marks = [Number(n, Read(known, dim), self.compared) for dim, n in enumerate(known.shape)]
+            return [mark if known.over(dim) else int(mark) for dim, mark in enumerate(marks)]
+        if id(tensor) in self.names:
+            return [Number(n) if n > 1 and dim < 2 else n for dim, n in enumerate(tensor.shape)]
+        return None
+
+    def compared(self, number: Number, other: int) -> None:
+        """Learn from a size that equals another number: one that a module holds counts what was read."""
+        if isinstance(number.origin, Held) and isinstance(other, Number):
+            number, other = other, number
+        labels = self.labels_read(number)
+        if labels is None:
+            return
+        if not isinstance(other, Number):
+            self.checked.append((labels, f"fixed size, compared with {other} ({line()})"))
+        elif isinstance(other.origin, Held):
+            self.count(labels, other)
+
+    def follow(self, labels: Ints, number: Number) -> None:
+        """Say that so many channels are asked for by a marked number: they are as many in every slim network."""
+        if held_in(number):
+            self.count(labels, number)
+            return
+        other = self.labels_read(number)
+        if other is not None and len(other) == len(labels):
+            self.pair(labels, other)
+
+    def count(self, labels: Ints, number: Number) -> None:
+        """Say that channels are counted by a number made from one that a module holds; the first count stands."""
+        held = held_in(number)
+        if len(held) != 1:
+            return
+        known = self.counts.setdefault(held[0], Count(labels, number))
+        if known.labels is not labels and len(known.labels) == len(labels):
+            self.pair(known.labels, labels)
+
+    def labels_read(self, number: Number) -> Ints | None:
+        """Return the channels a number counts that was read off a tensor as it is."""
+        origin = number.origin
+        return along(origin.flow, origin.dim) if isinstance(origin, Read) and origin.flow is not None else None
+
+    def shadow(self, size: int) -> Ints:
+        """Return labels of a tensor made in the forward."""
+        self.shadows.append(self.fresh(size))
+        return self.shadows[-1]
+
+    def pair(self, a: Ints, b: Ints) -> None:
+        """Say that two rows of channels keep equally many."""
+        if not np.array_equal(self.labels.find(a), self.labels.find(b)):
+            self.balance.append(np.stack([a, b]))
+
     # Ties
 
     def tie(self, a: Ints, b: Ints, why: str, *, alias: bool = False) -> None:
@@ -257,13 +310,15 @@ class Trace:
         self.freeze(right[left == FIXED], why)
         both = (left >= 0) & (right >= 0)
         if both.any():
-            self.join(left[both], right[both], why)
+            self.labels.tie(left[both], right[both])
             if alias:
                 self.alias.tie(left[both], right[both])
 
-    def join(self, a: Ints, b: Ints, why: str) -> None:
-        """Put real labels into one class."""
-        self.labels.tie(a, b)
+    def tie_along(self, field: Ints, axis: int) -> None:
+        """Tie the labels of a field along an axis."""
+        first = np.broadcast_to(first_along(field, axis), field.shape)
+        real = (field >= 0) & (first >= 0)
+        self.labels.tie(field[real], first[real])
 
     def freeze(self, labels: Ints, why: str) -> None:
         """Keep labels for ever, with the reason."""
@@ -382,6 +437,12 @@ def _found(tensor: torch.Tensor) -> Flow:
         return flow
     differs = (bool((tensor != tensor.narrow(dim, 0, 1)).any()) for dim in range(tensor.ndim))
     return replace(flow, fixed=tuple(differs))
+
+
+def along(flow: Flow, dim: int) -> Ints | None:
+    """Return the labels along a dimension where one field varies over it and over nothing else."""
+    over = flow.over(dim)
+    return over[0].ravel() if len(over) == 1 and varying(over[0]) == (dim,) else None
 
 
 def padded(flow: Flow, ndim: int) -> Flow:

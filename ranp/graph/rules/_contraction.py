@@ -5,6 +5,7 @@ import torch
 
 from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
+from ranp.graph.rules._sized import hold
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Layer, Trace, joined_roots
 
@@ -22,8 +23,9 @@ def convolution(op: Op, trace: Trace) -> Flow:
     flow = trace.settle(flow, spatial, f"position in {op.where}")
     inputs = trace.channels(flow, 1, f"meets a fixed dimension in {op.where}")
     shape = tuple(weight.shape)
-    root = trace.names[id(weight)] if trace.is_parameter(weight) else weight_root(trace, trace.flow(weight))
-    depthwise = trace.is_depthwise(root, groups, len(inputs))
+    depthwise = 1 < groups == len(inputs)
+    if depthwise and op.asked is not None:
+        hold(op, trace, flow, 1, op.asked.told(op.asked.argument(6, "groups")))
     if trace.is_parameter(weight):
         weight_flow = Flow(shape, (), (True,) * len(shape), frozenset([trace.names[id(weight)]]))
         outputs = _leaf_outputs(op, trace, transposed, groups, depthwise)
@@ -88,10 +90,10 @@ def _computed_labels(op: Op, trace: Trace, weight: Flow, transposed: bool, group
 
 
 def _contract(trace: Trace, inputs: Ints, reads: Ints, why: str, weight: Flow) -> None:
-    """Tie what is read to what reads it; what a constant of free size reads stays, because masking can't zero it."""
+    """Tie what is read to what reads it; what a constant reads stays, because masking can't zero it."""
     trace.consume(weight, reads)
     trace.tie(inputs, reads, why)
-    summed = np.broadcast_to(inputs, reads.shape)[reads == FREE]
+    summed = np.broadcast_to(inputs, reads.shape)[(reads == FREE) | weight.constant]
     trace.freeze(summed, why.replace("network input or fixed dimension read", "summed with constant weights"))
 
 

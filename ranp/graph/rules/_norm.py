@@ -6,6 +6,7 @@ import torch
 
 from ranp.graph.flow import Flow, activation
 from ranp.graph.labels import Ints
+from ranp.graph.rules._sized import hold
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Mixing, Trace
 
@@ -63,6 +64,8 @@ def group_norm(op: Op, trace: Trace) -> list[Flow]:
         _tie_parameter(op, trace, op.arguments.get(name), labels)
     _remember_affine(op, trace, flow)
     groups = op["group"]
+    if groups == len(labels) and op.asked is not None and op.asked.name == "group_norm":
+        hold(op, trace, flow, 1, op.asked.told(op.asked.argument(1, "num_groups")))
     if groups < len(labels):
         trace.mixing.append(Mixing(len(trace.records), (1,), groups))
         if groups > 1:
@@ -86,6 +89,9 @@ def layer_norm(op: Op, trace: Trace) -> list[Flow]:
     dims = tuple(range(ndim - count, ndim))
     if any(flow.over(dim) for dim in dims):
         _mix(op, trace, flow, dims)
+    asked = op.asked.argument(1, "normalized_shape") if op.asked is not None and op.asked.name == "layer_norm" else None
+    for dim, number in zip(dims, asked or (), strict=False):
+        hold(op, trace, flow, dim, op.asked.told(number) if op.asked is not None else None)
     why = f"meets a fixed dimension in {op.where}"
     tensors = [op[name] for name in ("weight", "bias") if isinstance(op[name], torch.Tensor)]
     _remember_affine(op, trace, flow)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from ranp.graph.flow import Flow, constant
+from ranp.graph.origins import LIKE, Asking, Number
+from ranp.graph.rules._sized import filled
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Trace
 
@@ -41,14 +43,23 @@ def elementwise(op: Op, trace: Trace) -> list[Flow]:
     return [trace.merge(flows, tuple(result.shape), why) for result in op.results]
 
 
+CREATIONS = {"empty", "zeros", "ones", "full", "rand", "randn"}
+
+
 @rule(
     *("empty", "empty_like", "empty_strided", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like"),
     *("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "new_empty", "new_zeros", "new_ones"),
     *("new_full", "new_empty_strided", "scalar_tensor"),
 )
 def creation(op: Op, trace: Trace) -> list[Flow]:
-    """A new tensor is free: its size follows from what it meets, which a run of the slim network checks."""
-    return [constant(tuple(result.shape)) for result in op.results]
+    """A new tensor is free along sizes of unknown origin: they follow from what it meets."""
+    asked: list[Asking] | None = None
+    if op.asked is not None and op.asked.name in LIKE:
+        marked = trace.sizes(op.asked.args[0]) if op.asked.args else None
+        asked = None if marked is None else [each if isinstance(each, Number) else None for each in marked]
+    elif op.asked is not None and op.asked.name.split("new_")[-1] in CREATIONS:
+        asked = op.asked.sizes(op.results[0].ndim)
+    return [filled(trace, constant(tuple(result.shape)), asked) for result in op.results]
 
 
 @rule("arange", "linspace", "logspace", "eye", "randperm", "tril_indices", "triu_indices")

@@ -1,35 +1,48 @@
 """Ops that move elements without changing them: fields move along."""
 
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
 from ranp.graph.flow import Flow, Shape, blocks, merged_size, reshape_field, varying
 from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.origins import Asking, Number, held_in
+from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Trace, joined_roots
 
 LARGE = 1 << 24  # entries of a field
+VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_copy", "_reshape_copy")
 
 
-@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_copy", "_reshape_copy")
+@rule(*VIEWS)
 def view(op: Op, trace: Trace) -> Flow:
     """Reshape: dimensions merge and split, fields with them."""
-    return reshaped(trace, trace.flow(op["self"]), op.shape())
+    return reshaped(trace, trace.flow(op["self"]), op.shape(), op)
 
 
-def reshaped(trace: Trace, flow: Flow, shape: Shape) -> Flow:
+def reshaped(trace: Trace, flow: Flow, shape: Shape, op: Op | None = None) -> Flow:
     """Return a flow under another shape.
 
     Where dimensions of a parameter are flattened into one, the first counts channels and the others are frozen.
+
+    Args:
+        trace: what grows.
+        flow: before.
+        shape: after.
+        op: the view, where the network may have asked for its sizes.
     """
     if prod(shape) == 0:
         return Flow(shape, (), (True,) * len(shape), flow.roots)
     fields: list[Ints] = []
     taken: set[int] = set()
+    asked = op.asked.sizes(len(shape)) if op is not None and op.asked is not None and op.name in VIEWS else None
     for field in _without_interleaving(trace, flow, shape):
         moved = trace.simplify(reshape_field(field, flow.shape, shape))
+        if op is not None and asked is not None and moved.size > 1:
+            split = len(varying(moved)) > len(varying(trace.simplify(field)))
+            moved = sized(op, trace, moved, asked, split=split)
         if flow.roots is not None and taken & set(varying(moved)):
             trace.freeze(moved, "kernel position")
             continue
@@ -104,7 +117,12 @@ def transpose(op: Op, trace: Trace) -> Flow:
 
 @rule("squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy")
 def squeeze(op: Op, trace: Trace) -> Flow:
-    """Remove or add dimensions of length 1."""
+    """Remove or add dimensions of length 1; channels of a dimension that would go with a single one keep two."""
+    if op.name.startswith("squeeze"):
+        flow, given = trace.flow(op["self"]), op.arguments.get("dim")
+        dims = range(len(flow.shape)) if given is None else given if isinstance(given, list | tuple) else [given]
+        for dim in dims:
+            trace.wide += flow.over(dim % max(len(flow.shape), 1)) if flow.shape else []
     return reshaped(trace, trace.flow(op["self"]), op.shape())
 
 
@@ -117,7 +135,15 @@ def expand(op: Op, trace: Trace) -> Flow:
     fixed = tuple(
         dim >= extra and flow.fixed[dim - extra] and flow.shape[dim - extra] == size for dim, size in enumerate(shape)
     )
-    return Flow(shape, fields, fixed, flow.roots)
+    return _spread(op, trace, Flow(shape, fields, fixed, flow.roots), (1,) * extra + flow.shape)
+
+
+def _spread(op: Op, trace: Trace, flow: Flow, old: Shape) -> Flow:
+    """Return a flow whose dimensions of length 1 were repeated so often as a marked number says."""
+    asked = op.asked.sizes(len(old)) if op.asked is not None and op.asked.name in ("expand", "repeat", "tile") else None
+    if asked is None:
+        return flow
+    return filled(trace, flow, [n if isinstance(n, Number) and old[d] == 1 else None for d, n in enumerate(asked)])
 
 
 @rule("repeat", "tile")
@@ -132,7 +158,7 @@ def repeat(op: Op, trace: Trace) -> Flow:
         times = [shape[d] // old[d] if field.shape[d] > 1 else 1 for d in range(len(shape))]
         fields.append(np.tile(field, times))
     fixed = tuple(each and size > 1 for each, size in zip((True,) * extra + flow.fixed, old, strict=True))
-    return Flow(shape, tuple(fields), fixed, flow.roots)
+    return _spread(op, trace, Flow(shape, tuple(fields), fixed, flow.roots), old)
 
 
 @rule("repeat_interleave")
@@ -180,7 +206,30 @@ def slicing(op: Op, trace: Trace) -> Flow:
         index = np.arange(op["start"], op["start"] + op["length"])
     else:
         index = np.arange(flow.shape[dim])[op["start"] : op["end"] : op["step"]]
+    if flow.over(dim) and len(index):
+        if op.arguments.get("step", 1) > 1:
+            stepped(op, trace, flow, dim, op["step"])
+        else:
+            for place, asked in _bounds(op, flow.shape[dim]):
+                cut(op, trace, flow, dim, place, asked)
     return part(trace, flow, dim, index, op.shape(), f"picked by number in {op.where}")
+
+
+def _bounds(op: Op, length: int) -> list[tuple[int, Asking]]:
+    """Return where a range of a dimension begins and ends, with the places as they stand in the code."""
+    call = op.asked
+    if call is None:
+        return []
+    if call.name == "narrow":
+        start, count = call.argument(2, "start"), call.argument(3, "length")
+        if not isinstance(start, int) or not isinstance(count, int):
+            return []
+        return [(each % (length + 1), call.told(each)) for each in (start, start + count)]
+    if call.name not in ("__getitem__", "__setitem__"):
+        return []
+    first, last, _ = slice(op["start"], op["end"]).indices(length)
+    asked = call.slice(op["dim"] % op["self"].ndim, (first, last), length)
+    return [(first, asked[0]), (last, asked[1])]
 
 
 @rule("select", "select_copy")
@@ -210,12 +259,47 @@ def unbind(op: Op, trace: Trace) -> list[Flow]:
 def split(op: Op, trace: Trace) -> list[Flow]:
     """Cut a dimension into parts."""
     flow, dim = trace.flow(op["self"]), op["dim"] % op["self"].ndim
+    _split_as_asked(op, trace, flow, dim)
     flows, start = [], 0
     for result in op.results:
         index = np.arange(start, start + result.shape[dim])
         start += result.shape[dim]
         flows.append(part(trace, flow, dim, index, tuple(result.shape), f"picked by number in {op.where}"))
     return flows
+
+
+def _split_as_asked(op: Op, trace: Trace, flow: Flow, dim: int) -> None:
+    """Hold the sizes of parts: of so many equal ones they keep equally many, otherwise each what is asked for it."""
+    sizes, over = [result.shape[dim] for result in op.results], flow.over(dim)
+    if not over or len(sizes) < 2:
+        return
+    call = op.asked
+    asked = call.argument(1, "split_size_or_sections") if call is not None and call.name != "chunk" else None
+    if call is not None and call.name in ("split", "split_with_sizes") and asked is None:
+        asked = call.kwargs.get("split_size", call.kwargs.get("split_sizes"))
+    single = isinstance(asked, int)
+    numbers = [asked] * len(sizes) if single else list(asked) if isinstance(asked, list | tuple) else []
+    told = [call.told(each) for each in numbers] if call is not None and len(numbers) == len(sizes) else []
+    if (single or not told) and (told[:1] == [None] or not told or isinstance(told[0], Number)):
+        for field in over:
+            if len(set(sizes)) == 1:
+                equal_parts(trace, field, dim, sizes[0])
+            elif not told:
+                trace.freeze(field, f"cut into unequal parts in {op.where}")
+    start = 0
+    for size, number in zip(sizes, told[:1] if single and isinstance(told[0], Number) else told, strict=False):
+        _hold_part(op, trace, flow, dim, range(start, start + size), number)
+        start += size
+
+
+def _hold_part(op: Op, trace: Trace, flow: Flow, dim: int, part: range, asked: Asking) -> None:
+    for field in flow.over(dim):
+        labels = field.take(part, axis=dim)
+        if isinstance(asked, Number):
+            if varying(field) == (dim,):
+                trace.follow(labels.ravel(), asked)
+        elif asked is not None:
+            trace.freeze(labels, written(op))
 
 
 @rule("flip", "roll")
@@ -234,9 +318,24 @@ def moved(op: Op, trace: Trace) -> Flow:
             field = np.flip(field, tuple(axes))
         elif axes:
             shifts = [shift for shift, dim in zip(op["shifts"], dims, strict=True) if dim in axes]
+            for axis, shift in zip(axes, shifts, strict=True):
+                _rolled(op, trace, field, axis, shift % field.shape[axis])
             field = np.roll(field, shifts, axes)
         fields.append(field)
     return Flow(flow.shape, tuple(fields), flow.fixed, flow.roots)
+
+
+def _rolled(op: Op, trace: Trace, field: Ints, axis: int, shift: int) -> None:
+    """Hold how far channels are rotated: of a share of them that was read, else those stay that change their end."""
+    given = op.asked.argument(1, "shifts") if op.asked is not None else None
+    numbers = given if isinstance(given, list | tuple) else [given]
+    asked = op.asked.told(numbers[0]) if op.asked is not None and len(numbers) == 1 else None
+    if shift and isinstance(asked, Number) and not held_in(asked):
+        equal_parts(trace, field, axis, gcd(shift, field.shape[axis]))
+    elif shift:
+        back = isinstance(numbers[0], int) and numbers[0] < 0
+        ends = range(field.shape[axis] - shift) if back else range(field.shape[axis] - shift, field.shape[axis])
+        trace.freeze(field.take(ends, axis=axis), written(op))
 
 
 # Joining

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ranp.graph.flow import Flow, Shape, activation
+from ranp.graph.origins import Asked
 from ranp.graph.trace import Record, Trace
 
 Rule = Callable[["Op", Trace], Flow | list[Flow]]
@@ -27,6 +28,7 @@ class Op:
         tensors: its tensor arguments in order, those inside lists too.
         results: its tensor results in order.
         module: path of the module it runs in.
+        asked: the call in the network's own code that runs it, if any.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Op:
     tensors: list[torch.Tensor]
     results: list[torch.Tensor]
     module: str
+    asked: Asked | None = None
 
     @property
     def where(self) -> str:

@@ -3,8 +3,11 @@
 import re
 from math import prod
 
-from ranp.graph.flow import Flow, varying
-from ranp.graph.labels import FREE
+import numpy as np
+
+from ranp.graph.flow import Flow, varying, vector_field
+from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.origins import Number, held_in
 from ranp.graph.rules._view import permuted, reshaped
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Trace
@@ -55,8 +58,6 @@ def constant_pad(op: Op, trace: Trace) -> Flow:
     Where channels lie over other dimensions too, as a pixel shuffle of a 1 x 1 map lays them, they are tied along the
     padded one: what is padded there is a row of positions.
     """
-    import numpy as np
-
     flow, shape = trace.flow(op["self"]), op.shape()
     widths = [(0, 0)] * len(shape)
     for index in range(len(op["pad"]) // 2):
@@ -70,11 +71,32 @@ def constant_pad(op: Op, trace: Trace) -> Flow:
         for dim, (before, after) in enumerate(widths):
             if field.shape[dim] > 1 and (before < 0 or after < 0):
                 field = field.take(range(max(-before, 0), field.shape[dim] - max(-after, 0)), axis=dim)
-        fields.append(np.pad(field, low, constant_values=FREE))
+        fields.append(_padded(op, trace, field, low))
     fixed = tuple(
         f or (w != (0, 0) and not flow.over(d)) for d, (f, w) in enumerate(zip(flow.fixed, widths, strict=True))
     )
     return Flow(shape, (), fixed, flow.roots).with_fields(fields)
+
+
+def _padded(op: Op, trace: Trace, field: Ints, widths: list[tuple[int, int]]) -> Ints:
+    """Return a field with channels of zeros beside it: as many as are written, or as a number that is marked says."""
+    call = op.asked if op.asked is not None and op.asked.name == "pad" else None
+    given = list(call.argument(1, "pad")) if call is not None else []
+    for dim, width in enumerate(widths):
+        for behind, count in enumerate(width):
+            if not count:
+                continue
+            place = 2 * (len(widths) - 1 - dim) + behind
+            asked = call.told(given[place]) if call is not None and place < len(given) else None
+            if isinstance(asked, Number) and held_in(asked):
+                zeros = trace.shadow(count)
+                trace.follow(zeros, asked)
+            else:
+                zeros = np.full(count, FREE if asked is None or isinstance(asked, Number) else FIXED)
+            sizes = [count if axis == dim else n for axis, n in enumerate(field.shape)]
+            beside = np.broadcast_to(vector_field(zeros, dim, field.ndim), sizes)
+            field = np.concatenate([field, beside] if behind else [beside, field], axis=dim)
+    return field
 
 
 @rule("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback", "cudnn_grid_sampler")
@@ -119,8 +141,6 @@ def channel_shuffle(op: Op, trace: Trace) -> Flow:
 @rule("im2col")
 def im2col(op: Op, trace: Trace) -> Flow:
     """(B, C, H, W) -> (B, C k k, L): each channel stands for its k k neighbours."""
-    import numpy as np
-
     flow = trace.flow(op["self"])
     flow = trace.settle(flow, range(len(flow.shape) - 2, len(flow.shape)), f"position in {op.where}")
     dim, times = len(flow.shape) - 3, int(np.prod(op["kernel_size"]))
