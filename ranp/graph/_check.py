@@ -51,7 +51,7 @@ class Outline(Follower):
         self.trace, self.graph, self.records, self.kept, self.next = trace, graph, full.records, kept, 0
         self.answers = iter(full.answers)
 
-    def decide(self, value: int) -> int:
+    def decide(self, value: Any) -> Any:
         """Return what the full network read."""
         return next(self.answers, value)
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
 from ranp.graph.graph import Graph, finalise
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Site, Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
@@ -103,11 +104,12 @@ def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], out
 def _trace(
     model: nn.Module, inputs: Any, patterns: tuple[str, ...], outputs: tuple[int, ...], *, reads_values: bool = False
 ) -> Graph:
-    grown, notes = Trace(), []
-    grown.outputs = outputs
-    first = Recorder(grown)
-    run(grown, model, inputs, first, training=False)
-    check_outputs(outputs, first.given)
+    grown, first = _started(Trace(), model, inputs, outputs)
+    order = list(tensors_of(model))
+    if stuck := _stuck(grown, graph := finalise(grown, order)):  # heads whose channels all stay may go as a whole
+        other, _ = _started(Trace(stuck), model, inputs, outputs)
+        grown = other if _removable(finalise(other, order)) > _removable(graph) else grown
+    notes = []
     try:
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
@@ -120,8 +122,32 @@ def _trace(
     if idle := _idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
     _fix_by_user(grown, patterns)
-    graph = checked(finalise(grown, list(tensors_of(model))), model, inputs, grown.checked)
-    return replace(graph, notes=tuple(notes))
+    return replace(checked(finalise(grown, order), model, inputs, grown.checked), notes=tuple(notes))
+
+
+def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ...]) -> tuple[Trace, Recorder]:
+    """Run a network in evaluation mode and return what grew."""
+    grown.outputs = outputs
+    first = Recorder(grown)
+    run(grown, model, inputs, first, training=False)
+    check_outputs(outputs, first.given)
+    return grown, first
+
+
+def _stuck(grown: Trace, graph: Graph) -> frozenset[Site]:
+    """Return where views split channels of which those that follow are frozen and others could."""
+    stuck = set()
+    for site, labels in grown.splits:
+        units = np.unique(graph.units_of(labels))
+        if graph.frozen[units[units >= 0]].all():
+            stuck.add(site)
+    return frozenset(stuck)
+
+
+def _removable(graph: Graph) -> int:
+    """Return how many channels of layers may go."""
+    free = ~graph.frozen
+    return sum(int(free[layer.units[layer.units >= 0]].sum()) for layer in graph.layers)
 
 
 def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> None:

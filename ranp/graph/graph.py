@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ranp.graph.flow import Flow
 from ranp.graph.labels import FIXED, FREE, Ints
-from ranp.graph.origins import Made, Number, Read, solved
+from ranp.graph.origins import Held, Number, Read, leaves, solved
 from ranp.graph.sizes import Key
 from ranp.graph.trace import Layer as Called
 from ranp.graph.trace import Run, Trace
@@ -115,15 +115,21 @@ class Size:
         attribute, inside = self.key
         return f"{self.module}.{attribute}".lstrip(".") + ("" if inside is None else f"[{inside!r}]")
 
-    def under(self, graph: "Graph", kept: Mask) -> int:
-        """Return the number under a plan."""
+    def counts(self, graph: "Graph") -> bool:
+        """Whether channels decide the number, and it comes out as it is where all of them stay."""
+        flows = [leaf.origin.flow for leaf in leaves(self.number) if isinstance(leaf.origin, Read)]
+        if not (self.units >= 0).any() and not any(flow is not None and flow.fields for flow in flows):
+            return False
+        (own,) = [int(leaf) for leaf in leaves(self.number) if isinstance(leaf.origin, Held)]
+        return self.under(graph, np.ones(graph.count, dtype=bool)) == own
+
+    def under(self, graph: "Graph", kept: Mask) -> int | None:
+        """Return the number under a plan, None where it can't be told."""
 
         def size_of(read: Read, was: int) -> int:
             return was if read.flow is None else graph.slim_shape(read.flow, kept)[read.dim]
 
-        number = solved(self.number, int(staying(kept)[self.units].sum()), size_of)
-        assert number is not None
-        return number
+        return solved(self.number, int(staying(kept)[self.units].sum()), size_of)
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,6 +154,7 @@ class Graph:
         shapes: of every parameter, those without units too, buffers left out.
         least: how many units each group keeps at least: 2 where a width of 1 would change the meaning of an op, else 1.
         sizes: numbers of modules that count channels, set in a slim module.
+        some: unit arrays of each of which one stays at least.
     """
 
     count: int
@@ -167,6 +174,7 @@ class Graph:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     least: tuple[int, ...] = ()
     sizes: tuple[Size, ...] = ()
+    some: tuple[Ints, ...] = ()
 
     def __repr__(self) -> str:
         whole = f"{len(self.layers)} layers, {self.count} units in {len(self.groups)} groups"
@@ -321,9 +329,10 @@ def finalise(trace: Trace, order: Iterable[str]) -> Graph:
         trace.runs,
         table,
         outputs=trace.outputs,
+        some=tuple(units[units >= 0] for labels in trace.some if not ((units := _look(table, labels)) == FIXED).any()),
         least=_least(table, trace.wide, group_of, len(groups)),
-        sizes=tuple(size for size in sizes if (size.units >= 0).any() or isinstance(size.number.origin, Made)),
     )
+    graph = replace(graph, sizes=tuple(size for size in sizes if size.counts(graph)))
     return held_by_balance(graph)
 
 

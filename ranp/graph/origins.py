@@ -117,12 +117,22 @@ def _negated(self: Number) -> Number:
 setattr(Number, "__neg__", _negated)  # noqa: B010
 
 
+def leaves(number: object) -> list[Number]:
+    """Return the marked numbers that a number was computed from."""
+    if not isinstance(number, Number):
+        return []
+    origin = number.origin
+    return [*leaves(origin.left), *leaves(origin.right)] if isinstance(origin, Made) else [number]
+
+
 def held_in(number: object) -> list[Held]:
     """Return the numbers of modules that a number was made from."""
-    origin = number.origin if isinstance(number, Number) else None
-    if isinstance(origin, Made):
-        return [*held_in(origin.left), *held_in(origin.right)]
-    return [origin] if isinstance(origin, Held) else []
+    return [leaf.origin for leaf in leaves(number) if isinstance(leaf.origin, Held)]
+
+
+def only_held(number: object) -> bool:
+    """Whether a number was made from those of modules, and nothing that was read took part."""
+    return all(isinstance(leaf.origin, Held) for leaf in leaves(number))
 
 
 def solved(number: Number | int, target: int, size_of: Callable[[Read, int], int]) -> int | None:
@@ -283,13 +293,17 @@ class Asks(TorchFunctionMode):
     Args:
         sizes: the marked shape of a tensor, None where nothing of it is worth a mark.
         own: whether the code that runs is of a layer whose sizes follow from its parameters.
+        listed: the values of a tensor, which a functionalised one has no storage for.
     """
 
     def __init__(
-        self, sizes: Callable[[Tensor], list[int] | None] | None = None, own: Callable[[], bool] = lambda: False
+        self,
+        sizes: Callable[[Tensor], list[int] | None] | None = None,
+        own: Callable[[], bool] = lambda: False,
+        listed: Callable[[Tensor], Any] = Tensor.tolist,
     ) -> None:
         super().__init__()
-        self.sizes, self.own = sizes, own
+        self.sizes, self.own, self.listed = sizes, own, listed
         self.asked: Asked | None = None
 
     def __torch_function__(
@@ -299,6 +313,8 @@ class Asks(TorchFunctionMode):
         if func is Tensor.requires_grad_:  # a functionalised run can't have gradients of what it makes
             return args[0]
         kwargs = kwargs or {}
+        if func is Tensor.tolist:
+            return self.listed(args[0])
         if self.sizes is None:
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")

@@ -62,7 +62,7 @@ class Follower(TorchDispatchMode):
         self.last = ""
         self.count = 0
         self.read: set[type] = set()
-        self.asks = Asks()
+        self.asks = Asks(listed=self.listed)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -78,7 +78,7 @@ class Follower(TorchDispatchMode):
         out = None if kwargs or func._schema.is_mutable else quick(name, args)
         if out is None:
             out = func(*args, **kwargs)
-        if isinstance(out, int):
+        if isinstance(out, int | float):
             self.read.add(type(out))
             return self.decide(out)
         results = flatten(out)
@@ -91,9 +91,15 @@ class Follower(TorchDispatchMode):
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See the arguments before an op may write into them."""
 
-    def decide(self, value: int) -> int:
-        """Return what a condition or a whole number that a network reads is taken for."""
+    def decide(self, value: Any) -> Any:
+        """Return what a condition or a number that a network reads is taken for."""
         return value
+
+    def listed(self, tensor: Tensor) -> Any:
+        """Return the values of a tensor in lists, as `Tensor.tolist`; each is read."""
+        if tensor.ndim:
+            return [self.listed(each) for each in tensor.unbind()]
+        return tensor.item()
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """See an op that has run."""
@@ -121,12 +127,12 @@ class Recorder(Follower):
         super().__init__()
         self.trace = trace
         self.own: set[str] = set()  # modules of PyTorch whose sizes follow from their parameters
-        self.asks = Asks(trace.sizes, lambda: self.stack[-1].path in self.own)
+        self.asks = Asks(trace.sizes, lambda: self.stack[-1].path in self.own, self.listed)
         self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
 
-    def decide(self, value: int) -> int:
+    def decide(self, value: Any) -> Any:
         """Note what the network read."""
         self.trace.current.answers.append(value)
         return value
@@ -140,8 +146,9 @@ class Recorder(Follower):
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
         frame = self.stack[-1]
-        asked = self.asks.asked
-        op = Op(base_name(func), func, bind(func, args, kwargs), self._tensors, results, frame.path, asked)
+        site = frame.place, frame.count, base_name(func)
+        given = bind(func, args, kwargs)
+        op = Op(base_name(func), func, given, self._tensors, results, frame.path, site, self.asks.asked)
         scalars = numbers(func, op.arguments, self.trace)
         before = self._before
         for flow in before:
@@ -153,7 +160,7 @@ class Recorder(Follower):
             for written in op.tensors:
                 if written is results[0] and (base := getattr(written, BASE, None)) is not None:
                     self.trace.write_through(base, flows[0], f"written in part in {op.where}")
-        record = Record(op.name, op.module, (frame.place, frame.count, op.name), before, flows, scalars=scalars)
+        record = Record(op.name, op.module, site, before, flows, scalars=scalars)
         record.view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
         if record.view and op.tensors:
             for result in results:
@@ -213,7 +220,7 @@ class Insisting(Recorder):
         super().__init__(trace)
         self.answer, self.left = answer, 32
 
-    def decide(self, value: int) -> int:
+    def decide(self, value: Any) -> Any:
         """Return the answer where it is of the value's kind, or after many of them the truth."""
         if type(value) is not type(self.answer):
             return value

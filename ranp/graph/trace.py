@@ -13,6 +13,8 @@ from ranp.graph.labels import FIXED, FREE, Ints, Labels
 from ranp.graph.origins import Held, Number, Read, held_in, line
 
 ATTRIBUTE = "_ranp_flow"
+Site = tuple[str, int, str]
+"""What is equal for the same line of code in repeated blocks: (class and path in it, op number, op)."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class Record:
     Args:
         op: its ATen name without overload.
         module: path of the module it ran in.
-        site: what is equal for the same line of code in repeated blocks: (class and path in it, op number, op).
+        site: of the op.
         inputs: flows of its tensor arguments in order, parameters left out.
         outputs: flows of its tensor results in order.
         groups: of a convolution or of group norm; 1 otherwise.
@@ -62,7 +64,7 @@ class Record:
 
     op: str
     module: str
-    site: tuple[str, int, str]
+    site: Site
     inputs: list[Flow]
     outputs: list[Flow]
     groups: int = 1
@@ -79,13 +81,13 @@ class Record:
 class Run:
     """What one run of the network left: its ops, its calls of childless modules, its channel statistics.
 
-    `answers` holds the conditions and whole numbers the network read, for a slim run to take the same path.
+    `answers` holds the conditions and numbers the network read, for a slim run to take the same path.
     """
 
     records: list[Record] = field(default_factory=list)
     calls: list["Call"] = field(default_factory=list)
     mixing: list["Mixing"] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -123,9 +125,13 @@ class Mixing:
 
 
 class Trace:
-    """Labels and records of one network, over one or more runs of it."""
+    """Labels and records of one network, over one or more runs of it.
 
-    def __init__(self) -> None:
+    Args:
+        second: where views that split channels among heads let others of them follow than at first.
+    """
+
+    def __init__(self, second: frozenset[Site] = frozenset()) -> None:
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
         self.labels = Labels()
@@ -137,6 +143,7 @@ class Trace:
         self.runs: dict[str, Run] = {}
         self.current = Run()
         self.balance: list[Ints] = []
+        self.some: list[Ints] = []  # labels of which one stays: no part of a cut is empty
         self.wide: list[Ints] = []  # labels whose groups keep at least two units
         self.consumers: list[Ints] = []
         self.summed: list[tuple[Ints, str]] = []  # of parameters a norm runs over: they stay unless they are read
@@ -145,6 +152,8 @@ class Trace:
         self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
         self.read: set[str] = set()  # parameters that some op took
         self.counts: dict[Held, Count] = {}
+        self.second = second
+        self.splits: list[tuple[Site, Ints]] = []  # labels of each such view
         self.shadows: list[Ints] = []  # labels of tensors made in the forward, which no parameter has
         self.checked: list[tuple[Ints, str]] = []  # labels whose number the network compares with one written in it
 
@@ -278,6 +287,12 @@ class Trace:
         known = self.counts.setdefault(held[0], Count(labels, number))
         if known.labels is not labels and len(known.labels) == len(labels):
             self.pair(known.labels, labels)
+
+    def option(self, site: Site, labels: Ints, ways: int) -> int:
+        """Return which of several ways a view is taken that splits channels."""
+        if ways > 1:
+            self.splits.append((site, labels))
+        return 1 if ways > 1 and site in self.second else 0
 
     def labels_read(self, number: Number) -> Ints | None:
         """Return the channels a number counts that was read off a tensor as it is."""

@@ -5,12 +5,13 @@ A size of unknown origin is taken to follow: the run of a slim network tells.
 """
 
 from math import gcd
+from operator import floordiv
 
 import numpy as np
 
 from ranp.graph.flow import Flow, varying, vector_field
 from ranp.graph.labels import Ints
-from ranp.graph.origins import Asking, Number, held_in, line
+from ranp.graph.origins import Asking, Made, Number, held_in, line, only_held
 from ranp.graph.rules.registry import Op
 from ranp.graph.trace import Trace
 
@@ -36,21 +37,37 @@ def sized(op: Op, trace: Trace, field: Ints, asked: list[Asking], *, split: bool
         for axis in axes if len(axes) == 1 else ():
             _hold(op, trace, field.ravel(), asked[axis])
         return field
-    follow = [axis for axis in axes if asked[axis] is None or (_marked(asked[axis]) and not held_in(asked[axis]))]
-    if not follow:  # all are numbers of modules, or written: the longest of the former counts channels
-        follow = sorted((axis for axis in axes if _marked(asked[axis])), key=lambda axis: -field.shape[axis])[:1]
-    if not follow:
+    options = _options(field, axes, asked)
+    if not options:
         trace.freeze(field, written(op))
         return field
+    follow = options[trace.option(op.site, field, len(options))]
     for axis in axes:
         if axis not in follow:
             trace.tie_along(field, axis)
             field = trace.simplify(field)
-    for axis in follow:
-        number = asked[axis]
-        if isinstance(number, Number) and held_in(number) and varying(field) == (axis,):
-            trace.count(field.ravel(), number)
+    (number, *others) = [asked[axis] for axis in follow]
+    if isinstance(number, Number) and only_held(number) and not others and varying(field) == (follow[0],):
+        trace.count(field.ravel(), number)
+        for axis in set(axes) - set(follow):
+            _shared_out(trace, field.ravel(), number, asked[axis])
     return field
+
+
+def _options(field: Ints, axes: tuple[int, ...], asked: list[Asking]) -> list[list[int]]:
+    """Return which axes may follow when channels are split among several: all that were read, or one that is held."""
+    read = [axis for axis in axes if asked[axis] is None or (_marked(asked[axis]) and not only_held(asked[axis]))]
+    held = [[axis] for axis in axes if _marked(asked[axis]) and axis not in read]
+    return ([read] if read else []) + sorted(held, key=lambda each: -field.shape[each[0]])
+
+
+def _shared_out(trace: Trace, labels: Ints, number: Number, asked: Asking) -> None:
+    """Say that channels that are read are shared out among heads: they are so many times as many."""
+    origin = asked.origin if isinstance(asked, Number) else None
+    if isinstance(origin, Made) and origin.action is floordiv and held_in(origin.right) == held_in(number):
+        read = trace.labels_read(origin.left) if isinstance(origin.left, Number) else None
+        if read is not None and len(read) == len(labels) * int(asked or 0):
+            trace.pair(read, np.repeat(labels, int(asked or 0)))
 
 
 def _marked(asked: Asking) -> bool:
@@ -88,12 +105,14 @@ def cut(op: Op, trace: Trace, flow: Flow, dim: int, place: int, asked: Asking) -
     if asked is None or not 0 < place < length:
         return
     for field in flow.over(dim):
-        part = field.take(range(place, length) if asked < 0 else range(place), axis=dim)
+        before, behind = field.take(range(place), axis=dim), field.take(range(place, length), axis=dim)
+        part = behind if asked < 0 else before
         if not isinstance(asked, Number):
             trace.freeze(part, written(op))
         elif held_in(asked):
             if varying(field) == (dim,) and asked > 0:
                 trace.count(part.ravel(), asked)
+            trace.some += [before, behind]
         elif (other := trace.labels_read(asked)) is not None and len(other) == part.size:
             trace.pair(part.ravel(), other)
         else:  # a share of what was read

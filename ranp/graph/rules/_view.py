@@ -5,7 +5,7 @@ from math import gcd, prod
 
 import numpy as np
 
-from ranp.graph.flow import Flow, Shape, blocks, merged_size, reshape_field, varying
+from ranp.graph.flow import Flow, Shape, blocks, merged_size, reshape_field, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Asking, Number, held_in
 from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
@@ -115,6 +115,21 @@ def transpose(op: Op, trace: Trace) -> Flow:
     return permuted(trace.flow(op["self"]), order)
 
 
+@rule("as_strided", "as_strided_copy")
+def as_strided(op: Op, trace: Trace) -> Flow:
+    """Other strides: the same elements where they are those of the tensor, as a pool gives its memory format back.
+
+    Anything else picks elements by number.
+    """
+    flow, tensor = trace.flow(op["self"]), op["self"]
+    offset = op["storage_offset"]
+    same = all(n < 2 or a == b for n, a, b in zip(op.shape(), tensor.stride(), op["stride"], strict=False))
+    if op.shape() == flow.shape and same and offset in (None, tensor.storage_offset()):
+        return flow
+    trace.freeze_flow(flow, f"picked by number in {op.where}")
+    return Flow(op.shape(), (), (True,) * len(op.shape()), flow.roots)
+
+
 @rule("squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy")
 def squeeze(op: Op, trace: Trace) -> Flow:
     """Remove or add dimensions of length 1; channels of a dimension that would go with a single one keep two."""
@@ -148,15 +163,26 @@ def _spread(op: Op, trace: Trace, flow: Flow, old: Shape) -> Flow:
 
 @rule("repeat", "tile")
 def repeat(op: Op, trace: Trace) -> Flow:
-    """Repeat dimensions, as instance norm does with its weight for each sample."""
+    """Repeat dimensions, as instance norm does with its weight for each sample.
+
+    Filters that are repeated for as many channels as a tensor has stay; each repetition belongs to a channel.
+    """
     flow, shape = trace.flow(op["self"]), op.shape()
+    asked = op.asked.sizes(len(shape)) if op.asked is not None and op.asked.name == "repeat" else None
+    for dim, times in enumerate(asked if asked is not None and flow.roots is not None else ()):
+        own = dim - len(shape) + len(flow.shape)
+        if own >= 0 and flow.shape[own] > 1 and isinstance(times, Number) and trace.labels_read(times) is not None:
+            trace.freeze_flow(flow, f"repeated for every channel in {op.where}", [own])
+            labels = trace.shadow(int(times))
+            trace.follow(labels, times)
+            field = vector_field(np.repeat(labels, flow.shape[own]), dim, len(shape))
+            return Flow(shape, (field,), tuple(axis != dim for axis in range(len(shape))), flow.roots)
     extra = len(shape) - len(flow.shape)
     old = (1,) * extra + flow.shape
     fields = []
     for field in flow.fields:
         field = field.reshape((1,) * extra + field.shape)
-        times = [shape[d] // old[d] if field.shape[d] > 1 else 1 for d in range(len(shape))]
-        fields.append(np.tile(field, times))
+        fields.append(np.tile(field, [shape[d] // old[d] if field.shape[d] > 1 else 1 for d in range(len(shape))]))
     fixed = tuple(each and size > 1 for each, size in zip((True,) * extra + flow.fixed, old, strict=True))
     return _spread(op, trace, Flow(shape, tuple(fields), fixed, flow.roots), old)
 
@@ -298,6 +324,7 @@ def _hold_part(op: Op, trace: Trace, flow: Flow, dim: int, part: range, asked: A
         if isinstance(asked, Number):
             if varying(field) == (dim,):
                 trace.follow(labels.ravel(), asked)
+            trace.some.append(labels)
         elif asked is not None:
             trace.freeze(labels, written(op))
 

@@ -9,7 +9,7 @@ import torch
 
 from ranp.graph.flow import Flow, Shape, activation
 from ranp.graph.origins import Asked
-from ranp.graph.trace import Record, Trace
+from ranp.graph.trace import Record, Site, Trace
 
 Rule = Callable[["Op", Trace], Flow | list[Flow]]
 RULES: dict[str, Rule] = {}
@@ -28,6 +28,7 @@ class Op:
         tensors: its tensor arguments in order, those inside lists too.
         results: its tensor results in order.
         module: path of the module it runs in.
+        site: where it runs.
         asked: the call in the network's own code that runs it, if any.
     """
 
@@ -37,6 +38,7 @@ class Op:
     tensors: list[torch.Tensor]
     results: list[torch.Tensor]
     module: str
+    site: Site
     asked: Asked | None = None
 
     @property
