@@ -29,6 +29,7 @@ from ranp.modules import (
 )
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
+NAMED = 6  # numbers of modules that a note names
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
@@ -122,7 +123,11 @@ def _trace(
     if idle := _idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
     _fix_by_user(grown, patterns)
-    return replace(checked(finalise(grown, order), model, inputs, grown.checked), notes=tuple(notes))
+    graph = checked(finalise(grown, order), model, inputs, grown.checked)
+    if names := [size.name for size in graph.sizes if not graph.frozen[size.units[size.units >= 0]].all()]:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        notes.append(f"numbers that count channels, set in the slim network: {', '.join(names[:NAMED])}{more}")
+    return replace(graph, notes=tuple(notes))
 
 
 def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ...]) -> tuple[Trace, Recorder]:
