@@ -19,14 +19,13 @@ from torch.func import functional_call, functionalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.errors import UnsupportedError, told
-from ranp.graph._places import immovable, places
 from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
 from ranp.graph.rules import Op, apply
-from ranp.graph.rules.registry import base_name, bind, numbers
-from ranp.graph.trace import Call, Record, Trace, like_input
+from ranp.graph.rules.registry import RULES, base_name, bind, numbers, places, rule_of
+from ranp.graph.trace import Call, Kind, Record, Trace, like_input
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
 from ranp.modules import all_names, copy_with
 
@@ -168,8 +167,11 @@ class Recorder(Follower):
         whole = flows[0] if record.op.endswith("scatter") else before[0] if before else None
         if whole is not None and len(whole.shape) == len(flows[0].shape) + (record.op == "select"):
             found = places(record.op, op.arguments, whole.shape)
-            record.places = {dim: where for dim, where in found.items() if immovable(whole, dim)}
-        if record.op in SUMS and before and before[0].constant:
+            record.places = {dim: where for dim, where in found.items() if whole.immovable(dim)}
+        rule = rule_of(op.name, func)
+        if rule is not None:
+            record.kind, record.made = rule.kind, rule.results
+        if record.kind == Kind.SUM and before and before[0].constant:
             record.summed = entries_of(op.tensors[0], results[0])
         record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
         self._keep_arguments(op, record)
@@ -177,15 +179,16 @@ class Recorder(Follower):
 
     def _keep_arguments(self, op: Op, record: Record) -> None:
         """Keep what the counters need of an op's arguments."""
-        if op.name in ("convolution", "_convolution"):
+        rule = RULES.get(op.name)
+        if record.kind == Kind.CONVOLUTION:
             record.groups, record.transposed = op["groups"], op["transposed"]
             record.arguments = {"kernel": tuple(op["weight"].shape[2:]), "bias": op["bias"] is not None}
             record.arguments["left"] = self.trace.flow(op["input"])
         elif op.name == "native_group_norm":
             record.groups = op["group"]
-        elif op.name in LEFT_OPERAND:
-            record.arguments = {"left": self.trace.flow(op[LEFT_OPERAND[op.name]]), "bias": _adds(op)}
-        elif op.name in KEPT_ARGUMENTS or "_pool" in op.name or "batch_norm" in op.name:
+        elif rule is not None and rule.left is not None:
+            record.arguments = {"left": self.trace.flow(op[rule.left]), "bias": _adds(op)}
+        elif record.kind in (Kind.POOL, Kind.BATCH_NORM, Kind.RESAMPLING, Kind.FOURIER):
             record.arguments = {k: v for k, v in op.arguments.items() if not isinstance(v, Tensor)}
 
     def enter(self, path: str, place: str, first: Tensor | None) -> None:
@@ -226,12 +229,6 @@ class Insisting(Recorder):
             return value
         self.left -= 1
         return self.answer if self.left > 0 else value
-
-
-SUMS = {"sum", "nansum", "prod", "norm", "linalg_vector_norm", "logsumexp", "count_nonzero"}
-KEPT_ARGUMENTS = {"slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "slice_scatter", "roll"}
-LEFT_OPERAND = {"mm": "self", "bmm": "self", "addmm": "mat1", "baddbmm": "batch1", "linear": "input"}
-LEFT_OPERAND |= {"mv": "self", "dot": "self", "vdot": "self", "addmv": "mat"}
 
 
 def entries_of(whole: Tensor, result: Tensor) -> int:

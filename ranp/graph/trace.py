@@ -2,17 +2,44 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import torch
 
-from ranp.graph._places import Places
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
 from ranp.graph.origins import Held, Number, Read, held_in, line
 
 ATTRIBUTE = "_ranp_flow"
+Places = dict[int, tuple[int, ...]]
+"""Where an op acts (starts, steps, shifts, paddings), by dimension."""
+
+
+class Kind(StrEnum):
+    """What an op does, as far as anyone asks: how it is counted, and what a masked network must mind of it."""
+
+    ATTENTION = "attention"
+    BATCH_NORM = "batch norm"
+    CONVOLUTION = "convolution"
+    CREATION = "creation"
+    ELEMENTWISE = "elementwise"
+    FOURIER = "Fourier transform"
+    MOVE = "move"  # copies elements to other places
+    NORM = "norm of statistics over channels"
+    OTHER = "other"  # by count of results, named in the notes
+    POOL = "pool"
+    PRODUCT = "matrix product"
+    REDUCTION = "reduction"
+    RESAMPLING = "resampling"
+    SOFTMAX = "softmax"
+    SUM = "sum"  # a reduction that tells how many were summed
+    VARIANCE = "variance"
+    VIEW = "view"  # of the same storage
+    WRITE = "write"  # of a part of a tensor
+
+
 Site = tuple[str, int, str]
 """What is equal for the same line of code in repeated blocks: (class and path in it, op number, op)."""
 
@@ -48,6 +75,7 @@ class Record:
 
     Args:
         op: its ATen name without overload.
+        kind: what it does.
         module: path of the module it ran in.
         site: of the op.
         inputs: flows of its tensor arguments in order, parameters left out.
@@ -60,6 +88,7 @@ class Record:
         scalars: the numbers it computes with.
         places: where it acts, by dimension, in those that can't shrink.
         summed: how many entries of a constant each of its results is a sum of, else 0.
+        made: how many of its results are feature maps; None for all.
     """
 
     op: str
@@ -75,6 +104,8 @@ class Record:
     scalars: tuple[float | str, ...] = ()
     places: Places = field(default_factory=dict)
     summed: int = 0
+    kind: Kind = Kind.OTHER
+    made: int | None = None
 
 
 @dataclass(slots=True)

@@ -7,10 +7,10 @@ from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.rules._sized import hold
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Layer, Trace, joined_roots
+from ranp.graph.trace import Kind, Layer, Trace, joined_roots
 
 
-@rule("convolution", "_convolution", "convolution_overrideable")
+@rule("convolution", "_convolution", "convolution_overrideable", kind=Kind.CONVOLUTION)
 def convolution(op: Op, trace: Trace) -> Flow:
     """Tie input channels to the weight's input labels; outputs carry the weight's output labels.
 
@@ -130,20 +130,32 @@ def weight_root(trace: Trace, weight: Flow) -> str | None:
 # Matrix products
 
 
-@rule("mm", "bmm")
+@rule("mm", "bmm", kind=Kind.PRODUCT, left="self")
 def product(op: Op, trace: Trace) -> Flow:
     """Multiply matrices (..., N, K) and (..., K, M)."""
     return _product(op, trace, op["self"], op["mat2"], None)
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm", kind=Kind.PRODUCT, left="mat1")
 def product_plus(op: Op, trace: Trace) -> Flow:
     """Multiply matrices and add a third."""
-    names = ("mat1", "mat2") if op.name == "addmm" else ("batch1", "batch2")
-    return _product(op, trace, op[names[0]], op[names[1]], op["self"])
+    return _product(op, trace, op["mat1"], op["mat2"], op["self"])
 
 
-@rule("mv", "dot", "vdot", "addmv")
+@rule("baddbmm", kind=Kind.PRODUCT, left="batch1")
+def batch_plus(op: Op, trace: Trace) -> Flow:
+    """Multiply batches of matrices and add another."""
+    return _product(op, trace, op["batch1"], op["batch2"], op["self"])
+
+
+@rule("addmv", kind=Kind.PRODUCT, left="mat")
+def vector_product_plus(op: Op, trace: Trace) -> Flow:
+    """Multiply a matrix by a vector and add another."""
+    out = vector_product(op, trace)
+    return trace.merge([trace.flow(op["self"]), out], op.shape(), f"meets a fixed dimension in {op.where}")
+
+
+@rule("mv", "dot", "vdot", kind=Kind.PRODUCT, left="self")
 def vector_product(op: Op, trace: Trace) -> Flow:
     """Multiply a matrix or vector by a vector."""
     left = trace.flow(op["mat"] if op.name == "addmv" else op["self"])
@@ -151,13 +163,10 @@ def vector_product(op: Op, trace: Trace) -> Flow:
     _sum_over(op, trace, left, right, len(left.shape) - 1, 0)
     fields = [f.reshape(-1) for f in left.fields if f.shape[-1] == 1]
     roots = joined_roots([left, right])
-    out = Flow(op.shape(), tuple(f for f in fields if f.size > 1), (True,) * len(op.shape()), roots)
-    if op.name == "addmv":
-        return trace.merge([trace.flow(op["self"]), out], op.shape(), f"meets a fixed dimension in {op.where}")
-    return out
+    return Flow(op.shape(), tuple(f for f in fields if f.size > 1), (True,) * len(op.shape()), roots)
 
 
-@rule("linear")
+@rule("linear", kind=Kind.PRODUCT, left="input")
 def linear(op: Op, trace: Trace) -> Flow:
     """Apply a weight (O, I) to the last dimension, where a backend keeps the op whole."""
     flow, weight = trace.flow(op["input"]), trace.flow(op["weight"])

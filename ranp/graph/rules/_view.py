@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import gcd, prod
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +11,13 @@ from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Asking, Number, held_in
 from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Trace, joined_roots
+from ranp.graph.trace import Kind, Places, Trace, joined_roots
 
 LARGE = 1 << 24  # entries of a field
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_copy", "_reshape_copy")
 
 
-@rule(*VIEWS)
+@rule(*VIEWS, kind=Kind.VIEW)
 def view(op: Op, trace: Trace) -> Flow:
     """Reshape: dimensions merge and split, fields with them."""
     return reshaped(trace, trace.flow(op["self"]), op.shape(), op)
@@ -89,7 +90,7 @@ def _fixed(flow: Flow, shape: Shape) -> tuple[bool, ...]:
     return tuple(fixed)
 
 
-@rule("permute", "permute_copy")
+@rule("permute", "permute_copy", kind=Kind.VIEW)
 def permute(op: Op, trace: Trace) -> Flow:
     """Reorder dimensions."""
     return permuted(trace.flow(op["self"]), [dim % op["self"].ndim for dim in op["dims"]])
@@ -102,7 +103,7 @@ def permuted(flow: Flow, order: list[int]) -> Flow:
     return Flow(shape, fields, tuple(flow.fixed[dim] for dim in order), flow.roots)
 
 
-@rule("transpose", "transpose_copy", "t", "t_copy", "numpy_T", "swapaxes")
+@rule("transpose", "transpose_copy", "t", "t_copy", "numpy_T", "swapaxes", kind=Kind.VIEW)
 def transpose(op: Op, trace: Trace) -> Flow:
     """Swap two dimensions."""
     ndim = op["self"].ndim
@@ -115,7 +116,7 @@ def transpose(op: Op, trace: Trace) -> Flow:
     return permuted(trace.flow(op["self"]), order)
 
 
-@rule("as_strided", "as_strided_copy")
+@rule("as_strided", "as_strided_copy", kind=Kind.VIEW)
 def as_strided(op: Op, trace: Trace) -> Flow:
     """Other strides: the same elements where they are those of the tensor, as a pool gives its memory format back.
 
@@ -130,7 +131,7 @@ def as_strided(op: Op, trace: Trace) -> Flow:
     return Flow(op.shape(), (), (True,) * len(op.shape()), flow.roots)
 
 
-@rule("squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy")
+@rule("squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy", kind=Kind.VIEW)
 def squeeze(op: Op, trace: Trace) -> Flow:
     """Remove or add dimensions of length 1; channels of a dimension that would go with a single one keep two."""
     if op.name.startswith("squeeze"):
@@ -141,7 +142,7 @@ def squeeze(op: Op, trace: Trace) -> Flow:
     return reshaped(trace, trace.flow(op["self"]), op.shape())
 
 
-@rule("expand", "expand_copy", "broadcast_to")
+@rule("expand", "expand_copy", "broadcast_to", kind=Kind.VIEW)
 def expand(op: Op, trace: Trace) -> Flow:
     """Repeat dimensions of length 1 without copying; how often follows from what the result meets."""
     flow, shape = trace.flow(op["self"]), op.shape()
@@ -161,7 +162,7 @@ def _spread(op: Op, trace: Trace, flow: Flow, old: Shape) -> Flow:
     return filled(trace, flow, [n if isinstance(n, Number) and old[d] == 1 else None for d, n in enumerate(asked)])
 
 
-@rule("repeat", "tile")
+@rule("repeat", "tile", kind=Kind.MOVE)
 def repeat(op: Op, trace: Trace) -> Flow:
     """Repeat dimensions, as instance norm does with its weight for each sample.
 
@@ -187,7 +188,7 @@ def repeat(op: Op, trace: Trace) -> Flow:
     return _spread(op, trace, Flow(shape, tuple(fields), fixed, flow.roots), old)
 
 
-@rule("repeat_interleave")
+@rule("repeat_interleave", kind=Kind.MOVE)
 def repeat_interleave(op: Op, trace: Trace) -> Flow:
     """Repeat each index of a dimension equally often."""
     flow, dim, shape = trace.flow(op.tensors[0]), op.arguments.get("dim"), op.shape()
@@ -224,14 +225,39 @@ def part(trace: Trace, flow: Flow, dim: int, index: Ints, shape: Shape, why: str
     return Flow(shape, (), fixed, flow.roots).with_fields(fields)
 
 
-@rule("slice", "slice_copy", "narrow")
+def _place_of_slice(arguments: dict[str, Any], shape: Shape) -> Places:
+    dim = arguments["dim"] % len(shape)
+    return {dim: slice(arguments["start"], arguments["end"], arguments["step"]).indices(shape[dim])}
+
+
+def _place_of_narrow(arguments: dict[str, Any], shape: Shape) -> Places:
+    return {arguments["dim"] % len(shape): (arguments["start"], arguments["length"])}
+
+
+def _place_of_select(arguments: dict[str, Any], shape: Shape) -> Places:
+    dim = arguments["dim"] % len(shape)
+    return {dim: (arguments["index"] % shape[dim],)}
+
+
+def _place_of_roll(arguments: dict[str, Any], shape: Shape) -> Places:
+    pairs = zip(arguments["dims"], arguments["shifts"], strict=False)
+    return {dim % len(shape): (shift % shape[dim],) for dim, shift in pairs}
+
+
+@rule("narrow", kind=Kind.VIEW, places=_place_of_narrow)
+def narrow(op: Op, trace: Trace) -> Flow:
+    """Take so many of a dimension from a place on."""
+    return _sliced(op, trace, np.arange(op["start"], op["start"] + op["length"]))
+
+
+@rule("slice", "slice_copy", kind=Kind.VIEW, places=_place_of_slice)
 def slicing(op: Op, trace: Trace) -> Flow:
     """Take a range of a dimension."""
+    return _sliced(op, trace, np.arange(op["self"].shape[op["dim"]])[op["start"] : op["end"] : op["step"]])
+
+
+def _sliced(op: Op, trace: Trace, index: Ints) -> Flow:
     flow, dim = trace.flow(op["self"]), op["dim"] % op["self"].ndim
-    if op.name == "narrow":
-        index = np.arange(op["start"], op["start"] + op["length"])
-    else:
-        index = np.arange(flow.shape[dim])[op["start"] : op["end"] : op["step"]]
     if flow.over(dim) and len(index):
         if op.arguments.get("step", 1) > 1:
             stepped(op, trace, flow, dim, op["step"])
@@ -258,7 +284,7 @@ def _bounds(op: Op, length: int) -> list[tuple[int, Asking]]:
     return [(first, asked[0]), (last, asked[1])]
 
 
-@rule("select", "select_copy")
+@rule("select", "select_copy", kind=Kind.VIEW, places=_place_of_select)
 def select(op: Op, trace: Trace) -> Flow:
     """Take one index of a dimension and drop the dimension."""
     flow, dim = trace.flow(op["self"]), op["dim"] % op["self"].ndim
@@ -273,7 +299,7 @@ def _selected(trace: Trace, flow: Flow, dim: int, index: int, why: str) -> Flow:
     return Flow(shape, fields, flow.fixed[:dim] + flow.fixed[dim + 1 :], flow.roots)
 
 
-@rule("unbind", "unbind_copy")
+@rule("unbind", "unbind_copy", kind=Kind.VIEW)
 def unbind(op: Op, trace: Trace) -> list[Flow]:
     """Take every index of a dimension."""
     flow, dim = trace.flow(op["self"]), op["dim"] % op["self"].ndim
@@ -281,7 +307,10 @@ def unbind(op: Op, trace: Trace) -> list[Flow]:
     return [_selected(trace, flow, dim, index, why) for index in range(flow.shape[dim])]
 
 
-@rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk", "tensor_split")
+@rule(
+    *("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk", "tensor_split"),
+    kind=Kind.VIEW,
+)
 def split(op: Op, trace: Trace) -> list[Flow]:
     """Cut a dimension into parts."""
     flow, dim = trace.flow(op["self"]), op["dim"] % op["self"].ndim
@@ -329,9 +358,18 @@ def _hold_part(op: Op, trace: Trace, flow: Flow, dim: int, part: range, asked: A
             trace.freeze(labels, written(op))
 
 
-@rule("flip", "roll")
-def moved(op: Op, trace: Trace) -> Flow:
-    """Reverse or rotate dimensions."""
+@rule("flip", kind=Kind.MOVE)
+def flipped(op: Op, trace: Trace) -> Flow:
+    """Reverse dimensions."""
+    flow = trace.flow(op["self"])
+    dims = [dim % len(flow.shape) for dim in op["dims"]]
+    fields = tuple(np.flip(field, tuple(dim for dim in dims if field.shape[dim] > 1)) for field in flow.fields)
+    return Flow(flow.shape, fields, flow.fixed, flow.roots)
+
+
+@rule("roll", kind=Kind.MOVE, places=_place_of_roll)
+def rolled(op: Op, trace: Trace) -> Flow:
+    """Rotate dimensions."""
     flow = trace.flow(op["self"])
     dims = [dim % len(flow.shape) for dim in op["dims"]]
     if not dims and len(flow.shape) > 1:  # rotated as one long line
@@ -341,9 +379,7 @@ def moved(op: Op, trace: Trace) -> Flow:
     fields = []
     for field in flow.fields:
         axes = [dim for dim in dims if field.shape[dim] > 1]
-        if op.name == "flip":
-            field = np.flip(field, tuple(axes))
-        elif axes:
+        if axes:
             shifts = [shift for shift, dim in zip(op["shifts"], dims, strict=True) if dim in axes]
             for axis, shift in zip(axes, shifts, strict=True):
                 _rolled(op, trace, field, axis, shift % field.shape[axis])
@@ -368,7 +404,7 @@ def _rolled(op: Op, trace: Trace, field: Ints, axis: int, shift: int) -> None:
 # Joining
 
 
-@rule("cat", "concat", "concatenate")
+@rule("cat", "concat", "concatenate", kind=Kind.MOVE)
 def concat(op: Op, trace: Trace) -> Flow:
     """Join tensors along a dimension: their labels stand one after another."""
     tensors = [tensor for tensor in op["tensors"] if not (tensor.ndim == 1 and tensor.shape[0] == 0)]
@@ -376,7 +412,7 @@ def concat(op: Op, trace: Trace) -> Flow:
     return joined(trace, flows, op["dim"] % len(op.shape()), op.shape(), f"meets a fixed dimension in {op.where}")
 
 
-@rule("stack")
+@rule("stack", kind=Kind.MOVE)
 def stack(op: Op, trace: Trace) -> Flow:
     """Join tensors along a new dimension."""
     dim = op["dim"] % len(op.shape())
@@ -418,7 +454,7 @@ def _one_after_another(trace: Trace, flows: list[Flow], dim: int, why: str) -> I
     return np.concatenate(wide, axis=dim)
 
 
-@rule("slice_scatter")
+@rule("slice_scatter", kind=Kind.WRITE, places=_place_of_slice)
 def slice_scatter(op: Op, trace: Trace) -> Flow:
     """Write a tensor into a range of another: `x[:, a:b] = y`."""
     dim = op["dim"] % op["self"].ndim
@@ -426,7 +462,7 @@ def slice_scatter(op: Op, trace: Trace) -> Flow:
     return scattered(op, trace, trace.flow(op["src"]), dim, index)
 
 
-@rule("select_scatter")
+@rule("select_scatter", kind=Kind.WRITE, places=_place_of_select)
 def select_scatter(op: Op, trace: Trace) -> Flow:
     """Write a tensor into one index of another: `x[:, a] = y`."""
     dim = op["dim"] % op["self"].ndim
