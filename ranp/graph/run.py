@@ -39,9 +39,6 @@ class Failure(Exception):
     index: int
 
 
-BASE = "_ranp_base"
-
-
 @dataclass(slots=True)
 class Frame:
     """A call of a module on the way: its path, where it stands in its class, its ops so far, its first input."""
@@ -157,13 +154,14 @@ class Recorder(Follower):
             self.trace.set(result, flow)
         if func._schema.is_mutable:  # inside ops that functionalisation keeps whole, circular padding among them
             for written in op.tensors:
-                if written is results[0] and (base := getattr(written, BASE, None)) is not None:
+                if written is results[0] and (base := self.trace.bases.get(written)) is not None:
                     self.trace.write_through(base, flows[0], f"written in part in {op.where}")
         record = Record(op.name, op.module, site, before, flows, scalars=scalars)
         record.view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
         if record.view and op.tensors:
+            base = self.trace.bases.get(op.tensors[0], op.tensors[0])
             for result in results:
-                setattr(result, BASE, getattr(op.tensors[0], BASE, op.tensors[0]))
+                self.trace.bases[result] = base
         whole = flows[0] if record.op.endswith("scatter") else before[0] if before else None
         if whole is not None and len(whole.shape) == len(flows[0].shape) + (record.op == "select"):
             found = places(record.op, op.arguments, whole.shape)

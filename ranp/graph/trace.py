@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
 from ranp.graph.origins import Held, Number, Read, held_in, line
 
-ATTRIBUTE = "_ranp_flow"
 Places = dict[int, tuple[int, ...]]
 """Where an op acts (starts, steps, shifts, paddings), by dimension."""
 
@@ -165,6 +165,8 @@ class Trace:
     def __init__(self, second: frozenset[Site] = frozenset()) -> None:
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
+        self._flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # what each tensor of a run carries
+        self.bases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # whose storage a tensor is a view of
         self.labels = Labels()
         self.alias = Labels()  # ties among parameters alone: what is zeroed when a consumer is masked
         self.born: dict[str, dict[int, Ints]] = {}
@@ -212,8 +214,8 @@ class Trace:
 
     def flow(self, tensor: torch.Tensor) -> Flow:
         """Return what a tensor carries; a parameter is born with labels on every dimension longer than 1."""
-        known = getattr(tensor, ATTRIBUTE, None)
-        if isinstance(known, Flow):
+        known: Flow | None = self._flows.get(tensor)
+        if known is not None:
             return known
         name = self.names.get(id(tensor))
         if name is None:
@@ -248,7 +250,7 @@ class Trace:
 
     def is_parameter(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter, buffer or tensor attribute itself, not computed from one."""
-        return getattr(tensor, ATTRIBUTE, None) is None and id(tensor) in self.names
+        return id(tensor) in self.names and tensor not in self._flows
 
     def write_through(self, base: torch.Tensor, view: Flow, why: str) -> None:
         """Say that a tensor was written into through a view of it; fields along a part of a dimension are frozen."""
@@ -266,12 +268,12 @@ class Trace:
 
     def is_unknown(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is none of the run's: made outside it, as `torch.tensor(2.0)` is."""
-        return getattr(tensor, ATTRIBUTE, None) is None and id(tensor) not in self.names
+        return id(tensor) not in self.names and tensor not in self._flows
 
     def set(self, tensor: torch.Tensor, flow: Flow) -> None:
         """Say what a tensor carries."""
         assert tuple(tensor.shape) == flow.shape, (tuple(tensor.shape), flow.shape)
-        setattr(tensor, ATTRIBUTE, flow)
+        self._flows[tensor] = flow
 
     # Sizes that the network reads and asks for
 
@@ -279,8 +281,8 @@ class Trace:
         """Return a tensor's shape with marks on the sizes that channels decide; None where none is."""
         if torch._is_functional_tensor(tensor):
             tensor = torch._from_functional_tensor(tensor)
-        known = getattr(tensor, ATTRIBUTE, None)
-        if isinstance(known, Flow):
+        known = self._flows.get(tensor)
+        if known is not None:
             if not known.fields:
                 return None
             marks = [Number(n, Read(known, dim), self.compared) for dim, n in enumerate(known.shape)]
