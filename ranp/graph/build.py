@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
+from ranp.graph._run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.graph import Graph, finalise
-from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Site, Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ranp
-from ranp.graph import run
+from ranp.graph import _run as run
 
 
 class Straight(torch.autograd.Function):
