@@ -21,7 +21,7 @@ from ranp.cost.sizes import Sizes
 from ranp.errors import UnsupportedError, need, words_of
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
-from ranp.graph.run import LEFT_OPERAND
+from ranp.graph.trace import Kind
 from ranp.inputs import Inputs, as_arguments
 
 PRODUCTS = ("conv", "linear", "addmm", "matmul", "bmm", "mm", "einsum", "baddbmm", "mv")
@@ -56,9 +56,9 @@ def multiply_accumulates(graph: Graph) -> int:
     sizes = Sizes(graph)
     total = Polynomial()
     for record in graph.runs["eval"].records:
-        if record.op in standard.CONVOLUTIONS:
+        if record.kind == Kind.CONVOLUTION:
             total = total + standard.macs(sizes, record)
-        elif record.op in LEFT_OPERAND:
+        elif record.kind == Kind.PRODUCT:
             total = total + sizes.elements(record.outputs[0]) * sizes.axis(record.arguments["left"], -1)
     return int(Evaluator([total])(sizes.widths.compiled()(np.ones(graph.count, dtype=bool)))[0])
 

@@ -5,16 +5,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
-from ranp.graph._decisions import Decisions
-from ranp.graph._probe import settle
-from ranp.graph.graph import Graph
-from ranp.graph.labels import Ints
-from ranp.graph.run import Failure, Insisting, Recorder, failed, run
-from ranp.graph.trace import Trace
+from ranp.graph._check import checked
+from ranp.graph._run import Failure, Insisting, Recorder, failed, run
+from ranp.graph.graph import Graph, finalise
+from ranp.graph.trace import Site, Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
@@ -30,6 +29,7 @@ from ranp.modules import (
 )
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
+NAMED = 6  # numbers of modules that a note names
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
@@ -105,11 +105,12 @@ def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], out
 def _trace(
     model: nn.Module, inputs: Any, patterns: tuple[str, ...], outputs: tuple[int, ...], *, reads_values: bool = False
 ) -> Graph:
-    grown, notes = Trace(), []
-    grown.outputs = outputs
-    first = Recorder(grown)
-    run(grown, model, inputs, first, training=False)
-    check_outputs(outputs, first.given)
+    grown, first = _started(Trace(), model, inputs, outputs)
+    order = list(tensors_of(model))
+    if stuck := _stuck(grown, graph := finalise(grown, order)):  # heads whose channels all stay may go as a whole
+        other, _ = _started(Trace(stuck), model, inputs, outputs)
+        grown = other if _removable(finalise(other, order)) > _removable(graph) else grown
+    notes = []
     try:
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
@@ -121,9 +122,37 @@ def _trace(
     notes += _by_flags(grown, model, inputs)
     if idle := _idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
-    decisions = Decisions(fixed=_by_user(grown, patterns))
-    graph = settle(grown, model, inputs, list(tensors_of(model)), decisions)
+    _fix_by_user(grown, patterns)
+    graph = checked(finalise(grown, order), model, inputs, grown.checked)
+    if names := [size.name for size in graph.sizes if not graph.frozen[size.units[size.units >= 0]].all()]:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        notes.append(f"numbers that count channels, set in the slim network: {', '.join(names[:NAMED])}{more}")
     return replace(graph, notes=tuple(notes))
+
+
+def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ...]) -> tuple[Trace, Recorder]:
+    """Run a network in evaluation mode and return what grew."""
+    grown.outputs = outputs
+    first = Recorder(grown)
+    run(grown, model, inputs, first, training=False)
+    check_outputs(outputs, first.given)
+    return grown, first
+
+
+def _stuck(grown: Trace, graph: Graph) -> frozenset[Site]:
+    """Return where views split channels of which those that follow are frozen and others could."""
+    stuck = set()
+    for site, labels in grown.splits:
+        units = np.unique(graph.units_of(labels))
+        if graph.frozen[units[units >= 0]].all():
+            stuck.add(site)
+    return frozenset(stuck)
+
+
+def _removable(graph: Graph) -> int:
+    """Return how many channels of layers may go."""
+    free = ~graph.frozen
+    return sum(int(free[layer.units[layer.units >= 0]].sum()) for layer in graph.layers)
 
 
 def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> None:
@@ -217,8 +246,7 @@ def _modules_of(names: set[str], model: nn.Module) -> list[str]:
     return [*outermost, *(name for name in sorted(names) if name not in covered)]
 
 
-def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
-    frozen = []
+def _fix_by_user(grown: Trace, patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
         found = [layer for layer in grown.layers.values() if lies_in(layer.name, pattern)]
         if not found:
@@ -226,5 +254,5 @@ def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
             raise UsageError(
                 f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
             )
-        frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
-    return [(labels, why) for labels, why in frozen if labels.size]
+        for layer in found:
+            grown.freeze(layer.neurons, f"fixed by the user ({pattern})")
