@@ -140,12 +140,10 @@ def build(
     request, second = segmenter_of(options), superpixels_of(options)
     if len(request.shapes) != 1:
         raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
-    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a, tell)
+    segmenter = _network(request, options.model_a, options.weights_a, "weights_a", options.seed, trust_a, tell)
     superpixels = None
     if second is not None:
-        superpixels = _network(
-            second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b, tell
-        )
+        superpixels = _network(second, options.model_b, options.weights_b, "weights_b", options.seed + 1, trust_b, tell)
         superpixels = superpixels.to(device).eval()
     segmenter = segmenter.to(device).eval()
     return fuse(
