@@ -125,7 +125,7 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
         for word in (parameter.name or "", *parameter.opts):
             known[word.lstrip("-").replace("-", "_")] = parameter
     defaults = {}
-    for key, value in read_yaml(path, "--config").items():
+    for key, value in read_yaml(path, "config").items():
         name = key.replace("-", "_")
         if name not in known or known[name].name in ("config", "help"):
             raise UsageError(f"--config {path}: unknown key {key!r}{nearest(key, sorted(known))}")

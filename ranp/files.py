@@ -211,7 +211,7 @@ def read_json(path: Path, option: str = "") -> dict[str, Any]:
 
 
 def _mapping(path: Path, option: str, parse: Callable[[str], Any], kind: str, shape: str) -> dict[str, Any]:
-    subject = f"{option} {path}".strip()
+    subject = named(option, path) if option else str(path)
     try:
         values = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -201,7 +201,7 @@ def _expected(kind: str, field: FieldInfo, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
-def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
+def read_pairs(pairs: Any, option: str = "settings", flag: str | None = "--set") -> Any:
     """Read `key=value` pairs; values are YAML. A mapping stays as it is.
 
     >>> read_pairs(["channels=[16, 32]", "norm=batch", "dropout=0.1"])
@@ -216,14 +216,14 @@ def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
     for pair in pairs:
         key, equals, text = str(pair).partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"{option_name} {pair}: expected key=value")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: expected key=value")
         if key in values:
-            raise UsageError(f"{option_name} {pair}: {key} is given twice")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: {key} is given twice")
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(f"{option_name} {pair}: the value is not plain YAML ({reason})") from None
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: the value is not plain YAML ({reason})") from None
     return values
 
 

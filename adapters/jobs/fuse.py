@@ -50,7 +50,7 @@ def segmenter_of(options: Fused) -> Request:
     if run is not None:
         return _request_of_run(run, "a", options.set_a or options.preset_a or options.weights_a)
     return read_request(
-        options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "--set-a"),
+        options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "set_a", None),
         in_channels=options.in_channels, classes=options.classes, size=options.input,
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def superpixels_of(options: Fused) -> Request | None:
     if run is not None:
         return _request_of_run(run, "b", options.set_b or options.preset_b or options.weights_b)
     return read_request(
-        options.b, preset=options.preset_b, settings=read_pairs(options.set_b, "--set-b"),
+        options.b, preset=options.preset_b, settings=read_pairs(options.set_b, "set_b", None),
         in_channels=options.in_channels, size=segmenter_of(options).shapes[0][2:],
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ def hidden_widths(options: Fused) -> tuple[int, ...] | None:
         return None
     parts = options.widths.split(",")
     if not all(part.strip().isdigit() for part in parts):
-        raise UsageError(f"--widths {options.widths}: expected whole numbers between commas, such as 64,64")
+        raise UsageError(f"{named('widths', options.widths)}: expected whole numbers between commas, such as 64,64")
     return tuple(int(part) for part in parts)
 
 
@@ -139,7 +139,7 @@ def build(
     """
     request, second = segmenter_of(options), superpixels_of(options)
     if len(request.shapes) != 1:
-        raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
+        raise UsageError(f"{named('A', options.a)}: expected a network of one image, this takes {len(request.shapes)}")
     segmenter = _network(request, options.model_a, options.weights_a, "weights_a", options.seed, trust_a, tell)
     superpixels = None
     if second is not None:
@@ -265,20 +265,23 @@ def _pruned_run(word: str, part: str, model: str | None) -> str | None:
     folder = _run_folder(word)
     if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
         raise UsageError(
-            f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
-            f"--weights-{part}"
+            f"{named(part.upper(), word)}: a checkpoint does not say what network it is of: name that, and give the "
+            f"file by {named(f'weights_{part}')}"
         )
     if folder is not None and kind_of(folder) is not FUSED:
         return str(folder)
     if model is not None:
-        raise UsageError(f"--model-{part} {model}: only of use where {part.upper()} is the run of a pruned network")
+        raise UsageError(
+            f"{named(f'model_{part}', model)}: only of use where {part.upper()} is the run of a pruned network"
+        )
     return None
 
 
 def _request_of_run(run: str, part: str, given: object) -> Request:
     """Read a pruned network's run folder as MODEL: it brings its settings, weights and input."""
     if given:
-        raise UsageError(f"--set-{part}, --preset-{part}, --weights-{part}: {run} is a run and brings its own")
+        options = ", ".join(named(f"{option}_{part}") for option in ("set", "preset", "weights"))
+        raise UsageError(f"{options}: {run} is a run and brings its own")
     return Request(run, None, {}, tuple(spec.shape for spec in specs(runs.read(run).plan.inputs)))
 
 

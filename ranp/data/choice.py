@@ -120,7 +120,7 @@ def output_shape(network: nn.Module, shapes: Sequence[Shape], places: Sequence[i
     for place, leaf in enumerate(leaves):
         if place in counted and leaf.dim():
             return tuple(leaf.shape[1:])
-    raise UsageError(f"MODEL: {type(network).__name__} gives no tensor")
+    raise UsageError(f"{type(network).__name__} gives no tensor")
 
 
 def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
@@ -131,7 +131,8 @@ def _run_for_real(network: nn.Module, shapes: Sequence[Shape]) -> object:
         sizes = " and ".join(spell(shape) for shape in shapes)
         reason = told(error, 200)
         raise UsageError(
-            f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
+            f"{type(network).__name__} does not run on an input of {sizes} ({named('patch')}, {named('input')}): "
+            f"{reason}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ranp import runs
-from ranp.errors import UsageError, need
+from ranp.errors import UsageError, named, need
 from ranp.files import check_file_place, whole_file
 from ranp.jobs.options import Compare, Prune, Scored
 from ranp.jobs.prune import Prepared, Track, plan_only, ready
@@ -82,13 +82,15 @@ def _of_run(path: Path, asked: Compare) -> Compare:
     """
     own = {**Scored.model_fields, **Shared.model_fields}
     if any(getattr(asked, name) != own[name].get_default() for name in own if name not in ("model", "device")):
-        raise UsageError(f"MODEL {path}: a run knows its own network, data and scores; leave these options out")
+        raise UsageError(
+            f"{named('MODEL', path)}: a run knows its own network, data and scores; leave these options out"
+        )
     run = runs.read(path)
     try:
         made = Prune.model_validate(run.config)
     except ValidationError as error:
         name = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UsageError(f"MODEL {path}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
+        raise UsageError(f"{named('MODEL', path)}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
     run.check_hashes()
     goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
     update = {name: getattr(made, name) for name in own if name != "device"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ranp import models, runs
 from ranp.data import losses
 from ranp.data.choice import check_files, choose_source, output_shape
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of, only_outputs
@@ -81,10 +81,11 @@ def prepare(options: Prune) -> Prepared:
     """
     options.check(options.method, options.seed)
     if options.strength is not None and options.reweight is None:
-        raise UsageError(f"--strength {options.strength:g}: needs --reweight flops or memory")
+        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops or memory")
     if folders.kind_of(options.model) is folders.PRUNED:
         raise UsageError(
-            f"MODEL {options.model}: is a run folder; a run is pruned from its full network, by its --config"
+            f"{named('MODEL', options.model)}: is a run folder; a run is pruned from its full network, by its "
+            f"{named('config')}"
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
@@ -186,13 +187,13 @@ def keep(prepared: Prepared, result: Result) -> Report:
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input, "--input") if options.input else (options.patch, "--patch")
+    size, option = (options.input, "input") if options.input else (options.patch, "patch")
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
-        classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
+        classes=options.classes, size=size, batch=options.batch_size, size_option=option, batch_option="batch_size",
         trusted=trusted,
     )  # fmt: skip
-    return request, request.sized(options.patch, "--patch") if options.input and options.patch else request
+    return request, request.sized(options.patch, "patch") if options.input and options.patch else request
 
 
 def _resolved(options: Asked, selection: Selection, request: Request, scored: Request) -> Asked:

@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from ranp.errors import UsageError, named, nearest, told
+from ranp.errors import UsageError, named, nearest, setting, told
 from ranp.models._settings import check_settings, with_classes
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
@@ -124,19 +124,21 @@ def build_with(
         UsageError: it takes no such settings, fails, or makes no `nn.Module`.
     """
     if isinstance(factory, nn.Module):
-        raise UsageError(f"MODEL {spec}: is a network already; name the class or function that makes it")
+        raise UsageError(f"{named('MODEL', spec)}: is a network already; name the class or function that makes it")
     if not callable(factory):
-        raise UsageError(f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {_a(factory)}")
+        raise UsageError(
+            f"{named('MODEL', spec)}: expected a class or a function that makes an nn.Module, got {_a(factory)}"
+        )
     check_settings(factory, settings, spec)
     arguments = with_classes(factory, settings, spec) if classes else settings
     try:
         with seeded(seed):
             network = factory(**copy.deepcopy(dict(arguments)))  # a constructor may change the lists it is given
     except (Exception, SystemExit) as error:  # whatever a user's constructor raises is about what the user gave it
-        given = "".join(f" --set {key}={value}" for key, value in settings.items())
-        raise UsageError(f"MODEL {spec}{given}: {told(error)}") from error
+        given = "".join(f" {setting(key, value)}" for key, value in settings.items())
+        raise UsageError(f"{named('MODEL', spec)}{given}: {told(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"MODEL {spec}: expected an nn.Module, got {_a(network)}")
+        raise UsageError(f"{named('MODEL', spec)}: expected an nn.Module, got {_a(network)}")
     return network
 
 
@@ -157,15 +159,18 @@ def check_is_built_in(spec: str) -> None:
         module, _, name = spec.rpartition(".")
         hint = f"; did you mean {f'{module}:{name}'!r}?"
     raise UsageError(
-        f"MODEL {spec!r}: not a built-in ({', '.join(names())}), package.module:Factory or file.py:factory{hint}"
+        f"{named('MODEL', spec)}: not a built-in ({', '.join(names())}), package.module:Factory or "
+        f"file.py:factory{hint}"
     )
 
 
 def _find(where: str, name: str, spec: str) -> Any:
     if where and not name:
-        raise UsageError(f"MODEL {spec!r}: names nothing behind the colon; expected a class or function that is there")
+        raise UsageError(
+            f"{named('MODEL', spec)}: names nothing behind the colon; expected a class or function that is there"
+        )
     if not where or not name:
-        raise UsageError(f"MODEL {spec!r}: expected package.module:Factory or file.py:factory")
+        raise UsageError(f"{named('MODEL', spec)}: expected package.module:Factory or file.py:factory")
     module = _load_file(Path(where), spec) if where.endswith(".py") else _import(where, spec)
     return _attribute(module, name, spec)
 
@@ -192,7 +197,9 @@ def _import(where: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except (Exception, SystemExit) as error:  # an import runs the user's code
-        raise UsageError(f"MODEL {spec}: can't import {where}: {_reason(error)}{_nearest_module(error)}") from error
+        raise UsageError(
+            f"{named('MODEL', spec)}: can't import {where}: {_reason(error)}{_nearest_module(error)}"
+        ) from error
 
 
 def _nearest_module(error: BaseException) -> str:
@@ -205,7 +212,7 @@ def _nearest_module(error: BaseException) -> str:
 
 def _load_file(path: Path, spec: str) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"MODEL {spec}: no file {path}")
+        raise UsageError(f"{named('MODEL', spec)}: no file {path}")
     path = path.resolve()
     name = f"ranp_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(name, path)
@@ -217,7 +224,7 @@ def _load_file(path: Path, spec: str) -> ModuleType:
         found.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # running the user's file
         del sys.modules[name]
-        raise UsageError(f"MODEL {spec}: can't run {path}: {_reason(error)}") from error
+        raise UsageError(f"{named('MODEL', spec)}: can't run {path}: {_reason(error)}") from error
     return module
 
 
@@ -243,7 +250,7 @@ def _attribute(module: ModuleType, name: str, spec: str) -> Any:
                 for key, value in getattr(found, "__dict__", {}).items()
                 if callable(value) and not key.startswith("_")
             ]
-            raise UsageError(f"MODEL {spec}: {spec.rpartition(':')[0]} has no {part!r}{nearest(part, known)}")
+            raise UsageError(f"{named('MODEL', spec)}: {spec.rpartition(':')[0]} has no {part!r}{nearest(part, known)}")
         found = getattr(found, part)
     return found
 

@@ -45,7 +45,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["fuse", "unet2", "--out", str(tmp_path / "run")])
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: MODEL 'unet2'")
+    assert result.stderr.startswith("error: MODEL unet2: ")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -98,7 +98,7 @@ def test_classes_are_settings_by_their_dotted_names(ranp: Call, refused: Call, n
     ranp("verify", tmp_path / "run", "--model", f"{file}:net")
     if name != "unsaid":
         said = refused("inspect", f"{file}:net", "--set", "conv=torch.nn.Konv3d", "--input", "8")
-        assert "--set conv=torch.nn.Konv3d: " in said
+        assert "--set conv='torch.nn.Konv3d': " in said
         assert "expects a class by its dotted name" in said
 
 

@@ -56,7 +56,7 @@ def test_devices(words: tuple[str, str], said: str, files: Path, refused: Callab
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("bad.py:", "MODEL 'bad.py:': names nothing behind the colon"),
+        ("bad.py:", "MODEL bad.py:: names nothing behind the colon"),
         ("plans.json", ".json files hold no network that ranp could build"),
         ("weights.pth", ".pth files hold no network that ranp could build"),
     ],
