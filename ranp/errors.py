@@ -79,7 +79,11 @@ def words_of(error: BaseException, limit: int = 300) -> str:
     >>> words_of(ValueError("no\\n  way"))
     'no way'
     """
-    return " ".join(str(error).split())[:limit]
+    try:
+        text = str(error)
+    except Exception:  # of the user's own class
+        return ""
+    return " ".join(text.split())[:limit]
 
 
 def told(error: BaseException, limit: int = 300) -> str:

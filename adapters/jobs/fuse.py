@@ -26,7 +26,7 @@ from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
 from ranp.adapters.jobs.folder import FUSED, WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
-from ranp.errors import CheckFailed, UsageError, named
+from ranp.errors import CheckFailed, UsageError, named, saying
 from ranp.files import read_yaml, whole_folder
 from ranp.inputs import check_device, specs
 from ranp.models.folders import kind_of
@@ -40,8 +40,12 @@ TOLERANCE = 1e-5
 """Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
 
 
-def segmenter_of(options: Fused) -> Request:
+def segmenter_of(options: Fused, *, trusted: bool = True) -> Request:
     """Return what A asks for.
+
+    Args:
+        options: of A.
+        trusted: whether the user named A, so that its factory may be asked for its channels.
 
     Raises:
         UsageError: as `read_request`.
@@ -51,12 +55,16 @@ def segmenter_of(options: Fused) -> Request:
         return _request_of_run(run, "a", options.set_a or options.preset_a or options.weights_a)
     return read_request(
         options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "set_a", None),
-        in_channels=options.in_channels, classes=options.classes, size=options.input,
+        in_channels=options.in_channels, classes=options.classes, size=options.input, trusted=trusted,
     )  # fmt: skip
 
 
-def superpixels_of(options: Fused) -> Request | None:
-    """Return what B asks for, on the input of A.
+def superpixels_of(options: Fused, segmenter: Request) -> Request | None:
+    """Return what B asks for, on the input of A; a built-in takes as many channels as A, unless it is told.
+
+    Args:
+        options: of B.
+        segmenter: what A asks for.
 
     Raises:
         UsageError: as `read_request`, or options of B without B.
@@ -69,9 +77,12 @@ def superpixels_of(options: Fused) -> Request | None:
     run = _pruned_run(options.b, "b", options.model_b)
     if run is not None:
         return _request_of_run(run, "b", options.set_b or options.preset_b or options.weights_b)
+    settings, channels = read_pairs(options.set_b, "set_b", None), options.in_channels
+    built_in = ":" not in options.b and kind_of(options.b) is None
+    if channels is None and built_in and options.preset_b is None and "in_channels" not in settings:
+        channels = segmenter.shapes[0][1]
     return read_request(
-        options.b, preset=options.preset_b, settings=read_pairs(options.set_b, "set_b", None),
-        in_channels=options.in_channels, size=segmenter_of(options).shapes[0][2:],
+        options.b, preset=options.preset_b, settings=settings, in_channels=channels, size=segmenter.shapes[0][2:],
     )  # fmt: skip
 
 
@@ -137,7 +148,8 @@ def build(
     Raises:
         UsageError: what the options, the networks, the weights or `fuse` refuse.
     """
-    request, second = segmenter_of(options), superpixels_of(options)
+    request = segmenter_of(options, trusted=trust_a)
+    second = superpixels_of(options, request)
     if len(request.shapes) != 1:
         raise UsageError(f"{named('A', options.a)}: expected a network of one image, this takes {len(request.shapes)}")
     segmenter = _network(request, options.model_a, options.weights_a, "weights_a", options.seed, trust_a, tell)
@@ -163,7 +175,8 @@ def check(fused: FusedSegmenter, image: Tensor) -> dict[str, Any]:
     with torch.no_grad():
         expected = fused.segmenter(image)
         difference = float((fused.refined(image) - expected).abs().max())
-        output = fused(image)
+        with saying(UsageError, "the fused network does not run"):
+            output = fused(image)
     largest = float(expected.abs().max())
     relative = difference / largest if largest else difference
     if not relative <= TOLERANCE:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, need
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, need, told
 from ranp.export._axes import Axis
 from ranp.graph.build import trace
 from ranp.inputs import flatten
@@ -271,7 +271,7 @@ def _unsupported(error: Exception, model: nn.Module, inputs: Any, where: list[st
     if found:
         return UnsupportedError(f"can't be exported to ONNX: {found[1]} {_module_of(found[1], model, inputs)}")
     place = f"at {where[-1]} ({type(model.get_submodule(where[-1])).__name__})" if where else "in the network"
-    return UnsupportedError(f"can't be exported to ONNX: {place}: {texts[-1].splitlines()[0][:300]}")
+    return UnsupportedError(f"can't be exported to ONNX: {place}: {told(causes[-1])}")
 
 
 def _module_of(op: str, model: nn.Module, inputs: Any) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp import runs
-from ranp.errors import CheckFailed, UnsupportedError, UsageError, named
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, told
 from ranp.export import _onnx_file as onnx_file
 from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
 from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
@@ -254,7 +254,7 @@ def _captured(target: Target) -> torch.export.ExportedProgram:
     try:
         program = torch.export.export(target.model, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's own code raises on symbolic sizes
-        raise UnsupportedError(f"{named('torch_export')}: the network can't be captured: {_words(error)}") from error
+        raise UnsupportedError(f"{named('torch_export')}: the network can't be captured: {told(error)}") from error
     for node in program.graph.nodes:
         for key in ("stack_trace", "source_fn_stack", "from_node"):  # they hold local paths
             node.meta.pop(key, None)
