@@ -19,7 +19,7 @@ from ranp.version import __version__
 if TYPE_CHECKING:
     from ranp.graph.build import trace
     from ranp.graph.graph import Graph
-    from ranp.pipeline import Result, prune, transfer
+    from ranp.pipeline import Result, compare, prune, transfer
     from ranp.plan import Plan
     from ranp.reports import Report, Verification
     from ranp.runs import load, save
@@ -33,6 +33,7 @@ _HOMES = {
     "Plan": "ranp.plan",
     "Report": "ranp.reports",
     "Result": "ranp.pipeline",
+    "compare": "ranp.pipeline",
     "prune": "ranp.pipeline",
     "load": "ranp.runs",
     "save": "ranp.runs",
@@ -60,6 +61,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "__version__",
+    "compare",
     "importance",
     "largest_sparsity",
     "load",

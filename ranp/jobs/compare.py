@@ -1,7 +1,7 @@
 """What `ranp compare` asks for: a network, data and scores, and a sparsity that all methods share."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,6 @@ class Asked:
     max_sparsity_of: str | None
     peers: bool
     out: Path | None
-
-
-class Rereadable(Iterable[Any]):
-    """Batches that are wrapped anew, say by a progress bar, at every iteration."""
-
-    def __init__(self, batches: Iterable[Any], track: Track) -> None:
-        self._batches, self._track = batches, track
-
-    def __iter__(self) -> Any:
-        return iter(self._track(self._batches))
 
 
 def prepare(options: Compare) -> Asked:
@@ -113,14 +103,13 @@ def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track
     prepared, options = asked.prepared, asked.prepared.options
     assert prepared.batches is not None
     assert options.method is not None
-    batches = prepared.batches if track is None else Rereadable(prepared.batches, track)
     table = compare(
-        prepared.network, prepared.inputs, batches, prepared.loss, sparsity=asked.sparsity,
+        prepared.network, prepared.inputs, prepared.batches, prepared.loss, sparsity=asked.sparsity,
         max_sparsity_of=asked.max_sparsity_of, method=options.method, reduce=options.reduce, freeze=options.freeze,
         outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        peers=asked.peers, watch=watch, **options.only(Shared),
+        peers=asked.peers, watch=watch, progress=track or False, **options.only(Shared),
     )  # fmt: skip
     result = Comparison(**_head(asked), **table.to_dict(), ranp=__version__)
     if asked.out is not None:
