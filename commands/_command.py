@@ -19,7 +19,7 @@ from ranp.options import Listed, Options, listing
 Given = TypeVar("Given", bound=Options)
 GROUPS = ("network", "data", "choice", "costs", "superpixels", "output", "general")
 """The order of the groups in the help."""
-_COMPLETE: dict[str | None, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
+_COMPLETE: dict[Any, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
 
 
 def command(options: type[Given], example: str) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
@@ -79,7 +79,7 @@ def _parameter(option: Listed) -> inspect.Parameter:
     help_text = option.help + (" [required]" if option.field.is_required() and not known["argument"] else "")
     shared: dict[str, Any] = {"help": help_text, "metavar": known["metavar"], "rich_help_panel": option.group or None}
     if known["complete"] or option.choices:
-        shared["autocompletion"] = _COMPLETE.get(known["complete"]) or _completing(option.choices)
+        shared["autocompletion"] = _COMPLETE.get(known["complete"]) or _completing(option.offered)
     if known["shown"]:
         shared["show_default"] = known["shown"]
     if option.name == "config":

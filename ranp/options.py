@@ -40,7 +40,7 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     shown: str | None = None,
-    complete: str | None = None,
+    complete: str | tuple[str, ...] | None = None,
     argument: bool = False,
     kept: bool = True,
     writes: str | None = None,
@@ -54,7 +54,7 @@ def option(
         flag: its name on the command line, where that is not the field's.
         metavar: what stands for its value in the help.
         shown: the default in words, where it is more than a value.
-        complete: what the shell completes its value from: "model" or "preset"; words it takes are completed anyway.
+        complete: what the shell completes its value from: "model", "preset", or words; a Literal's it takes anyway.
         argument: whether it is given by its place.
         kept: whether a run's config.yaml keeps it.
         writes: the kind of what is written there, of `files.KINDS`, or "run"; None for an option that names no output.
@@ -127,6 +127,12 @@ class Listed(NamedTuple):
     def choices(self) -> tuple[str, ...]:
         """The words it takes, if it takes only some."""
         return choices(self.field.annotation)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The words that the shell completes it from: all it takes, or the usual ones."""
+        usual = self.known["complete"]
+        return usual if isinstance(usual, tuple) else self.choices
 
     @property
     def help(self) -> str:
