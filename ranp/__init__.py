@@ -10,13 +10,12 @@ or all of it with `ranp.prune(model, example_inputs, ...)`. The names below are 
 `import ranp` and `ranp --help` do not wait for torch.
 """
 
-from typing import TYPE_CHECKING
-
-from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
 from ranp.lazy import names
 from ranp.version import __version__
 
+TYPE_CHECKING = False  # typing itself would be loaded before the program can catch an interrupt
 if TYPE_CHECKING:
+    from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
     from ranp.graph.build import trace
     from ranp.graph.graph import Graph
     from ranp.pipeline import Result, compare, prune, transfer
@@ -28,6 +27,12 @@ if TYPE_CHECKING:
     from ranp.surgery import slim, verify
 
 _HOMES = {
+    "CheckFailed": "ranp.errors",
+    "InfeasibleError": "ranp.errors",
+    "MissingExtra": "ranp.errors",
+    "RanpError": "ranp.errors",
+    "UnsupportedError": "ranp.errors",
+    "UsageError": "ranp.errors",
     "trace": "ranp.graph.build",
     "Graph": "ranp.graph.graph",
     "Plan": "ranp.plan",
