@@ -65,6 +65,7 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     (r"^model='absent.py:Net': no file absent.py", lambda place: ranp.load(saved(place / "a"), model="absent.py:Net")),
     (r"^model='unet9': not a built-in", lambda place: ranp.load(saved(place / "a"), model="unet9")),
     (r"^model='torch.nn:PixelShuffle3d': torch.nn has no", lambda _: models.resolve("torch.nn:PixelShuffle3d")),
+    (r"^verify_input='8by8': expected a size", lambda _: pruned(verify_input="8by8")),
     (r"^input='8by8': expected a size", lambda _: read_size("8by8")),
     (r"^in_channels=0: expected a positive", lambda _: read_request("unet3d", in_channels=0)),
     (r"^weights='.*': no such file", lambda place: load_weights_(network(), place / "w.pt")),
@@ -89,6 +90,15 @@ WRONG: list[tuple[str, Callable[[Path], Any]]] = [
     (r"^batch 1: a Tensor; expected a pair", lambda _: pruned(method="mpmg", batches=BATCH, loss=CE)),
     (r"^batch 1: a Tensor; expected a pair", lambda _: ranp.prune(network(), batches=BATCH, loss=CE, sparsity=0.4)),
     (r"^loss= is a str; expected a function.*ranp\.data\.losses\.get\('ce'\)", lambda _: pruned(loss="ce")),
+    (
+        r"^loss= is a type; expected a function .*such as CrossEntropyLoss\(\), not the class$",
+        lambda _: pruned(method="mpmg", batches=[BATCH], loss=nn.CrossEntropyLoss),
+    ),
+    (r"^seed= is a str; expected a whole number$", lambda _: pruned(seed="first")),
+    (
+        r"^seed= is a float; expected a whole number$",
+        lambda _: compare(network(), INPUTS, [BATCH], CE, seed=1.5, sparsity=0.1),
+    ),
     (r"^loss= is a float; expected a function", lambda _: pruned(loss=1.0)),
     (r"^batch 1: the loss is a float", lambda _: pruned(method="mpmg", batches=[BATCH], loss=lambda *_: 1.0)),
     (r"^freeze= is a str; expected a list", lambda _: pruned(freeze="0")),

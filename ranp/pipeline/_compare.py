@@ -94,7 +94,7 @@ def compare(
     """
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     check_goal(sparsity, max_sparsity_of, **selection)
-    check_given(batches, loss, method)
+    check_given(batches, loss, method, seed)
     if isinstance(batches, Iterator):
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
     if example_inputs is None:
