@@ -1,6 +1,7 @@
 """What `ranp prune` asks for, checked before anything takes long, carried out, and kept as a run."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ranp import models, runs
 from ranp.data import losses
 from ranp.data.choice import check_files, choose_source, output_shape
+from ranp.data.volumes import channels_and_classes
 from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
@@ -108,6 +110,8 @@ def ready(options: Asked, selection: Selection, *, needs_batches: bool = True, t
     """
     check_device(options.device)
     check_files(options.data, options.images, options.labels)
+    if options.images and options.in_channels is None and trusted and ":" in options.model:
+        options = _with_channels_of_images(options)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     known = models.full_settings(request.model, request.preset, request.settings) if request.built_in else {}
@@ -194,6 +198,20 @@ def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
         trusted=trusted,
     )  # fmt: skip
     return request, request.sized(options.patch, "patch") if options.input and options.patch else request
+
+
+def _with_channels_of_images(options: Asked) -> Asked:
+    """Return the options with the channels of the images, where those are what an own network takes.
+
+    Where it does not run on them, its factory and its first convolution say what it takes, and the images are refused.
+    """
+    channels = channels_and_classes(options.images, options.labels)[0]
+    found = options.model_copy(update={"in_channels": channels})
+    request, scored = _requests(found, trusted=True)
+    with suppress(UsageError):
+        output_shape(request.network(options.seed), scored.shapes, options.outputs)
+        return found
+    return options
 
 
 def _resolved(options: Asked, selection: Selection, request: Request, scored: Request) -> Asked:

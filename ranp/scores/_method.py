@@ -167,7 +167,7 @@ def _some(names: list[str]) -> str:
 
 
 def check_given(batches: object, loss: object, method: str = "l1", seed: int = 0) -> None:
-    """Refuse what can't be batches, a loss or a seed, or that there are none where they are needed, before anything runs.
+    """Refuse what can't be batches, a loss or a seed, or that there are none where they are needed, before any run.
 
     Raises:
         WrongType: batches that can't be iterated or are one batch, a loss that can't be called, or a class of losses.
