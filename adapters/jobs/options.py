@@ -80,7 +80,7 @@ class Refining(Options):
     method: Minimiser = option("trwp", "{choices}.")
     strength: float = option(1.0, "Factor of the pairwise costs.", ge=0)
     pairwise: PairwiseName = option("potts", "{choices}.")
-    scale: float | None = option(None, "Truncation or scale of the pairwise function.")
+    scale: float | None = option(None, "Truncation or scale of the pairwise function.", gt=0)
     directions: int | None = option(
         None, "4, 8, 16 for images; 6, 18, 26 for volumes.", shown="4 or 6", complete=DIRECTIONS
     )

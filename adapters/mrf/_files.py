@@ -45,8 +45,12 @@ def read_scores(path: Path) -> Scores:
     array, affine = _read(path, "LOGITS")
     array = _channels_first(array, path)
     if array.ndim not in (3, 4) or 0 in array.shape:
+        as_labels = ", that of a label map" if array.ndim == 2 else ""
         expected = "(L, H, W) or (L, D, H, W), or for NIfTI (X, Y, L) or (X, Y, Z, L)"
-        raise UsageError(f"{named('LOGITS', path)}: expected {expected}, got shape {array.shape}")
+        raise UsageError(f"{named('LOGITS', path)}: expected {expected}, got shape {array.shape}{as_labels}")
+    if array.shape[0] == 1:
+        said = "holds one score for each pixel, and every label would be 0; expected one for each label"
+        raise UsageError(f"{named('LOGITS', path)}: {said} (of a sigmoid's logit z: 0 and z)")
     if not np.isfinite(array).all():
         raise UsageError(f"{named('LOGITS', path)}: expected finite numbers, found NaN or infinity")
     if _is_label_map(array):

@@ -25,9 +25,7 @@ class Config(Options):
     """A file of options."""
 
     group: ClassVar[str] = "general"
-    config: Path | None = option(
-        None, "A YAML file of option names and values; the command line wins.", metavar="FILE", kept=False
-    )
+    config: Path | None = option(None, "A YAML file of option names and values; the command line wins.", kept=False)
 
 
 class Printed(Options):

@@ -78,7 +78,7 @@ def test_measures_by_hand() -> None:
         ({"strength": -1.0}, "--strength -1.0"),
         ({"iterations": 0}, "--iterations 0"),
         ({"scale": 2.0}, "--scale 2.0: potts has none"),
-        ({"pairwise": "huber", "scale": -2.0}, "huber"),
+        ({"pairwise": "huber", "scale": -2.0}, "--scale -2.0: expected a number above 0"),
     ],
 )
 def test_bad_settings_name_the_option(options: dict[str, Any], message: str) -> None:
