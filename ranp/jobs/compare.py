@@ -14,6 +14,7 @@ from ranp.files import check_file_place, whole_file
 from ranp.jobs.options import Compare, Prune, Scored
 from ranp.jobs.prune import Prepared, Track, plan_only, ready
 from ranp.models.folders import PRUNED, kind_of
+from ranp.models.spec import check_trusted
 from ranp.options import Selection, Shared
 from ranp.pipeline import FILE, METHODS, check_goal, compare
 from ranp.reports import Comparison
@@ -82,6 +83,11 @@ def _of_run(path: Path, asked: Compare) -> Compare:
         name = ".".join(map(str, error.errors()[0]["loc"]))
         raise UsageError(f"{named('MODEL', path)}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
     run.check_hashes()
+    try:
+        check_trusted(made.model)
+    except UsageError:
+        said = f"{named('MODEL', path)}: its network is built by a factory of your own, which no run makes ranp call"
+        raise UsageError(f"{said}; name {made.model} in the place of the run, with its options") from None
     goal = run.plan.choice.sparsity if asked.sparsity is None and asked.max_sparsity_of is None else asked.sparsity
     update = {name: getattr(made, name) for name in own if name != "device"}
     update |= {"method": "mpmg" if made.method == "snip" else made.method, "sparsity": goal}

@@ -52,6 +52,8 @@ class Net(nn.Module):
             raise GeneratorExit
         if self.how == "unspeakable":
             raise Unspeakable
+        if self.how == "timed" and not x.is_meta or self.how == "trained" and self.training:
+            raise NotImplementedError
         if self.how == "interrupt":
             raise KeyboardInterrupt
         if self.how == "exporting" and torch.compiler.is_exporting():
@@ -131,6 +133,26 @@ def test_what_a_forward_raises_while_it_is_exported(net: str, ranp: Callable[...
     assert line.startswith("error: --torch-export: the network can't be captured: ")
     assert "AssertionError" in line
     assert "net.py:22 in forward" in line
+
+
+@pytest.mark.parametrize(
+    ("how", "option", "said"),
+    [
+        ("timed", "--measure", "the network does not run while it is timed: NotImplementedError (net.py:22 in forward"),
+        ("trained", "--training", "the training step can't be replayed: NotImplementedError (net.py:22 in forward"),
+    ],
+)
+def test_what_a_forward_raises_while_it_is_profiled(
+    how: str, option: str, said: str, net: str, ranp: Callable[..., Result]
+) -> None:
+    result = ranp("profile", net, "--set", f"how={how}", "--input", "8x8", option, code=3)
+    assert result.stderr.splitlines()[-1].startswith(f"error: {said}")
+
+
+def test_a_run_of_an_own_factory_is_not_compared_by_its_folder(net: str, ranp: Callable[..., Result]) -> None:
+    ranp("prune", net, "--patch", "8x8", "--method", "l1", "--sparsity", 0.3, "--out", "run")
+    line = ranp("compare", "run", code=2).stderr.splitlines()[-1]
+    assert line.endswith("name net.py:Net in the place of the run, with its options")
 
 
 def test_what_a_forward_raises_while_it_is_fused(net: str, ranp: Callable[..., Result]) -> None:
