@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, WrongType, words_of
+from ranp.errors import UnsupportedError, WrongType, told
 from ranp.inputs import EXACTLY_PLAIN, PLAIN
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -277,8 +277,7 @@ def _own_copy(module: Module, memo: _Memo) -> Module:
                 fresh.requires_grad_(own.requires_grad)
         return copied
     except Exception as error:
-        said = words_of(error, 200)
-        raise UnsupportedError(f"{type(module).__name__} can't be copied: {type(error).__name__}: {said}") from error
+        raise UnsupportedError(f"{type(module).__name__} can't be copied: {told(error, 200)}") from error
 
 
 def _copied_value(value: Any, memo: _Memo) -> Any:

@@ -289,6 +289,9 @@ def check_out(
     """
     check_absent(path, force=force, option=option)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
+        if kind := kind_of(path):
+            other = f"a run of `{kind.made_by}`"
+            raise UsageError(f"{named(option, path)}: {other}, so {named('force', True)} does not replace it")
         raise UsageError(f"{named(option, path)}: not a run folder, so {named('force', True)} does not replace it")
     if path.exists() and not keeps and (foreign := _foreign(path)):
         kept = f"so {named('force', True)} does not replace it"

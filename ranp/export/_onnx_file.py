@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ranp.errors import CheckFailed, UnsupportedError, UsageError, need
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, need, told
 from ranp.export._axes import Axis
 from ranp.graph.build import trace
 from ranp.inputs import flatten
@@ -41,7 +41,7 @@ def check_opset(opset: int) -> None:
     """
     newest = _newest_opset()
     if not OLDEST_OPSET <= opset <= newest:
-        raise UsageError(f"--opset {opset}: expected {OLDEST_OPSET} to {newest}")
+        raise UsageError(f"{named('opset', opset)}: expected {OLDEST_OPSET} to {newest}")
 
 
 def _newest_opset() -> int:
@@ -106,7 +106,7 @@ def convert(
 
 
 def dynamic_shapes(
-    model: nn.Module, inputs: Any, names: Sequence[str], axes: Sequence[Axis], named: bool = True
+    model: nn.Module, inputs: Any, names: Sequence[str], axes: Sequence[Axis], by_name: bool = True
 ) -> Any:
     """Return the free dimensions in the form torch's exporters take, or None where there are none.
 
@@ -117,7 +117,7 @@ def dynamic_shapes(
         inputs: (args, kwargs).
         names: of the input tensors.
         axes: the free ones.
-        named: by their names, as the ONNX exporter takes them, or as `Dim.DYNAMIC`.
+        by_name: by their names, as the ONNX exporter takes them, or as `Dim.DYNAMIC`.
 
     Raises:
         UnsupportedError: the forward takes its inputs as `**kwargs`.
@@ -127,15 +127,15 @@ def dynamic_shapes(
     free: dict[str, dict[int, Any]] = {name: {} for name in names}
     for axis in axes:
         for name, dim in axis.places:
-            free[name][dim] = axis.name if named else torch.export.Dim.DYNAMIC
+            free[name][dim] = axis.name if by_name else torch.export.Dim.DYNAMIC
     args, kwargs = inputs
     name_of = {id(tensor): name for tensor, name in zip(flatten(inputs), names, strict=True)}
     signature = inspect.signature(model.forward)
     if kwargs and any(p.kind is p.VAR_KEYWORD and not kwargs.keys() <= signature.parameters.keys()
                       for p in signature.parameters.values()):  # fmt: skip
         raise UnsupportedError(
-            "--dynamic: torch's exporters can't leave the sizes of **kwargs free: name the inputs in the forward, or "
-            "export it for one size, without --dynamic"
+            f"{named('dynamic', True)}: torch's exporters can't leave the sizes of **kwargs free: name the inputs in "
+            f"the forward, or export it for one size, without {named('dynamic')}"
         )
     bound = signature.bind(*args, **kwargs).arguments
     shapes = tree_map(lambda leaf: free[name_of[id(leaf)]] if isinstance(leaf, Tensor) else None, dict(bound))
@@ -271,7 +271,7 @@ def _unsupported(error: Exception, model: nn.Module, inputs: Any, where: list[st
     if found:
         return UnsupportedError(f"can't be exported to ONNX: {found[1]} {_module_of(found[1], model, inputs)}")
     place = f"at {where[-1]} ({type(model.get_submodule(where[-1])).__name__})" if where else "in the network"
-    return UnsupportedError(f"can't be exported to ONNX: {place}: {texts[-1].splitlines()[0][:300]}")
+    return UnsupportedError(f"can't be exported to ONNX: {place}: {told(causes[-1])}")
 
 
 def _module_of(op: str, model: nn.Module, inputs: Any) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ranp import models, runs
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.inputs import Inputs, check_device, map_tensors
 from ranp.jobs._subject import read_subject
 from ranp.jobs.options import Labelled, Network, Outputs, Patch, Voxels, Weights
@@ -103,5 +103,5 @@ def _maxdisp(options: Network, run: runs.Run | None) -> int:
     known = models.full_settings(model, preset, settings) if model in models.names() else settings
     value = known.get("maxdisp", 192)
     if not isinstance(value, int):
-        raise UsageError(f"MODEL {options.model}: maxdisp {value!r} is no whole number")
+        raise UsageError(f"{named('MODEL', options.model)}: maxdisp {value!r} is no whole number")
     return value

@@ -184,7 +184,7 @@ def _open(options: Data) -> _Files | _Batches:
     limit, layouts = options.cases or _BATCHES, [layout.word for layout in LAYOUTS]
     if source in _GENERATORS:
         given = {
-            "patch": read_size(options.patch or _PATCH, option="--patch"),
+            "patch": read_size(options.patch or _PATCH, option="patch"),
             "batches": limit,
             "seed": options.seed,
         } | settings

@@ -1,6 +1,7 @@
 """What `ranp prune` asks for, checked before anything takes long, carried out, and kept as a run."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ranp import models, runs
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
@@ -85,10 +86,11 @@ def prepare(options: Prune) -> Prepared:
     """
     options.check(options.method, options.seed)
     if options.strength is not None and options.reweight is None:
-        raise UsageError(f"--strength {options.strength:g}: needs --reweight flops or memory")
+        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops or memory")
     if folders.kind_of(options.model) is folders.PRUNED:
         raise UsageError(
-            f"MODEL {options.model}: is a run folder; a run is pruned from its full network, by its --config"
+            f"{named('MODEL', options.model)}: is a run folder; a run is pruned from its full network, by its "
+            f"{named('config')}"
         )
     out = options.out or Path("runs") / _folder_name(options.model, options.preset)
     runs.check_out(out, force=options.force)
@@ -120,6 +122,8 @@ def ready(
     check_device(options.device)
     source = opened(options, trusted=trusted)
     options = as_the_data(options, source)
+    if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
+        options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     maxdisp = maxdisp_of(request.model, request.preset, request.settings)
@@ -202,13 +206,29 @@ def keep(prepared: Prepared, result: Result) -> Report:
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input or options.patch), "--input" if options.input else "--patch"
+    size, option = (options.input or options.patch), "input" if options.input else "patch"
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
-        classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
+        classes=options.classes, size=size, batch=options.batch_size, size_option=option, batch_option="batch_size",
         trusted=trusted,
     )  # fmt: skip
-    return request, request.sized(options.patch, "--patch") if options.input and options.patch else request
+    return request, request.sized(options.patch, "patch") if options.input and options.patch else request
+
+
+def _with_channels_of(source: Opened, options: Asked) -> Asked:
+    """Return the options with the channels of the data's images, where those are what an own network takes.
+
+    Where it does not run on them, its factory and its first convolution say what it takes, and the images are refused.
+    """
+    if len(source.channels()) != 1:
+        return options
+    asked = options.model_copy(update={"in_channels": source.channels()[0]})
+    with suppress(UsageError):  # also of inputs that are said in full, with their channels
+        request, scored = _requests(asked, trusted=True)
+        network = request.network(options.seed)
+        output_shape(network, scored.fitted(network).inputs(device="meta"), options.outputs)
+        return asked
+    return options
 
 
 def _resolved(options: Asked, selection: Selection, request: Request, scored: Request) -> Asked:

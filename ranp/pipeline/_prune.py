@@ -121,7 +121,7 @@ def prune(
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     asked = Selection.read(selection)
     asked.check(method, seed)
-    check_given(batches, loss, "l1" if asked.rule == "random" else method)
+    check_given(batches, loss, "l1" if asked.rule == "random" else method, seed)
     if example_inputs is None:
         example_inputs, batches = first_inputs(batches, keys)
     if batches is not None:

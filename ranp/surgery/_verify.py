@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.transient import left_behind
-from ranp.inputs import Inputs, as_arguments, draw, flatten, places_of
+from ranp.inputs import Inputs, as_arguments, draw, flatten, generator_of, places_of
 from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Verification
@@ -65,7 +65,7 @@ def verify(
     model, slim = unwrapped(model), unwrapped(slim)
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     check_values(slim)
     small = _doubled(slim)
     pair = _Pair(graph, kept, _full(graph, model, kept, small, generator, example_inputs), small)
