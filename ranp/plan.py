@@ -178,6 +178,15 @@ class Plan(_Strict):
         kept = np.zeros(graph.count, dtype=bool)
         for group, chosen in pairs:
             kept[group.units[list(chosen.kept)]] = True
+            for unit in group.units[~kept[group.units]].tolist() if graph is not self._graph else ():
+                if graph.reasons[unit] not in (
+                    None,
+                    "network output",
+                ):  # a network that puts out features runs slim too
+                    raise UsageError(
+                        f"the plan does not fit the model: it removes channels of group {group.name!r} that must stay "
+                        f"here ({graph.reasons[unit]}){_OTHERWISE}"
+                    )
         return kept
 
     def check_made(self, slim: nn.Module) -> None:
@@ -278,6 +287,11 @@ def _key(name: str, width: int, layers: tuple[str, ...]) -> tuple[str, int, tupl
     return name, width, tuple(sorted(layers))
 
 
+_OTHERWISE = (
+    "; with other settings or flags its layers hang together otherwise: give those of the run, or prune it as it is"
+)
+
+
 def _difference(graph: Graph, plan: Plan) -> str:
     if len(graph.groups) == len(plan.groups):
         for group, planned in zip(graph.groups, plan.groups, strict=True):
@@ -293,5 +307,9 @@ def _difference(graph: Graph, plan: Plan) -> str:
             first = next(name for name in every if name in names)
             stays = all(graph.reason_of(group) for group in graph.groups if group.name in names)
             way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
-            return f"group {first!r} is {where}{way if names <= own and stays else ''}"
+            same = {name for each in graph.groups for name in each.layers} == {
+                name for each in plan.groups for name in each.layers
+            }
+            way = way if names <= own and stays else _OTHERWISE if same else ""
+            return f"group {first!r} is {where}{way}"
     return f"{len(plan.groups)} groups in the plan, {len(graph.groups)} in the model"
