@@ -26,11 +26,10 @@ def export(options: Export) -> None:
         emit_json(found)
         return
     print_weights(stdout(), next(iter(found.values()))["weights"])
-    if options.dry_run:
-        for entry in found.values():
+    for kind, entry in found.items():
+        if options.dry_run:
             stdout().print(f"dry run: would write {entry['path']}", soft_wrap=True)
-    else:
-        for kind, entry in found.items():
+        else:
             _print(kind, entry)
 
 
@@ -43,9 +42,10 @@ def _print(kind: str, entry: dict[str, Any]) -> None:
         console.print(f"note: {entry['note']}", soft_wrap=True)
     table = plain_table(f"{KINDS[kind]} on", "difference", "relative", "same labels")
     for case in entry["parity"]:
-        shapes = spell_all(case["shapes"])
         agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"
-        table.add_row(shapes, f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement)
+        table.add_row(
+            spell_all(case["shapes"]), f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement
+        )
     print_table(console, table)
     tolerance = entry["tolerance"]
     limit = f"{tolerance['max_rel_diff']:.0e} of the largest output"
