@@ -42,10 +42,9 @@ def _print(kind: str, entry: dict[str, Any]) -> None:
         console.print(f"note: {entry['note']}", soft_wrap=True)
     table = plain_table(f"{KINDS[kind]} on", "difference", "relative", "same labels")
     for case in entry["parity"]:
+        shapes = spell_all(case["shapes"])
         agreement = "-" if case["agreement"] is None else f"{case['agreement']:.2%}"
-        table.add_row(
-            spell_all(case["shapes"]), f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement
-        )
+        table.add_row(shapes, f"{case['max_abs_diff']:.1e}", f"{case['max_rel_diff']:.1e}", agreement)
     print_table(console, table)
     tolerance = entry["tolerance"]
     limit = f"{tolerance['max_rel_diff']:.0e} of the largest output"

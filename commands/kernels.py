@@ -24,9 +24,8 @@ def status(options: Printed) -> None:
     stdout().print(f"RANP_NATIVE={mode()}")
     for library in libraries:
         details = [library.instruction_set, library.compiler, library.file, library.reason]
-        stdout().print(
-            f"{library.kind}: {library.state}", *filter(None, details), sep="\n  ", markup=False, soft_wrap=True
-        )
+        state = f"{library.kind}: {library.state}"
+        stdout().print(state, *filter(None, details), sep="\n  ", markup=False, soft_wrap=True)
 
 
 @command(BuildKernels, "ranp kernels build cpu")

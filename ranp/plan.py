@@ -70,6 +70,7 @@ class Plan(_Strict):
         freeze: globs of what the user fixed.
         outputs: places of the outputs that keep their shape; none named means all.
         groups: in the order of the graph.
+        shapes: what it makes of each parameter, and of each buffer that it cuts; none in plans of former versions.
         choice: how they were chosen.
         scores: per layer the least, mean and largest score.
         stages: the same after weighting ("weighted", Eq. 5.9) and after reweighting ("reweighted", Eq. 5.10), where
@@ -82,6 +83,7 @@ class Plan(_Strict):
     freeze: tuple[str, ...] = ()
     outputs: tuple[int, ...] = ()
     groups: tuple[PlanGroup, ...]
+    shapes: dict[str, tuple[Index, ...]] = Field(default_factory=dict)
     choice: Choice
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
     stages: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
@@ -133,6 +135,11 @@ class Plan(_Strict):
                 "freeze": graph.freeze,
                 "outputs": graph.outputs,
                 "groups": groups,
+                "shapes": {
+                    name: shape
+                    for name in dict.fromkeys([*graph.shapes, *graph.parameters])
+                    if (shape := graph.kept_shape(name, kept)) is not None
+                },
                 "choice": choice,
                 "scores": scores,
                 "stages": dict(stages),
@@ -192,25 +199,18 @@ class Plan(_Strict):
     def check_made(self, slim: nn.Module) -> None:
         """Refuse a module that this plan does not make.
 
-        A plan that was read from a file knows the layers' names, and not the shapes of what lies between.
+        A plan of a former version knows the layers' names alone.
 
         Raises:
             UsageError: a parameter or buffer is missing, is of another shape, or has no counterpart.
         """
         held = [*all_names(slim), *slim.named_parameters(), *slim.named_buffers()]  # a scripted part's too
         made = {name: tuple(tensor.shape) for name, tensor in held}
-        expected: dict[str, tuple[int, ...] | None] = dict.fromkeys(
-            name for group in self.groups for name in group.layers
-        )
-        if self._graph is not None:
-            kept = self.mask(self._graph)
-            names = [*self._graph.shapes, *self._graph.parameters]
-            expected = {name: self._graph.kept_shape(name, kept) for name in names}
-            extra = next((name for name, _ in slim.named_parameters() if name not in expected), None)
-            if extra is not None:
-                raise UsageError(
-                    f"slim: it has {extra}, which the plan does not make: give the network `slim` returned"
-                )
+        names = (name for group in self.groups for name in group.layers)
+        expected: Mapping[str, tuple[int, ...] | None] = self.shapes or dict.fromkeys(names)
+        extra = next((name for name, _ in slim.named_parameters() if self.shapes and name not in expected), None)
+        if extra is not None:
+            raise UsageError(f"slim: it has {extra}, which the plan does not make: give the network `slim` returned")
         for name, shape in expected.items():
             if name not in made:
                 raise UsageError(f"slim: it has no {name}, which the plan makes: give the network `slim` returned")

@@ -387,7 +387,7 @@ def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path, plan
             raise UsageError(f"{path}: {name} is {tuple(weights[name].shape)}; the plan makes it {tuple(own.shape)}")
         return weights[name]
 
-    return copy_with(model, stored)
+    return copy_with(model, stored, private=False)
 
 
 __all__ = [

@@ -318,9 +318,46 @@ def test_what_the_plan_does_not_make_is_refused(made: object, said: str, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_from_a_file_knows_the_layers(tmp_path: Path) -> None:
-    _, result = pruned_net()
+def test_a_plan_from_a_file_knows_names_and_shapes(tmp_path: Path) -> None:
+    net, result = pruned_net()
     plan = ranp.Plan.from_json(result.plan.to_json())
+    other = ranp.prune(net, torch.zeros(1, 1, 8, 8), method="l1", sparsity=0.2)
+    for made, said in (
+        (nn.Sequential(result.slim), r"it has 0\.0\.weight, which the plan does not make"),
+        (net, r"0\.bias is \(8,\); the plan makes it \([1-7],\)"),
+        (other.slim, r"; the plan makes it"),
+        (result.slim[:3], r"it has no 3\.bias, which the plan makes"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            ranp.save(tmp_path / "run", made, plan, result.report)
+    assert not (tmp_path / "run").exists()
+    assert ranp.save(tmp_path / "run", result.slim, plan, result.report).is_dir()
+
+
+def test_a_plan_of_a_former_version_knows_names(tmp_path: Path) -> None:
+    _, result = pruned_net()
+    plan = ranp.Plan.from_json(result.plan.model_copy(update={"shapes": {}}).to_json())
     with pytest.raises(UsageError, match=r"it has no 0\.weight, which the plan makes"):
         ranp.save(tmp_path / "run", nn.Sequential(result.slim), plan, result.report)
     assert ranp.save(tmp_path / "run", result.slim, plan, result.report).is_dir()
+
+
+def test_what_is_loaded_has_the_hooks_and_marks_of_the_network_it_is_built_from(tmp_path: Path) -> None:
+    net, result = pruned_net()
+    ranp.save(tmp_path / "run", result.slim, result.plan, result.report)
+    seen: list[str] = []
+    net[0].weight.register_hook(lambda gradient: gradient.clamp(-1e-3, 1e-3))
+    net[0].bias.register_post_accumulate_grad_hook(lambda _: seen.append("accumulated"))
+    net[0].weight.no_decay = True
+    net[3].weight.requires_grad_(False)
+    net[0].register_forward_hook(lambda *_: seen.append("forward"))
+    net.to(memory_format=torch.channels_last)
+    loaded = ranp.load(tmp_path / "run", model=net)
+    assert all(map(torch.equal, loaded.parameters(), result.slim.parameters()))
+    assert loaded[0].weight.no_decay
+    assert not loaded[3].weight.requires_grad
+    (1e6 * loaded(torch.randn(1, 1, 8, 8))).sum().backward()
+    assert loaded[0].weight.grad.abs().max() <= 1e-3
+    assert seen == ["forward", "accumulated"]
+    moved = ranp.transfer(result.plan, net, torch.zeros(1, 1, 8, 8))
+    assert moved.slim[0].weight.no_decay
