@@ -278,6 +278,32 @@ def test_what_a_forward_left_is_not_written(ran: str, size: int, tmp_path: Path)
         assert torch.equal(loaded(example), slim(example))
 
 
+class ByData(nn.Module):
+    """Takes a mean from its first input, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head, self.mean = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mean is None:
+            self.mean = x.mean().detach()
+        return self.head((self.conv(x) - self.mean).relu())
+
+
+def test_what_a_forward_took_from_its_first_input_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    result = ranp.prune(ByData(), torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
+    result.slim(torch.full((1, 1, 8, 8), 7.0))
+    path = ranp.save(tmp_path / "run", result.slim, result.plan, result.report)
+    loaded = ranp.load(path, model=ByData())
+    x = torch.randn(1, 1, 8, 8)
+    assert loaded.mean == 7
+    assert torch.equal(loaded(x), result.slim(x))
+    with pytest.raises(UsageError, match="mean has no place in the network"):
+        ranp.load(path, model=type("Other", (ByData,), {"mean": property(lambda self: 1, lambda self, value: None)})())
+
+
 def pruned_net() -> tuple[nn.Module, ranp.Result]:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 3))
