@@ -27,7 +27,8 @@ def check_outputs(options: Options) -> None:
     for entry in listed:
         kind = entry.known["writes"]
         for path in named[entry.name] if kind else ():
-            check_output(path, entry.flag, [given for name, given in inputs if kind != "run" or name != "config"])
+            read = [given for name, given in inputs if kind != "run" or name != "config"]
+            check_output(path, entry.name, read, entry.flag)
             for flag, other in taken:
                 if same_place(path, other):
                     raise UsageError(f"{entry.flag} {path}: {flag} writes there")
