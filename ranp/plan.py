@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from torch import nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, listed
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Description, InputSpec, refill
@@ -293,23 +293,26 @@ _OTHERWISE = (
 
 
 def _difference(graph: Graph, plan: Plan) -> str:
-    if len(graph.groups) == len(plan.groups):
-        for group, planned in zip(graph.groups, plan.groups, strict=True):
-            if (group.name, len(group.units)) != (planned.name, planned.width):
-                return (
-                    f"group {planned.name!r} of width {planned.width} in the plan is "
-                    f"{group.name!r} of width {len(group.units)} in the model"
-                )
-    known, own = {group.name for group in plan.groups}, {group.name for group in graph.groups}
-    for names, where in ((known - own, "only in the plan"), (own - known, "only in the model")):
-        if names:
-            every = [*(each.name for each in plan.groups), *(each.name for each in graph.groups)]
-            first = next(name for name in every if name in names)
-            stays = all(graph.reason_of(group) for group in graph.groups if group.name in names)
-            way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
-            same = {name for each in graph.groups for name in each.layers} == {
-                name for each in plan.groups for name in each.layers
-            }
-            way = way if names <= own and stays else _OTHERWISE if same else ""
-            return f"group {first!r} is {where}{way}"
+    """Name the first group that is not the same in a plan and a model, and what to do about it."""
+    planned = {_key(group.name, group.width, group.layers): group for group in plan.groups}
+    own = {_key(group.name, len(group.units), group.layers): group for group in graph.groups}
+    gone = {key: group for key, group in planned.items() if key not in own}
+    new = {key: group for key, group in own.items() if key not in planned}
+    stays = all(sum(group.frozen.values()) == group.width for group in gone.values())
+    stays = stays and all(graph.reason_of(group) for group in new.values())
+    layers = [{name for group in groups for name in group.layers} for groups in (plan.groups, graph.groups)]
+    way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
+    way = way if stays else _OTHERWISE if layers[0] == layers[1] else ""
+    before, after = ({name: (width, makers) for name, width, makers in groups} for groups in (gone, new))
+    for name, (width, makers) in before.items():
+        if name not in after:
+            continue
+        if width != after[name][0]:
+            return f"group {name!r} of width {width} in the plan is {name!r} of width {after[name][0]} in the model"
+        by, now = (listed(each, "and") for each in (makers, after[name][1]))
+        return f"group {name!r} is made by {by} in the plan, by {now} in the model{way}"
+    for name in before:
+        return f"group {name!r} is only in the plan{way}"
+    for name in after:
+        return f"group {name!r} is only in the model{way}"
     return f"{len(plan.groups)} groups in the plan, {len(graph.groups)} in the model"

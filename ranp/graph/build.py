@@ -27,6 +27,7 @@ from ranp.modules import (
     on_meta,
     tensors_of,
     undisturbed,
+    unregistered,
     unwrapped,
     wrapping,
 )
@@ -88,8 +89,17 @@ def trace(
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    notes = (told, *graph.notes) if told else graph.notes
+    notes = (*filter(None, [told, _unseen(model)]), *graph.notes)
     return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes, notes=notes)
+
+
+def _unseen(model: nn.Module) -> str | None:
+    """Say which kinds of layers lie in plain lists and dicts, where neither torch nor an optimiser sees them."""
+    kinds = {type(each).__name__ for each in unregistered(model) if any(True for _ in each.parameters())}
+    if not kinds:
+        return None
+    shown = _some(sorted(kinds))
+    return f"layers in plain lists or dicts keep their size, with what they meet: {shown}; nn.ModuleList shows them"
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], outputs: tuple[int, ...]) -> Graph:

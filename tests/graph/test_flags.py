@@ -293,3 +293,24 @@ def test_what_ran_on_no_path_is_named_parameter_by_parameter() -> None:
             return nn.functional.conv2d(self.a(x), self.b.weight)
 
     assert ranp.trace(Half(), torch.zeros(1, 1, 8, 8)).notes == ("never ran, keeps its full size: b.bias",)
+
+
+def test_heads_that_are_tied_to_the_output_name_the_command_too(tmp_path: Any) -> None:
+    class Stacked(nn.Module):
+        def __init__(self, auxiliary: bool) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
+            self.heads = nn.ModuleList(nn.Conv2d(8, 2, 1) for _ in range(auxiliary))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x).relu()
+            return sum((head(x) for head in self.heads), self.head(self.b(x).relu()))
+
+    torch.manual_seed(0)
+    result = ranp.prune(Stacked(False), torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    said = r"group 'head' is made by head.weight in the plan, by head.weight and heads.0.weight in the model; `ranp tra"
+    with pytest.raises(ranp.UsageError, match=said):
+        ranp.load(tmp_path / "off", model=Stacked(True))
+    moved = ranp.transfer(result.plan, Stacked(True), torch.zeros(1, 1, 8, 8), weights=result.slim)
+    assert torch.equal(moved.slim.b.weight, result.slim.b.weight)

@@ -274,3 +274,14 @@ def test_rows_that_keep_equally_many_lose_about_what_is_asked(kind: str) -> None
     result = ranp.prune(model, torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
     assert result.report.sparsity.achieved == pytest.approx(0.4, abs=0.2)
     assert result.slim[0].out_channels % 8 == 0
+
+
+def test_snip_says_what_its_sparsity_is_a_share_of() -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(2, 2, 8, 8), torch.randint(3, (2, 8, 8))
+    result = ranp.prune(
+        Branches(4, 16, False), x, batches=[(x, target)], loss=nn.functional.cross_entropy,
+        method="snip", rule="snip", sparsity=0.3,
+    )  # fmt: skip
+    assert result.report.sparsity.achieved < 0.15
+    assert any("SNIP's 30.0 % is a share of weight elements" in note for note in result.report.notes)
