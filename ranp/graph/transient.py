@@ -38,13 +38,18 @@ def left_behind(model: nn.Module, inputs: Inputs) -> frozenset[str]:
 
 
 def _candidates(model: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers and plain tensors of modules that are not torch's own, whose forwards are known."""
+    """Return the buffers and plain tensors of modules; of torch's own, what hooks put there.
+
+    The forwards of those are known: they read their buffers, and a weight that is computed from parameters.
+    """
     found = {}
     for path, module in model.named_modules():
-        if not type(module).__module__.startswith("torch.nn."):
-            held = {**vars(module), **module._buffers}
-            prefix = f"{path}." if path else ""
-            found.update({prefix + key: each for key, each in held.items() if isinstance(each, Tensor)})
+        held = {**vars(module), **module._buffers}
+        if type(module).__module__.startswith("torch.nn."):
+            computed = {name.rpartition("_")[0] for name in module._parameters}  # of weight_g and weight_v
+            held = {key: each for key, each in vars(module).items() if key not in computed}
+        prefix = f"{path}." if path else ""
+        found.update({prefix + key: each for key, each in held.items() if isinstance(each, Tensor)})
     return found
 
 

@@ -191,7 +191,28 @@ class Drawn(Net):
         return x * self.noise.view(1, -1, 1, 1)
 
 
-KINDS = [MadeOnce, InEveryBlock, Optional, FromItsFirstInput, Learnt, Drawn]
+class Hooked(Net):
+    """A hook keeps what a convolution of torch's own puts out."""
+
+    kept = frozenset({"conv.last_out"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv.register_forward_hook(lambda module, _, out: setattr(module, "last_out", out))
+
+
+class Reparametrised(Net):
+    """The weight is computed from two parameters before each forward."""
+
+    kept = frozenset[str]()
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.nn.utils.weight_norm(self.conv)
+
+
+KINDS = [Hooked, pytest.param(Reparametrised, marks=pytest.mark.filterwarnings("ignore:.*weight_norm"))]
+KINDS += [MadeOnce, InEveryBlock, Optional, FromItsFirstInput, Learnt, Drawn]
 KINDS += [LastInput, ReadAfterwards, InABuffer, Copied, Inside, Reading, Running, OnlyInTraining, Scale, Delayed]
 
 
