@@ -1,9 +1,11 @@
 """trace(): from a module and example inputs to its channel graph."""
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from ranp.graph.graph import Graph
 from ranp.graph.labels import FIXED, Ints
 from ranp.graph.run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.trace import Trace
-from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
+from ranp.inputs import PLAIN, Inputs, as_arguments, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
     check_kind,
@@ -177,7 +179,35 @@ def _by_flags(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
             words = ", ".join(dict.fromkeys(f"{kind.__name__}.{name}={value}" for kind, name, value in flags_now))
             what = ", ".join(_modules_of(idle & grown.read, model))
             notes.append(f"off the path as it is, and coupled with it: {what}, by {words}")
-    return [*notes, *_by_switches(grown, model, inputs)]
+    return [*notes, *_by_arguments(grown, model, inputs), *_by_switches(grown, model, inputs)]
+
+
+def _by_arguments(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
+    """Follow what boolean arguments of the forward switch on, where parameters never ran; say what was."""
+    notes: list[str] = []
+    for name, value, given in _switched_arguments(model, inputs) if _idle(grown, model) else []:
+        for training in (False, True):
+            idle, scratch = _idle(grown, model), Trace()
+            if idle and _runs(scratch, model, given, [], training=training) and idle & scratch.read:
+                _follow(grown, model, given, [], training=training)
+                what = ", ".join(_modules_of(idle & grown.read, model))
+                notes.append(f"off the path as it is, and coupled with it: {what}, by forward({name}={value})")
+    return notes
+
+
+def _switched_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bool, Any]]:
+    """Yield each boolean argument of the forward that the inputs leave out, its other value, and inputs with that."""
+    signature, (args, kwargs) = inspect.signature(model.forward), as_arguments(inputs)
+    kinds = {each.kind for each in signature.parameters.values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY}:
+        return
+    with suppress(TypeError):  # they do not fit, which the run has said
+        bound = signature.bind(*args, **kwargs)
+        placed = list(signature.parameters)[: len(bound.args)]
+        given = {**dict(zip(placed, bound.args, strict=True)), **bound.kwargs}
+        for name, each in signature.parameters.items():
+            if isinstance(each.default, bool) and name not in given and not _ACTS.search(name.lower()):
+                yield name, not each.default, {**given, name: not each.default}
 
 
 def _by_switches(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
@@ -188,7 +218,7 @@ def _by_switches(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
     networks do not run with its other value is said, as it is of a switch that would freeze channels.
     """
     notes: list[str] = []
-    flags = _flags_of(model)
+    flags = {(kind, name): held for (kind, name), held in _flags_of(model).items() if "." not in name}
     outline = _outline(grown)
     for kind, name, value in _switched(flags):
         scratch = Trace()
@@ -262,11 +292,42 @@ def _switched(flags: dict[tuple[type, str], list[bool]]) -> list[Flag]:
 
 
 def _bools(module: nn.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the flags that a module or its class holds, and those in its plain dicts and objects, as `config.aux`."""
+    for key, held in vars(module).items():
+        for name, value in _held(held).items() if key not in _OWN else ():
+            if (
+                type(name) is str
+                and type(value) is bool
+                and not name.startswith("_")
+                and not _ACTS.search(name.lower())
+            ):
+                yield f"{key}.{name}", value
     own = {name: value for kind in reversed(type(module).__mro__) for name, value in vars(kind).items()}
     for name, value in {**own, **vars(module)}.items():
         hidden = hasattr(nn.Module, name) or name in _OWN or name.startswith("__") or _ACTS.search(name.lower())
         if isinstance(value, bool) and not hidden:
             yield name, value
+
+
+def _held(value: Any) -> dict[Any, Any]:
+    """Return what a plain dict or object, such as a configuration, holds by name."""
+    if type(value) is dict:
+        return value
+    plain = not isinstance(value, (*PLAIN, Tensor, nn.Module, ModuleType)) and type(value).__module__ != "builtins"
+    return dict(getattr(value, "__dict__", {})) if plain and not type(value).__module__.startswith("torch") else {}
+
+
+def _switch_(module: nn.Module, name: str, value: bool, originals: set[int]) -> None:
+    """Set a flag of a private copy, unless what holds it could not be copied."""
+    key, _, inner = name.partition(".")
+    held = vars(module).get(key) if inner else module
+    if id(held) in originals:
+        return
+    with suppress(AttributeError):  # a property without a setter
+        if type(held) is dict:
+            held[inner] = value
+        else:
+            setattr(held, inner or key, value)
 
 
 _ACTS = re.compile("debug|verbose|print|plot|draw|show|save|write|dump|profil|visuali|logging")
@@ -276,12 +337,11 @@ _OWN = frozenset(vars(nn.Module()))
 
 def _runs(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, training: bool) -> bool:
     """Run a copy of a network under some flags, and return whether it ran."""
-    copied = copy_with(model)
+    copied, originals = copy_with(model), {id(held) for each in model.modules() for held in vars(each).values()}
     for module in copied.modules():
         for kind, name, value in flags:
             if type(module) is kind:
-                with suppress(AttributeError):  # a property without a setter
-                    setattr(module, name, value)
+                _switch_(module, name, value, originals)
     try:
         run(grown, copied, inputs, Recorder(grown), training=training, private=True)
     except Failure:

@@ -93,7 +93,31 @@ class Together(nn.Module):
         self.one = self.two = on
 
 
-CASES = [DeepSupervision, ByClass, Residual, Together]
+class Config:
+    def __init__(self) -> None:
+        self.auxiliary, self._loaded = False, True
+
+
+class Configured(nn.Module):
+    """What is switched on stands in an object, and in a dict; one of them holds what can't be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.options = Config(), {"second": False, "name": "x"}
+        self.a, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.aux, self.second = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x).relu()
+        out = [self.head(x)]
+        out += [self.aux(x)] if self.config.auxiliary else []
+        return out + ([self.second(x)] if self.options["second"] else [])
+
+    def switch(self, on: bool) -> None:
+        self.config.auxiliary = self.options["second"] = on
+
+
+CASES = [DeepSupervision, ByClass, Residual, Together, Configured]
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -314,3 +338,42 @@ def test_heads_that_are_tied_to_the_output_name_the_command_too(tmp_path: Any) -
         ranp.load(tmp_path / "off", model=Stacked(True))
     moved = ranp.transfer(result.plan, Stacked(True), torch.zeros(1, 1, 8, 8), weights=result.slim)
     assert torch.equal(moved.slim.b.weight, result.slim.b.weight)
+
+
+def test_what_an_argument_of_the_forward_switches_on_is_coupled() -> None:
+    class Asked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.head, self.aux = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor, scale: float = 1.0, *, auxiliary: bool = False, **more: Any) -> Any:
+            x = self.a(x).relu() * scale
+            return (self.head(x), self.aux(x)) if auxiliary else self.head(x)
+
+    torch.manual_seed(0)
+    model, x = Asked(), torch.randn(1, 1, 8, 8)
+    for inputs in (x, (x, 2.0), {"x": x}, {"x": x, "auxiliary": False}):
+        result = ranp.prune(model, inputs, sparsity=0.4, method="l1")
+        notes = result.report.notes
+        if isinstance(inputs, dict) and "auxiliary" in inputs:
+            assert "never ran, keeps its full size: aux" in notes  # said by the inputs to stay off
+            continue
+        assert "off the path as it is, and coupled with it: aux, by forward(auxiliary=True)" in notes
+        assert [each.shape[1] for each in result.slim(x, auxiliary=True)] == [2, 4]
+        assert ranp.verify(model, result.slim, result.plan, {"x": x, "auxiliary": True}).compared == 2
+
+
+def test_what_can_not_be_copied_is_never_switched() -> None:
+    class Locked(Config):
+        def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+            raise TypeError("no")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            assert not self.__dict__.get("_loaded")
+            super().__setattr__(name, value)
+
+    model = Configured()
+    model.config = Locked()
+    graph = ranp.trace(model, torch.zeros(1, 1, 8, 8))
+    assert any(note.startswith("never ran, keeps its full size: aux") for note in graph.notes)
+    assert model.config.auxiliary is False
