@@ -31,10 +31,10 @@ def left_behind(model: nn.Module, inputs: Inputs) -> frozenset[str]:
     """
     if not _candidates(model):
         return frozenset()
-    found = _overwritten(model, inputs, training=False) or set()
+    found, read = _overwritten(model, inputs, training=False) or (set(), set())
     trained = _overwritten(model, inputs, training=True) if found else None
-    left = found if trained is None else found & trained
-    return frozenset(left | _made_once(model, inputs, set(_candidates(model)) - left))
+    left = found if trained is None else found & trained[0]
+    return frozenset(left | _made_once(model, inputs, set(_candidates(model)) - left, read))
 
 
 def _candidates(model: nn.Module) -> dict[str, Tensor]:
@@ -53,11 +53,11 @@ def _candidates(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _made_once(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
+def _made_once(model: nn.Module, inputs: Inputs, names: set[str], read: set[str]) -> set[str]:
     """Return those of some names that a forward makes anew where they are missing, the same from any input.
 
-    Buffers that a state dict has are none. The others are taken away from all modules of a class at once, together and
-    then each by itself; set to None, and removed.
+    Buffers that a state dict has are none, nor is what modules hold of which nothing is read. The others are taken away
+    from all modules of a class at once, together and then each by itself; set to None, and removed.
     """
     saved = model.state_dict(keep_vars=True).keys()
     by_class: dict[type, set[str]] = {}
@@ -68,6 +68,9 @@ def _made_once(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
         by_class.setdefault(kind, set()).add(name)
         by_name.setdefault((kind, key), set()).add(name)
     found: set[str] = set()
+    used = {kind for kind, held in by_class.items() if held & read}
+    by_class = {kind: held for kind, held in by_class.items() if kind in used}
+    by_name = {(kind, key): held for (kind, key), held in by_name.items() if kind in used}
     for group in [*by_class.values(), *by_name.values()]:
         for gone in (False, True):
             if not group <= found and _makes(model, inputs, group, gone=gone):
@@ -155,7 +158,9 @@ class _Until(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _overwritten(model: nn.Module, inputs: Inputs, *, training: bool) -> set[str] | None:
+def _overwritten(model: nn.Module, inputs: Inputs, *, training: bool) -> tuple[set[str], set[str]] | None:
+    """Return what a run overwrites before it reads it, and what it reads; None where it does not run."""
+
     def empty(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, device="meta")
 
@@ -173,7 +178,7 @@ def _overwritten(model: nn.Module, inputs: Inputs, *, training: bool) -> set[str
             return None
 
 
-def _run(model: nn.Module, inputs: Inputs) -> set[str]:
+def _run(model: nn.Module, inputs: Inputs) -> tuple[set[str], set[str]]:
     """Run a module that nobody needs afterwards."""
     before = _candidates(model)
     args, kwargs = as_arguments(inputs)
@@ -182,7 +187,8 @@ def _run(model: nn.Module, inputs: Inputs) -> set[str]:
     reads.read |= {id(each) for each in outputs if id(each) not in reads.filled}
     after = _candidates(model)
     changed = {name for name, each in before.items() if after.get(name) is not each or id(each) in reads.filled}
-    return {name for name in changed if id(before[name]) not in reads.read}
+    read = {name for name, each in before.items() if id(each) in reads.read}
+    return changed - read, read
 
 
 class _Reads(TorchDispatchMode):
