@@ -54,6 +54,12 @@ def emit_json(result: dict[str, Any]) -> None:
     typer.echo(json.dumps(result, indent=2, allow_nan=False), file=_RESULTS.get() or sys.stdout)
 
 
+def ended(passed: bool) -> None:
+    """End with exit code 1 where a check did not pass."""
+    if not passed:
+        raise typer.Exit(1)
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a progress display on stderr; it stays silent where stderr is not a terminal."""

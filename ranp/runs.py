@@ -38,7 +38,7 @@ from ranp.graph.transient import left_behind
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
 from ranp.models.weights import load_weights_
-from ranp.modules import Module, check_values, copy_with, tensors_of, unwrapped
+from ranp.modules import Module, all_names, check_values, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
@@ -454,7 +454,14 @@ def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path, plan
             raise UsageError(f"{path}: {name} is {tuple(weights[name].shape)}; the plan makes it {tuple(own.shape)}")
         return weights[name]
 
-    return copy_with(model, stored)
+    loaded = copy_with(model, stored, private=False)
+    known = {name for name, _ in all_names(loaded)}
+    for name in weights.keys() - known:  # what a forward took from its first input, and a new module does not have yet
+        owner, key = dict(loaded.named_modules()).get(name.rpartition(".")[0]), name.rpartition(".")[2]
+        if owner is None or getattr(owner, key, None) is not None:
+            raise UsageError(f"{path}: {name} has no place in the network")
+        setattr(owner, key, weights[name])
+    return loaded
 
 
 __all__ = [

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 import ranp
-from ranp import data, models
+from ranp import data, models, runs
 from ranp.data import losses
 from ranp.errors import WrongType
+from ranp.export import export_run
 from ranp.models.request import read_request, read_size
 from ranp.models.weights import load_weights_
 from ranp.pipeline import compare
@@ -36,9 +37,26 @@ def saved(place: Path, **given: Any) -> Path:
     return ranp.save(place, **kept)
 
 
+def exported(place: Path, pool: nn.Module | None = None, **given: Any) -> dict[str, Any]:
+    model = network() if pool is None else nn.Sequential(*network(), pool)
+    result = ranp.prune(model, torch.zeros(1, 1, 24, 24), method="l1", sparsity=0.4)
+    folder = ranp.save(place / "run", result.slim, result.plan, result.report)
+    return export_run(runs.read(folder), model=model, **given)
+
+
 BATCH = (torch.zeros(1, 1, 8, 8), torch.zeros(1, 4, 4, dtype=torch.int64))
 CE = losses.get("ce")
 MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
+    (r"^opset=7: expected 18 to ", lambda place: exported(place, opset=7)),
+    (r"^onnx='.*plan.json': is plan.json of the run ", lambda place: exported(place, onnx=place / "run" / "plan.json")),
+    (
+        r"^torch_export='.*a': onnx= writes there$",
+        lambda place: exported(place, onnx=place / "a", torch_export=place / "a"),
+    ),
+    (
+        r"^dynamic=True: can't be exported .* without dynamic=, or use torch_export=$",
+        lambda place: exported(place, nn.AdaptiveAvgPool2d(2), dynamic=True),
+    ),
     (r"^give either sparsity= or max_sparsity=$", lambda _: pruned(sparsity=None)),
     (r"^sparsity=1.5: expected a share", lambda _: pruned(sparsity=1.5)),
     (r"^sparsity=0.99 would leave", lambda _: pruned(sparsity=0.99)),

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, need, told
-from ranp.export._axes import Axis
+from ranp.export._axes import BATCH, Axis
+from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import flatten
 from ranp.modules import tensors_of
@@ -85,6 +86,8 @@ def convert(
     """
     for module in ("onnx", "onnxscript"):
         need(module, "onnx")
+    if any(axis.name != BATCH for axis in axes):
+        _check_pools(model, inputs)
     args, kwargs = inputs
     with torch.no_grad():
         count = len(flatten(model(*args, **kwargs), spend=True))
@@ -103,6 +106,23 @@ def convert(
     _strip(program.model)
     program.model.metadata_props.update(note)
     return program.model
+
+
+def _check_pools(model: nn.Module, inputs: Any) -> None:
+    """Refuse a pool to a fixed size other than 1, which the exporter writes as a window of the example's size.
+
+    Raises:
+        UnsupportedError: with the op and its module.
+    """
+    args, kwargs = inputs
+    for record in trace(model, kwargs or args).runs["eval"].records:
+        sizes = record.outputs[0].shape[2:]
+        if "adaptive" in record.op and any(size != 1 for size in sizes):
+            raise UnsupportedError(
+                f"{named('dynamic', True)}: can't be exported to ONNX at free sizes: {record.op.strip('_')} to "
+                f"{spell(sizes)} at {record.module or 'the top'}: pool to size 1 or with a fixed window, export it for "
+                f"one size, without {named('dynamic')}, or use {named('torch_export')}"
+            )
 
 
 def dynamic_shapes(

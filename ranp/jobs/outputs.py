@@ -27,11 +27,12 @@ def check_outputs(options: Options) -> None:
     for entry in listed:
         kind = entry.known["writes"]
         for path in places[entry.name] if kind else ():
-            check_output(path, entry.name, [given for name, given in inputs if kind != "run" or name != "config"])
+            read = [given for name, given in inputs if kind != "run" or name != "config"]
+            check_output(path, entry.name, read, entry.flag)
             for other, place in taken:
                 if same_place(path, place):
-                    raise UsageError(f"{named(entry.name, path)}: {named(other)} writes there")
-            taken.append((entry.name, path))
+                    raise UsageError(f"{named(entry.name, path, entry.flag)}: {other} writes there")
+            taken.append((named(entry.name, flag=entry.flag), path))
             if kind != "run" and getattr(options, "force", False):
                 check_replaces(path, kind, entry.name)
 

@@ -56,18 +56,19 @@ def factory_of(spec: str) -> str | None:
     return next((kind.factory for kind in kinds() if kind.factory and spec in (kind.factory, *kind.former)), None)
 
 
-def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> None:
+def check_output(path: Path, option: str, inputs: Iterable[Path] = (), flag: str | None = None) -> None:
     """Refuse an output that would destroy what a command reads, or a part of a run; `--force` is no leave for that.
 
     Args:
         path: of the output, a file or a folder.
         option: that named it, for messages.
         inputs: files and folders that the command reads.
+        flag: how the command line calls the option, where that is not `--` and its name.
 
     Raises:
         UsageError: the output is an input, holds one, or is a file that a run is made of.
     """
-    real, said = path.resolve(), named(option, path)
+    real, said = path.resolve(), named(option, path, flag)
     for given in inputs:
         if not given.exists():
             continue

@@ -185,6 +185,11 @@ def _said_of(choice: Choice) -> list[str]:
     """Say where much less is gone than was asked for."""
     if 2 * choice.achieved >= choice.sparsity:
         return []
+    if choice.rule == "snip":
+        return [
+            f"{share(choice.achieved)} of the neurons are gone: SNIP's {share(choice.sparsity)} is a share of weight "
+            "elements, and a neuron goes when all of its elements do"
+        ]
     return [
         f"{share(choice.achieved)} of the neurons are gone, less than half of the {share(choice.sparsity)} that the "
         "ranking dropped: what is frozen, tied layers and whole widths keep the rest"
