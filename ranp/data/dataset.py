@@ -166,6 +166,10 @@ class Dataset(ABC, Generic[Read]):
     def facts(self, case: Case) -> Facts:
         """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""
 
+    def value_names(self) -> Mapping[int, str]:
+        """Return what the values are called that `facts` counts; nothing where nobody says."""
+        return dict(enumerate(self.class_names))
+
     def for_classes(self, classes: int) -> Self:
         """Return the same cases for a network that tells so many classes apart.
 

@@ -85,7 +85,7 @@ class Volumes(Dataset[Volume]):
     """
 
     word: ClassVar[str] = "volumes"
-    looks_like: ClassVar[str] = "imagesTr/ or images/ beside labelsTr/ or labels/, volumes with the same names"
+    looks_like: ClassVar[str] = "images/ beside labels/, volumes with the same names; or volumes without labels"
 
     root: Path
     cases: tuple[Case, ...]
@@ -102,18 +102,23 @@ class Volumes(Dataset[Volume]):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether a folder has volumes and labels in two folders."""
-        return bool(_folders(path))
+        """Whether a folder has volumes and labels in two folders, or a path is a volume or a folder of them."""
+        if not path.is_dir():
+            return path.is_file() and is_scan(path)
+        return bool(_folders(path)) or is_scan(path) or any(is_scan(file) for file in path.iterdir() if file.is_file())
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any]) -> Self:
-        """Match volumes and labels by name.
+        """Match volumes and labels by name; volumes without labels are cases without a target.
 
         Raises:
-            UsageError: no such folders, or an image without labels.
+            UsageError: no volumes, or no labels with their names.
         """
         refuse_settings(settings, (), cls.word)
         folders = _folders(path)
+        if folders is None and cls.recognises(path):
+            loose = [path] if is_scan(path) else sorted(filter(is_scan, path.iterdir()))
+            return cls(path, tuple(Case(stem(file), (file,)) for file in loose))
         if folders is None:
             raise UsageError(f"{named('data', path)}: expected {cls.looks_like}")
         labels = {stem(file): file for file in folders[1].iterdir() if is_scan(file)}
@@ -172,6 +177,10 @@ class Volumes(Dataset[Volume]):
         raise UsageError(
             f"{named(self.options[1], str(case.target))}: {expected}; {named('label_map')} says what they are"
         )
+
+    def value_names(self) -> Mapping[int, str]:
+        """Return what the values in the files are called."""
+        return {value: name for name, value in self.labels.values.items()}
 
     def check_headers(self) -> tuple[int, ...]:
         """Read the headers of all cases, and return the channels they share.

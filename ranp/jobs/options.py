@@ -450,12 +450,12 @@ class BuildKernels(Force, Printed):
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
 
 
-class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
+class Data(SourceSettings, Files, Patch, Seed, Config, Force, Printed):
     """`ranp data`."""
 
     group: ClassVar[str] = "data"
     data: str = option(
-        ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
+        ..., "A path, LAYOUT:PATH, nifti (the --images), a loader file.py:function, or a generator: phantom or shapes.",
         argument=True, metavar="SOURCE",
     )  # fmt: skip
     cases: int | None = option(
