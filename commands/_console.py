@@ -152,13 +152,12 @@ def _only_results_on_stdout() -> Iterator[None]:
     Of several processes the first alone is heard.
     """
     with ExitStack() as after:
-        if not processes.is_first():
-            nowhere = after.enter_context(open(os.devnull, "w"))
-            after.enter_context(redirect_stdout(nowhere))
-            after.enter_context(redirect_stderr(nowhere))
         results = sys.stdout
         with suppress(OSError, ValueError, AttributeError):  # no file of the system: a notebook's, a test's
             results = after.enter_context(_apart(sys.stdout))
+        if not processes.is_first():
+            results = after.enter_context(open(os.devnull, "w"))
+            after.enter_context(redirect_stderr(results))
         after.callback(_RESULTS.reset, _RESULTS.set(results))
         after.enter_context(redirect_stdout(sys.stderr))
         yield
