@@ -245,9 +245,9 @@ def read_pairs(pairs: Any, option: str = "settings", flag: str | None = "--set")
 
 Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
-DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
+DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="data_settings", flag="--set-data"))]
 """The same, for data."""
-LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-loss"))]
+LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="loss_settings", flag="--set-loss"))]
 """The same, for a loss."""
 
 
