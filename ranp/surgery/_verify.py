@@ -221,13 +221,17 @@ def _with_random_weights(
 
 
 def _random(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Return random values for a parameter: of either sign for a weight and a bias, positive for a norm's scale."""
+    """Return random values for a parameter: of either sign for a weight and a bias, positive for a norm's scale.
+
+    Weights are as large as He et al. (ICCV 2015) draw them, for rectifiers, and biases small: what varies with the input
+    must not have faded behind what does not after fifty layers.
+    """
     if not isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
         return tensor
     values = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
     if tensor.ndim < 2:
-        return values.sub_(0.5) if name.endswith("bias") else values.add_(0.5)
-    return values.mul_(2).sub_(1).mul_(math.sqrt(3 / max(tensor[0].numel(), 1)))
+        return values.sub_(0.5).mul_(0.2) if name.endswith("bias") else values.add_(0.5)
+    return values.mul_(2).sub_(1).mul_(math.sqrt(6 / max(tensor[0].numel(), 1)))
 
 
 def _full(
