@@ -234,7 +234,7 @@ class Deciding(nn.Module):
     ("last", "shape", "message"),
     [
         (nn.AdaptiveAvgPool3d(2), (1, 1, 9, 9, 9), r"_adaptive_avg_pool3d at 1 \(AdaptiveAvgPool3d\)"),
-        (Deciding(), (1, 1, 8, 8), r"at 1 \(Deciding\): Could not guard on data-dependent"),
+        (Deciding(), (1, 1, 8, 8), r"at 1 \(Deciding\): .*Could not guard on data-dependent"),
     ],
 )
 def test_what_can_not_be_exported_is_named(
