@@ -17,6 +17,7 @@ from ranp.commands.export import export
 from ranp.commands.fuse import fuse
 from ranp.commands.inspect import inspect
 from ranp.commands.models import models
+from ranp.commands.predict import predict
 from ranp.commands.profile import profile
 from ranp.commands.prune import prune
 from ranp.commands.refine import refine
@@ -71,6 +72,7 @@ add(app, adopt)
 add(app, transfer)
 add(app, export)
 add(app, evaluate)
+add(app, predict)
 add(app, compare)
 add(app, refine)
 add(app, report)

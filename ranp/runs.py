@@ -296,6 +296,15 @@ def check_out(
     if path.exists() and not keeps and (foreign := _foreign(path)):
         kept = f"so {named('force', True)} does not replace it"
         raise UsageError(f"{named(option, path)}: holds {foreign[0]}, which is not of the run, {kept}")
+    check_place(path, option)
+
+
+def check_place(path: Path, option: str = "out") -> None:
+    """Refuse a place where a folder can't be written: one that is worked in, or below what is read-only or no folder.
+
+    Raises:
+        UsageError: naming what is in the way.
+    """
     path, given = path.resolve(), path
     said = named(option, given)
     if path in (here := Path.cwd(), *here.parents):

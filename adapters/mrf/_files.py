@@ -1,8 +1,8 @@
-"""Reading logits, images and labels for `ranp refine`, and writing labels: arrays, NIfTI, pictures.
+"""Reading logits, images and labels for `ranp refine`, and writing labels: arrays, volumes, pictures.
 
-NumPy files hold the channels first, (L, H, W) or (L, D, H, W), a leading 1 for the batch allowed; NIfTI files hold them
-last, (X, Y, L) or (X, Y, Z, L). Axes keep their order, so X plays the part of D or H. No file runs code: pickled
-arrays are refused.
+NumPy files hold the channels first, (L, H, W) or (L, D, H, W), a leading 1 for the batch allowed; NIfTI, NRRD and
+MetaImage files hold them last, (X, Y, L) or (X, Y, Z, L). Axes keep their order, so X plays the part of D or H. No file
+runs code: pickled arrays are refused.
 """
 
 import gzip
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ranp.data.geometry import difference
+from ranp.data.scans import ITK, NRRD, open_scan
 from ranp.errors import UsageError, named, need
 from ranp.files import check_absent, whole_file
 
@@ -24,6 +25,7 @@ Array = np.ndarray[Any, Any]
 
 NIFTI = (".nii", ".nii.gz")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+LAST = (*NIFTI, *NRRD, *ITK)  # whose channels are the last dimension
 OUTPUTS = (".npy", ".npz", *NIFTI)
 NAMES = ("logits", "probabilities", "softmax", "image", "labels", "arr_0")  # looked for in an .npz, in this order
 
@@ -74,7 +76,7 @@ def read_image(path: Path, spatial: tuple[int, ...], affine: Array | None = None
     """
     array, own = _read(path, "image")
     if array.ndim == len(spatial) + 1:
-        last = path.name.lower().endswith((*NIFTI, *PICTURES))
+        last = path.name.lower().endswith((*LAST, *PICTURES))
         array = np.moveaxis(array, -1, 0) if last else array
     elif array.ndim == len(spatial):
         array = array[None]
@@ -141,6 +143,10 @@ def _read(path: Path, option: str) -> tuple[Array, Array | None]:
     name = path.name.lower()
     if name.endswith(NIFTI):
         return _read_nifti(path, option)
+    if name.endswith((*NRRD, *ITK)):
+        scan = open_scan(path, option)
+        voxels = scan.read(option)
+        return _numbers(voxels.stored * voxels.slope + voxels.intercept, path, option), scan.affine
     if name.endswith(PICTURES) and option != "LOGITS":
         return np.asarray(need("skimage.io", "mrf").imread(path)), None
     if not name.endswith((".npy", ".npz")):
@@ -179,8 +185,8 @@ def _numbers(array: Array, path: Path, option: str) -> Array:
 
 
 def _channels_first(array: Array, path: Path) -> Array:
-    """Move a NIfTI file's channels to the front, past a vector image's empty axis; drop a NumPy file's batch of 1."""
-    if path.name.lower().endswith(NIFTI):
+    """Move a volume file's channels to the front, past a vector image's empty axis; drop a NumPy file's batch of 1."""
+    if path.name.lower().endswith(LAST):
         array = array[:, :, :, 0] if array.ndim == 5 and array.shape[3] == 1 else array
         return np.moveaxis(array, -1, 0)
     return array[0] if array.ndim in (4, 5) and array.shape[0] == 1 else array

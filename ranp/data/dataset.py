@@ -162,6 +162,11 @@ class Dataset(ABC, Generic[Read]):
         del case, held
         return Truth(target)
 
+    def answers(self, classes: int) -> tuple[int, ...]:
+        """Return the value in a file of labels that stands for each class; () where that is not one value."""
+        del classes
+        return ()
+
     @abstractmethod
     def facts(self, case: Case) -> Facts:
         """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ranp.data import _intensity
 from ranp.data._batches import Sample, Source, check_patch
-from ranp.data._intensity import Scale
+from ranp.data._intensity import Scale as Scale  # who applies a network's scales needs no other module of this room
 from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
 from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, Truth, refuse_settings
 from ranp.data.geometry import Grid, Turn, axes_of, difference, spacing_of, turn
@@ -48,12 +48,15 @@ class Sampling:
             foreground, subtracts its mean and divides by its standard deviation; "none"; "auto" is what the channel
             names of the data set say, else "zscore".
         spacing: in millimetres, that all cases are resampled to; one for all axes; () leaves them as they are.
+        scales: of each channel, as `Volumes.scales` gave them for the cases that a network was trained on; () where the
+            cases themselves say.
     """
 
     foreground: float = 0.5
     pad: Pad = "constant"
     intensity: Intensity = "auto"
     spacing: tuple[float, ...] = ()
+    scales: tuple[Scale | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,18 @@ class Volumes(Dataset[Volume]):
         back, axes = grid.taking(held.affine), axes_of(grid.affine)
         return Truth(target_of(labels, self.labels), spacing, back, axes=axes)
 
+    def answers(self, classes: int) -> tuple[int, ...]:
+        """Return the value that stands for each class, or each region."""
+        return self.labels.answers(classes)
+
+    def scales(self) -> tuple[Scale | None, ...]:
+        """Return how each channel is scaled, the same in all cases; None for the z-score of each case by itself.
+
+        Raises:
+            UsageError: a CT, and no labelled case whose foreground says how.
+        """
+        return tuple(self._scale(number) for number in range(self.channels()[0]))
+
     def grid(self, case: Case) -> Grid:
         """Return where the voxels of a case's first file lie.
 
@@ -342,6 +357,8 @@ class Volumes(Dataset[Volume]):
 
     def _scale(self, number: int) -> Scale | None:
         """Return how a channel is scaled, the same in all cases; None where each has its own."""
+        if self.sampling.scales:
+            return self.sampling.scales[number]
         name = self.modalities[number] if number < len(self.modalities) else ""
         how = _intensity.for_channel(self.sampling.intensity, name)
         if how == "ct":

@@ -194,6 +194,27 @@ def data_named_by(path: Path) -> set[str]:
     return {entry.value for entry in entries if entry.key == "location"}
 
 
+def inputs_of(path: Path) -> list[tuple[str, tuple[int | None, ...]]]:
+    """Return name and shape of each input of an ONNX file, with the batch; None is a size that is free.
+
+    Raises:
+        UsageError: no such file, or no ONNX file.
+        MissingExtra: onnx is not installed.
+    """
+    onnx = need("onnx", "onnx")
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # protobuf's own, which share no public base
+        reason = "no such file" if not path.is_file() else "not an ONNX file"
+        raise UsageError(f"{named('onnx', path)}: {reason}") from error
+    held = {tensor.name for tensor in graph.initializer}
+    return [
+        (each.name, tuple(d.dim_value if d.HasField("dim_value") else None for d in each.type.tensor_type.shape.dim))
+        for each in graph.input
+        if each.name not in held
+    ]
+
+
 def opened(path: Path, names: Sequence[str]) -> Callable[[list[Tensor]], list[Tensor]]:
     """Open a file with onnxruntime on the CPU, as a function from input tensors to output tensors.
 

@@ -1,16 +1,23 @@
 """What MODEL names where it is run on data: the network, and how the data of its training were read."""
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from ranp import models, runs
-from ranp.errors import UsageError, named
+from ranp import runs
+from ranp.data.dataset import Dataset
+from ranp.data.sources import GENERATORS, FromFiles, open_source
+from ranp.data.volumes import Scale, Volumes
+from ranp.errors import RanpError
 from ranp.inputs import Inputs, check_device, map_tensors
+from ranp.jobs._source import reading_of
 from ranp.jobs._subject import read_subject
+from ranp.jobs._task import maxdisp_of
 from ranp.jobs.options import Labelled, Network, Outputs, Patch, Voxels, Weights
 from ranp.models.folders import PRUNED, kind_of
 from ranp.options import Options
@@ -92,16 +99,46 @@ def subject_of(options: Options, run: runs.Run | None, seed: int = 0) -> Subject
     inputs: Inputs = map_tensors(found.inputs, lambda tensor: torch.empty_like(tensor, device="meta"))
     outputs = options.outputs or (run.plan.outputs if run else ())
     weights = found.weights or "untrained weights"
-    return Subject(found.network, inputs, weights, tuple(outputs), _maxdisp(options, run))
+    known: dict[str, Any] = (
+        run.config if run else {"model": options.model, "preset": options.preset, "settings": options.settings}
+    )
+    maxdisp = maxdisp_of(str(known.get("model")), known.get("preset"), runs.settings_of(known))
+    return Subject(found.network, inputs, weights, tuple(outputs), maxdisp)
 
 
-def _maxdisp(options: Network, run: runs.Run | None) -> int:
-    """Return the largest disparity that a network tells, 192 where it does not say."""
-    settings = runs.settings_of(run.config) if run else options.settings
-    model = str(run.config.get("model")) if run else options.model
-    preset = (run.config.get("preset") if run else options.preset) or None
-    known = models.full_settings(model, preset, settings) if model in models.names() else settings
-    value = known.get("maxdisp", 192)
-    if not isinstance(value, int):
-        raise UsageError(f"{named('MODEL', options.model)}: maxdisp {value!r} is no whole number")
-    return value
+def learned_by(run: runs.Run | None, options: Options, channels: int) -> dict[str, Any]:
+    """Return what the training of a run knew of its data: what it says, or what its data say if they are still there.
+
+    Args:
+        run: that MODEL names, if it does.
+        options: as `as_trained` returned them.
+        channels: of the network's output.
+    """
+    if run is None:
+        return {}
+    told = run.training.get("learned")
+    if isinstance(told, dict):
+        return told
+    known = {**run.config, **dict(run.training.get("data") or {})}
+    word = known.get("data")
+    if not isinstance(word, str) or word in GENERATORS or not channels:
+        return {}
+    images, labels = (tuple(map(Path, known.get(name) or ())) for name in ("images", "labels"))
+    try:
+        source = open_source(
+            word, images, labels, settings=known.get("data_settings") or {}, reading=reading_of(options), trusted=False
+        )
+        return source.learned(channels) if isinstance(source, FromFiles) else {}
+    except RanpError as error:
+        text = "how its data are scaled, and which values its classes are, is taken from the options alone"
+        warnings.warn(f"{run.path}: the data of its run can't be read ({error}); {text}", stacklevel=2)
+        return {}
+
+
+def as_learned(dataset: Dataset[Any], learned: Mapping[str, Any]) -> Dataset[Any]:
+    """Return cases as the network's training scaled its own."""
+    scales = learned.get("scales")
+    if not isinstance(dataset, Volumes) or not scales:
+        return dataset
+    known = tuple(None if each is None else Scale.of_plain(each) for each in scales)
+    return replace(dataset, sampling=replace(dataset.sampling, scales=known))

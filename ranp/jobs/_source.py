@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from ranp.data.sources import Opened, Reading, open_source, read_spacing
 from ranp.data.volumes import Sampling
-from ranp.jobs.options import Cut, Files, Labelled, Source, Voxels
+from ranp.jobs.options import Cut, Files, Labelled, Source, SourceSettings, Voxels
+from ranp.options import Options
 
 
 def opened(options: Source, *, trusted: bool = True) -> Opened:
@@ -19,13 +20,26 @@ def opened(options: Source, *, trusted: bool = True) -> Opened:
         MissingExtra: as `open_source`.
     """
     assert isinstance(options, Files)
+    return open_source(
+        options.data, options.images, options.labels, settings=options.data_settings, reading=reading_of(options),
+        trusted=trusted,
+    )  # fmt: skip
+
+
+def reading_of(options: Options) -> Reading:
+    """Return how options say that files are read.
+
+    Args:
+        options: with the groups `SourceSettings` and `Labelled`, and `Voxels` or `Cut` where volumes are read.
+
+    Raises:
+        UsageError: a spacing that is none.
+    """
+    assert isinstance(options, SourceSettings)
     assert isinstance(options, Labelled)
     sampling = Sampling()
     if isinstance(options, Voxels):
         sampling = replace(sampling, intensity=options.intensity, spacing=read_spacing(options.spacing))
     if isinstance(options, Cut):
         sampling = replace(sampling, foreground=options.foreground, pad=options.pad)
-    reading = Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)
-    return open_source(
-        options.data, options.images, options.labels, settings=options.data_settings, reading=reading, trusted=trusted
-    )
+    return Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)

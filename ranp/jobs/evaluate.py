@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ranp.data.sources import Drawing
+from ranp.data.sources import Drawing, FromFiles
 from ranp.errors import UsageError, listed, named, need
 from ranp.files import check_file_place, write_text
-from ranp.jobs._judging import as_trained, run_of, subject_of
+from ranp.jobs._judging import as_learned, as_trained, learned_by, run_of, subject_of
 from ranp.jobs._source import opened
 from ranp.jobs._task import as_the_data
 from ranp.jobs.options import Evaluate
+from ranp.models.outputs import output_shape
 from ranp.report.contact import FORMATS, Tile, compared, write_sheet
 from ranp.training import Evaluation, Scores, Windows, measured
 
@@ -44,6 +45,9 @@ def evaluate(options: Evaluate, track: Track = iter) -> tuple[Scores, dict[str, 
     if run is None:
         options = as_the_data(options, source)
     subject = subject_of(options, run, options.seed)
+    if isinstance(source, FromFiles):
+        channels = output_shape(subject.network, subject.inputs, subject.outputs)[:1]
+        source.dataset = as_learned(source.dataset, learned_by(run, options, *channels or (0,)))
     how = Drawing(options.batches, options.batch_size, options.seed, maxdisp=subject.maxdisp)
     windows = Windows(options.overlap, options.batch_size, options.mirror)
     asked = Evaluation(
@@ -58,7 +62,8 @@ def evaluate(options: Evaluate, track: Track = iter) -> tuple[Scores, dict[str, 
         csv.writer(text, lineterminator="\n").writerows(scores.rows())
         write_text(options.csv, text.getvalue())
     if options.sheet is not None:
-        write_sheet(options.sheet, _pictures(asked, scores), scores.classes)
+        names = ("background", *scores.classes[1:]) if scores.first else scores.classes  # which is not coloured
+        write_sheet(options.sheet, _pictures(asked, scores, names), names)
     written = {name: str(path) for name in ("csv", "sheet") if (path := getattr(options, name)) is not None}
     return scores, {"model": options.model, "weights": subject.weights, **scores.to_dict(), **written}
 
@@ -73,7 +78,7 @@ def _check_places(options: Evaluate) -> None:
         need("matplotlib.figure", "plots")
 
 
-def _pictures(asked: Evaluation, scores: Scores) -> list[Tile]:
+def _pictures(asked: Evaluation, scores: Scores, names: Sequence[str]) -> list[Tile]:
     """Return the best, the median and the worst case, each with its prediction; the network runs on them again."""
     ranked = scores.ranked()
     if not ranked or scores.task == "regression":
@@ -88,7 +93,7 @@ def _pictures(asked: Evaluation, scores: Scores) -> list[Tile]:
             inputs = tuple(truth.back(part) for part in inputs)
         word = words[list(places).index(place)]
         name = f"{word}, {scores.cases[place].value:.3f}: {judged.name}"
-        drawn[place] = compared(name, inputs, truth.target, judged.prediction, task, scores.classes, truth.axes)
+        drawn[place] = compared(name, inputs, truth.target, judged.prediction, task, names, truth.axes)
     return [tile for place in places for tile in drawn[place]]
 
 

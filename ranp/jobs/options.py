@@ -482,3 +482,22 @@ class Evaluate(
         None, "Draw the best, the median and the worst case, prediction beside truth (.png, .pdf, .svg).",
         metavar="FILE", writes="picture",
     )  # fmt: skip
+
+
+class Predict(
+    Network, Full, Weights, SourceName, SourceSettings, Images, Labelled, Voxels, Patch, BatchSize, Sliding, Outputs,
+    Device, Config, Force, Printed,
+):  # fmt: skip
+    """`ranp predict`."""
+
+    group: ClassVar[str] = "output"
+    out: Path = option(..., "The folder to write.", writes="predictions")
+    split: Split | None = option(
+        None, "Cases of --data to predict: {choices}.", shown="testing if there are any, else all"
+    )
+    probabilities: bool = option(False, "Write probabilities beside the labels.")
+    logits: bool = option(False, "Write logits beside the labels.")
+    exported: Path | None = option(
+        None, "Run this exported file of the network, by onnxruntime, in the place of torch.", flag="--onnx",
+        metavar="FILE",
+    )  # fmt: skip

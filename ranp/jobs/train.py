@@ -10,7 +10,7 @@ import math
 import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Prepared:
         training: resolved options.
         per_epoch: steps in an epoch, None where there are none.
         trained_on: what the batches are drawn from, in words.
+        learned: what the network has to know of its data, for `ranp predict`.
     """
 
     options: Train
@@ -70,6 +71,7 @@ class Prepared:
     training: Training
     per_epoch: float | None
     trained_on: str
+    learned: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def prepare(options: Train) -> Prepared:
         Evaluation(network, validation, inputs, drawn, split, options.outputs)  # an empty set is refused now
     options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
     training = training.model_copy(update={"steps": steps, "epochs": None})
-    return Prepared(options, network, shapes, base, config, loss, batches, measured, training, per_epoch, source.said())
+    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
+    return Prepared(
+        options, network, shapes, base, config, loss, batches, measured, training, per_epoch, source.said(), learned
+    )
 
 
 def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None) -> dict[str, Any]:
@@ -317,6 +322,7 @@ def _said(prepared: Prepared, history: History) -> dict[str, Any]:
     return {
         "done": True,
         **_what(prepared),
+        "learned": prepared.learned,
         "steps": steps,
         "best": history.best,
         "validations": history.validations,

@@ -223,8 +223,8 @@ def _with_random_weights(
 def _random(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Return random values for a parameter: of either sign for a weight and a bias, positive for a norm's scale.
 
-    Weights are as large as He et al. (ICCV 2015) draw them, for rectifiers, and biases small: what varies with the input
-    must not have faded behind what does not after fifty layers.
+    Weights are as large as He et al. (ICCV 2015) draw them, for rectifiers, and biases small: after fifty layers what
+    varies with the input must not have faded behind what does not.
     """
     if not isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
         return tensor

@@ -3,6 +3,8 @@
 from ranp.options import Training
 from ranp.training._evaluate import ALL, Evaluation, Judged, evaluate, measured
 from ranp.training._loop import SCORE, History, Keep, Moment, Trained, train_
+from ranp.training._outputs import Whole, probabilities, run, sized
+from ranp.training._predict import Answer, Kept, answer
 from ranp.training._recipes import RECIPES, resolved
 from ranp.training._scores import CaseScores, Scores, Spread
 from ranp.training._windows import Windows
@@ -11,19 +13,26 @@ __all__ = [
     "ALL",
     "RECIPES",
     "SCORE",
+    "Answer",
     "CaseScores",
     "Evaluation",
     "History",
     "Judged",
     "Keep",
+    "Kept",
     "Moment",
     "Scores",
     "Spread",
     "Trained",
     "Training",
+    "Whole",
     "Windows",
+    "answer",
     "evaluate",
     "measured",
+    "probabilities",
     "resolved",
+    "run",
+    "sized",
     "train_",
 ]

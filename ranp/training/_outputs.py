@@ -13,6 +13,7 @@ from ranp.inputs import as_arguments, flatten, map_tensors, places_of
 from ranp.modules import on_meta
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)  # of a side that networks ask for
+_SUM = 1e-4  # how far the sum of probabilities is rounded
 _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
@@ -62,12 +63,16 @@ def decided(scores: Tensor, task: str) -> Tensor:
 
 
 def probabilities(scores: Tensor, task: str) -> Tensor:
-    """Return scores (K, ...) as probabilities; a single one of classes as those of both."""
+    """Return scores (K, ...) as probabilities; a single one of classes as those of both.
+
+    What a network with a softmax of its own gives, from 0 to 1 and 1 in sum, stays as it is.
+    """
     if task == "regions":
         return scores.sigmoid()
     if len(scores) == 1:
         return torch.cat([1 - scores.sigmoid(), scores.sigmoid()])
-    return scores.softmax(0)
+    are_such = scores.amin() >= 0 and (scores.sum(0) - 1).abs().amax() < _SUM
+    return scores if are_such else scores.softmax(0)
 
 
 class Whole:
@@ -78,6 +83,7 @@ class Whole:
         least: (H, W) that it is known to take.
         fed: makes of inputs (1, C, H, W) what the network takes.
         outputs: as of `run`.
+        like: the network whose sizes count, where `network` is an exported file of it.
     """
 
     def __init__(
@@ -86,7 +92,9 @@ class Whole:
         least: Sequence[int],
         fed: Callable[[Sequence[Tensor]], Any],
         outputs: Sequence[int] = (),
+        like: nn.Module | None = None,
     ) -> None:
+        self.like = network if like is None else like
         self.network, self.fed, self.least, self.outputs = network, fed, tuple(least), tuple(outputs)
         self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
 
@@ -102,7 +110,7 @@ class Whole:
 
     def _taken(self, inputs: Sequence[Tensor], size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the least size at which the network gives an output of the input's size."""
-        meta = on_meta(self.network).eval()
+        meta = on_meta(self.like).eval()
         for multiple in _MULTIPLES:
             sides = tuple(
                 max(least, -(-side // multiple) * multiple) for side, least in zip(size, self.least, strict=True)

@@ -1,24 +1,17 @@
-"""What follows from network and data together."""
-
-import pytest
-
 from ranp.data.sources import open_source
 from ranp.jobs._task import loss_of
-from ranp.jobs.options import Prune
+from ranp.jobs.options import Lossy
 
 
-@pytest.mark.parametrize(
-    ("model", "preset", "output", "word"),
-    [
-        ("unet3d", None, (3, 8, 8, 8), "ce"),
-        ("unet3d", "brats-15", (5, 8, 8, 8), "ce-dice"),
-        ("unet3d", None, (1, 8, 8, 8), "bce"),
-        ("psm", None, (8, 8), "stereo"),
-        ("a:Net", None, (3, 8, 8), "ce"),
-    ],
-)
-def test_the_loss_of_a_network_that_names_none(
-    model: str, preset: str | None, output: tuple[int, ...], word: str
-) -> None:
-    options = Prune(model=model, preset=preset, sparsity=0.5)
-    assert loss_of(options, model, preset, output, open_source(None), 192, trusted=True)[0] == word
+def test_the_loss_of_a_network_that_names_none() -> None:
+    phantom = open_source("phantom")
+
+    def word(model: str, preset: str | None, output: tuple[int, ...]) -> str:
+        return loss_of(Lossy(), model, preset, output, phantom, 192, trusted=True)[0]
+
+    voxels = (8, 8, 8)
+    assert word("unet3d", None, (4, *voxels)) == "ce"
+    assert word("unet3d", "brats-15", (5, *voxels)) == "ce-dice"
+    assert word("psm", None, (8, 8)) == "stereo"
+    assert word("a:Net", None, (4, *voxels)) == "ce"
+    assert word("a:Net", None, (1, *voxels)) == "bce"

@@ -162,7 +162,7 @@ def test_one_input_is_too_few_to_see_an_output_move(make: Callable[[], nn.Sequen
 
 
 def test_what_varies_does_not_fade_in_a_deep_network_that_was_not_trained() -> None:
-    """Fifty layers of freshly drawn weights: under them the output hardly moves, so it is compared under random ones."""
+    """Fifty layers of freshly drawn weights: the output hardly moves, so it is compared under random ones."""
     network = models.build("mobilenetv2-3d", classes=5)
     example = torch.zeros(1, 3, 4, 32, 32)
     proof = ranp.prune(network, example, method="l1", sparsity=0.2).report.verify
