@@ -20,7 +20,7 @@ from ranp.options import Listed, Options, listing
 Given = TypeVar("Given", bound=Options)
 GROUPS = ("network", "data", "choice", "training", "costs", "superpixels", "output", "general")
 """The order of the groups in the help."""
-_COMPLETE: dict[str | None, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
+_COMPLETE: dict[Any, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
 
 
 def command(
@@ -86,7 +86,7 @@ def _parameter(option: Listed) -> inspect.Parameter:
     help_text = option.help + (" [required]" if option.field.is_required() and not known["argument"] else "")
     shared: dict[str, Any] = {"help": help_text, "metavar": known["metavar"], "rich_help_panel": option.group or None}
     if known["complete"] or option.choices:
-        shared["autocompletion"] = _COMPLETE.get(known["complete"]) or _completing(option.choices)
+        shared["autocompletion"] = _COMPLETE.get(known["complete"]) or _completing(option.offered)
     if known["shown"]:
         shared["show_default"] = known["shown"]
     if option.name == "config":
@@ -132,7 +132,7 @@ def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
         for parameter in context.command.params:
             known |= {word.lstrip("-").replace("-", "_"): parameter for word in words(parameter)}
     defaults = {}
-    for key, value in read_yaml(path, "--config").items():
+    for key, value in read_yaml(path, "config").items():
         name = key.replace("-", "_")
         if name not in known or known[name].name in ("config", "help"):
             raise UsageError(f"--config {path}: unknown key {key!r}{nearest(key, sorted(known))}")

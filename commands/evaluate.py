@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, progress, stdout, tracked
+from ranp.commands._console import emit_json, progress, stdout
 from ranp.commands._tables import SHOWN, plain_table, print_table, print_weights
 from ranp.jobs.options import Evaluate
 
@@ -21,7 +21,7 @@ def evaluate(options: Evaluate) -> None:
     from ranp.jobs.evaluate import evaluate as evaluated
 
     with progress() as bar:
-        scores, found = evaluated(options, lambda cases: tracked(cases, bar, "cases"))
+        scores, found = evaluated(options, lambda cases: bar.track(cases, description="cases"))
     if options.as_json:
         emit_json(found)
     else:

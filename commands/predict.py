@@ -1,7 +1,7 @@
 """`ranp predict`: answers of a network, on the grids of the images."""
 
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, progress, stdout, tracked
+from ranp.commands._console import emit_json, progress, stdout
 from ranp.commands._tables import print_weights
 from ranp.jobs.options import Predict
 
@@ -16,7 +16,7 @@ def predict(options: Predict) -> None:
     from ranp.jobs.predict import predict as predicted
 
     with progress() as bar:
-        found = predicted(options, lambda cases: tracked(cases, bar, "cases"))
+        found = predicted(options, lambda cases: bar.track(cases, description="cases"))
     if options.as_json:
         emit_json(found)
         return

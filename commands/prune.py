@@ -1,7 +1,7 @@
 """`ranp prune`: slim a network, prove it, and keep the result as a run folder."""
 
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, stdout, steps
+from ranp.commands._console import emit_json, ended, stdout, steps
 from ranp.commands._tables import print_prune, print_trial
 from ranp.jobs.options import Prune
 from ranp.reports import Report, Trial
@@ -29,3 +29,4 @@ def prune(options: Prune) -> None:
         emit_json(report.to_dict())
     else:
         print_prune(stdout(), report) if isinstance(report, Report) else print_trial(stdout(), report)
+    ended(not isinstance(report, Report) or report.verify.passed)

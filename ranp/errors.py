@@ -86,7 +86,11 @@ def words_of(error: BaseException, limit: int = 300) -> str:
     >>> words_of(ValueError("no\\n  way"))
     'no way'
     """
-    return " ".join(str(error).split())[:limit]
+    try:
+        text = str(error)
+    except Exception:  # of the user's own class
+        return ""
+    return " ".join(text.split())[:limit]
 
 
 def told(error: BaseException, limit: int = 300) -> str:
@@ -165,19 +169,20 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
     """Return an option, and a value of it, as the reader of a message writes them.
 
     Args:
-        option: its name in Python; a word in capitals is an argument that goes by its place.
+        option: its name in Python; in capitals that of an argument which goes by its place on the command line.
         value: that it was given; on the command line True is the option alone, a switch.
         flag: its name on the command line, where that is not `--` and its name.
 
-    >>> named("min_width", 0)
-    'min_width=0'
+    >>> named("min_width", 0), named("MODEL", "unet3d")
+    ('min_width=0', "model='unet3d'")
     >>> with on_command_line():
-    ...     named("min_width", 0), named("settings", flag="--set")
-    ('--min-width 0', '--set')
+    ...     named("min_width", 0), named("MODEL", "unet3d"), named("settings", flag="--set")
+    ('--min-width 0', 'MODEL unet3d', '--set')
     """
     if _ON_COMMAND_LINE.get():
         words = flag or (option if option.isupper() else f"--{option.replace('_', '-')}")
         return words if value is _NOT_GIVEN or value is True else f"{words} {value}"
+    option = option.lower() if option.isupper() else option
     if value is _NOT_GIVEN:
         return f"{option}="
     plain = str(value) if isinstance(value, PurePath) else value

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError, WrongType, named, nearest, words_of
+from ranp.errors import UsageError, WrongType, check_type, named, nearest, words_of
 from ranp.figures import spell
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -174,7 +174,13 @@ def draw(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None =
 
 
 def generator_of(seed: int) -> torch.Generator:
-    """Return a generator of its own, on the CPU."""
+    """Return a generator of its own, on the CPU.
+
+    Raises:
+        WrongType: the seed is no whole number.
+    """
+    whole = hasattr(seed, "__index__") and not isinstance(seed, bool | torch.Tensor)
+    check_type("seed", seed, whole, "a whole number")
     return torch.Generator().manual_seed(seed)
 
 

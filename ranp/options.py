@@ -50,7 +50,7 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     shown: str | None = None,
-    complete: str | None = None,
+    complete: str | tuple[str, ...] | None = None,
     argument: bool = False,
     kept: bool = True,
     writes: str | None = None,
@@ -64,7 +64,7 @@ def option(
         flag: its name on the command line, where that is not the field's.
         metavar: what stands for its value in the help.
         shown: the default in words, where it is more than a value.
-        complete: what the shell completes its value from: "model" or "preset"; words it takes are completed anyway.
+        complete: what the shell completes its value from: "model", "preset", or words; a Literal's it takes anyway.
         argument: whether it is given by its place.
         kept: whether a run's config.yaml keeps it.
         writes: the kind of what is written there, of `files.KINDS`, or "run"; None for an option that names no output.
@@ -139,6 +139,12 @@ class Listed(NamedTuple):
         return choices(self.field.annotation)
 
     @property
+    def offered(self) -> tuple[str, ...]:
+        """The words that the shell completes it from: all it takes, or the usual ones."""
+        usual = self.known["complete"]
+        return usual if isinstance(usual, tuple) else self.choices
+
+    @property
     def help(self) -> str:
         """Its help, with the words it takes."""
         return str(self.field.description).format(choices=listed(self.choices))
@@ -211,7 +217,7 @@ def _expected(kind: str, field: FieldInfo, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
-def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
+def read_pairs(pairs: Any, option: str = "settings", flag: str | None = "--set") -> Any:
     """Read `key=value` pairs; values are YAML. A mapping stays as it is.
 
     >>> read_pairs(["channels=[16, 32]", "norm=batch", "dropout=0.1"])
@@ -226,22 +232,22 @@ def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
     for pair in pairs:
         key, equals, text = str(pair).partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"{option_name} {pair}: expected key=value")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: expected key=value")
         if key in values:
-            raise UsageError(f"{option_name} {pair}: {key} is given twice")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: {key} is given twice")
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(f"{option_name} {pair}: the value is not plain YAML ({reason})") from None
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: the value is not plain YAML ({reason})") from None
     return values
 
 
 Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
-DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
+DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="data_settings", flag="--set-data"))]
 """The same, for data."""
-LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-loss"))]
+LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="loss_settings", flag="--set-loss"))]
 """The same, for a loss."""
 
 

@@ -18,7 +18,7 @@ from torch.jit._trace import TracerWarning
 from ranp.cost import _standard as standard
 from ranp.cost.polynomials import Evaluator, Polynomial
 from ranp.cost.sizes import Sizes
-from ranp.errors import UnsupportedError, need, words_of
+from ranp.errors import UnsupportedError, named, need, told
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.graph.trace import Kind
@@ -79,7 +79,7 @@ def cross_check(model: nn.Module, inputs: Inputs, graph: Graph | None = None) ->
         count = need("fvcore.nn", "peers").FlopCountAnalysis
     args, kwargs = as_arguments(inputs)
     if kwargs:
-        raise UnsupportedError("--cross-check: fvcore takes positional inputs only")
+        raise UnsupportedError(f"{named('cross_check', True)}: fvcore takes positional inputs only")
     training = model.training
     try:
         with torch.no_grad(), _quiet():
@@ -87,7 +87,7 @@ def cross_check(model: nn.Module, inputs: Inputs, graph: Graph | None = None) ->
             by_operator = counted.by_operator()
             unsupported = dict(counted.unsupported_ops())
     except Exception as error:  # whatever fvcore's tracer raises
-        raise UnsupportedError(f"--cross-check: fvcore: {type(error).__name__}: {words_of(error)}") from error
+        raise UnsupportedError(f"{named('cross_check', True)}: fvcore: {told(error)}") from error
     finally:
         model.train(training)
     theirs = int(sum(count for name, count in by_operator.items() if name in PRODUCTS))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from ranp.errors import UnsupportedError, saying
 from ranp.inputs import Inputs, as_arguments, map_tensors
 
 WARM_UP = 3
@@ -44,13 +45,16 @@ def measure_latency(
         device: where to run.
         runs: at most this many are measured, at least one.
         seconds: no further run starts after this time.
+
+    Raises:
+        UnsupportedError: it does not run.
     """
     where, training = torch.device(device), model.training
     args, kwargs = as_arguments(map_tensors(inputs, lambda t: t.to(where)))
     model.to(where).eval()
     times: list[float] = []
     started = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), saying(UnsupportedError, "the network does not run while it is timed"):
         for index in range(WARM_UP + runs):
             _synchronise(where)
             begin = time.perf_counter()

@@ -18,7 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ranp.errors import UnsupportedError, words_of
+from ranp.errors import UnsupportedError, told
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
 from ranp.modules import copy_with, tensors_of
 
@@ -119,8 +119,7 @@ def peak_training_memory(
             copied = copy_with(model, lambda _, tensor: fake(tensor)).train()
             return _replayed(copied, map_tensors(inputs, fake), loss, optimizer)
     except Exception as error:  # whatever a network raises on tensors without data
-        text = words_of(error)
-        raise UnsupportedError(f"the training step can't be replayed: {type(error).__name__}: {text}") from error
+        raise UnsupportedError(f"the training step can't be replayed: {told(error)}") from error
 
 
 def _replayed(

@@ -203,7 +203,8 @@ class Recorder(Follower):
     def finish(self, outputs: list[Tensor]) -> None:
         """Freeze what a network puts out, or those of its outputs that were named."""
         self.given, stays = len(outputs), places_of(self.trace.outputs, len(outputs))
-        for place, flow in enumerate(map(self.trace.flow, outputs)):
+        self.trace.current.outputs = list(map(self.trace.flow, outputs))
+        for place, flow in enumerate(self.trace.current.outputs):
             self.trace.freeze_picks(flow)
             if place in stays:
                 self.trace.freeze_flow(flow, "network output")

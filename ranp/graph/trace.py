@@ -110,7 +110,7 @@ class Record:
 
 @dataclass(slots=True)
 class Run:
-    """What one run of the network left: its ops, its calls of childless modules, its channel statistics.
+    """What one run of the network left: its ops, its calls of childless modules, its channel statistics, its outputs.
 
     `answers` holds the conditions and numbers the network read, for a slim run to take the same path.
     """
@@ -119,6 +119,7 @@ class Run:
     calls: list["Call"] = field(default_factory=list)
     mixing: list["Mixing"] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
+    outputs: list[Flow] = field(default_factory=list)
 
 
 @dataclass(slots=True)

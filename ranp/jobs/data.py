@@ -204,7 +204,7 @@ def _open(options: Data) -> _Files | _Batches:
         raise UsageError(f"{named('images')} and {named('labels')}: {said}")
     if source in _GENERATORS:
         given = {
-            "patch": read_size(options.patch or _PATCH, option="--patch"),
+            "patch": read_size(options.patch or _PATCH, option="patch"),
             "batches": limit,
             "seed": options.seed,
         } | settings

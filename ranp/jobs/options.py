@@ -73,7 +73,7 @@ class Device(Options):
     """Where to run."""
 
     group: ClassVar[str] = "general"
-    device: str = option("cpu", "Where to run: cpu, cuda, cuda:1.")
+    device: str = option("cpu", "Where to run: cpu, cuda, cuda:1.", complete=("cpu", "cuda"))
 
 
 class Factory(Options):
@@ -121,8 +121,9 @@ class Full(Options):
 
     group: ClassVar[str] = "network"
     full: str | None = option(
-        None, "Where MODEL is a run folder: its full network, if ranp asks for it.", flag="--model"
-    )
+        None, "Where MODEL is a run folder: its full network, if ranp asks for it.", flag="--model", metavar="MODEL",
+        complete="model",
+    )  # fmt: skip
 
 
 class RunModel(Options):
@@ -331,6 +332,7 @@ class Compare(Scored, Sparsity, Shared, Config, DryRun, Force, Printed):
     max_sparsity_of: str | None = option(
         None, "Take the largest sparsity of random, layer-wise, SNIP, vanilla, weighted, RANP-m or RANP-f.",
         metavar="METHOD", shown="RANP-f, without --sparsity",
+        complete=("random", "layer-wise", "SNIP", "vanilla", "weighted", "RANP-m", "RANP-f"),
     )  # fmt: skip
     convention: Convention = option("standard", "Figures of the table: {choices}.")
     peers: bool = option(False, "Prune with Torch-Pruning at the same ratio too.")

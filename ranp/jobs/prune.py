@@ -1,6 +1,7 @@
 """What `ranp prune` asks for, checked before anything takes long, carried out, and kept as a run."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,13 +89,14 @@ def prepare(options: Prune) -> Prepared:
     """
     options.check(options.method, options.seed)
     if options.strength is not None and options.reweight is None:
-        raise UsageError(f"--strength {options.strength:g}: needs --reweight flops or memory")
+        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops or memory")
     run, name = None, _folder_name(options.model, options.preset)
     if folders.kind_of(options.model) is folders.PRUNED:
         run = runs.read(options.model)
         options, name = _of_run(run, options), f"{run.path.name}-again"
     elif options.full is not None:
-        raise UsageError(f"--model {options.full}: only of use where MODEL is a run, and {options.model} is none")
+        of_use = f"only of use where MODEL is a run, and {options.model} is none"
+        raise UsageError(f"{named('model', options.full)}: {of_use}")
     out = options.out or Path("runs") / name
     runs.check_out(out, force=options.force)
     needs_batches = options.method not in DATA_FREE and options.rule != "random"
@@ -158,6 +160,8 @@ def ready(
     check_device(options.device)
     source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
     options = as_the_data(options, source)
+    if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
+        options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     maxdisp = maxdisp_of(request.model, request.preset, request.settings)
@@ -247,13 +251,29 @@ def keep(prepared: Prepared, result: Result) -> Report:
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input or options.patch), "--input" if options.input else "--patch"
+    size, option = (options.input or options.patch), "input" if options.input else "patch"
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
-        classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
+        classes=options.classes, size=size, batch=options.batch_size, size_option=option, batch_option="batch_size",
         trusted=trusted,
     )  # fmt: skip
-    return request, request.sized(options.patch, "--patch") if options.input and options.patch else request
+    return request, request.sized(options.patch, "patch") if options.input and options.patch else request
+
+
+def _with_channels_of(source: Opened, options: Asked) -> Asked:
+    """Return the options with the channels of the data's images, where those are what an own network takes.
+
+    Where it does not run on them, its factory and its first convolution say what it takes, and the images are refused.
+    """
+    if len(source.channels()) != 1:
+        return options
+    asked = options.model_copy(update={"in_channels": source.channels()[0]})
+    with suppress(UsageError):  # also of inputs that are said in full, with their channels
+        request, scored = _requests(asked, trusted=True)
+        network = request.network(options.seed)
+        output_shape(network, scored.fitted(network).inputs(device="meta"), options.outputs)
+        return asked
+    return options
 
 
 def _resolved(options: Asked, selection: Selection, request: Request, scored: Request) -> Asked:

@@ -224,8 +224,7 @@ def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dic
     sizes = [tuple(tensor.shape[1:]) for tensor in flatten(run.plan.example_inputs())]
     if options.patch:
         sizes = [
-            (*size[:1], *read_size(options.patch, len(size) - 1, "--patch")) if len(size) > 1 else size
-            for size in sizes
+            (*size[:1], *read_size(options.patch, len(size) - 1, "patch")) if len(size) > 1 else size for size in sizes
         ]
     return run, network, tuple(sizes), dict(run.config)
 
@@ -234,13 +233,14 @@ def _of_model(options: Train, source: Opened) -> tuple[None, nn.Module, tuple[Sh
     """Return no run, a network that is built, the shapes of its inputs and the config of the run to be."""
     if options.full is not None:
         raise UsageError(
-            f"--model {options.full}: only of use where MODEL is a run folder, and {options.model} is none"
+            f"{named('full', options.full, flag='--model')}: only of use where MODEL is a run folder, and "
+            f"{options.model} is none"
         )
     options = as_the_data(options, source)
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
-        classes=options.classes, size=options.patch, batch=options.batch_size, size_option="--patch",
-        batch_option="--batch-size", trusted=True,
+        classes=options.classes, size=options.patch, batch=options.batch_size, size_option="patch",
+        batch_option="batch_size", trusted=True,
     )  # fmt: skip
     network = request.network(options.seed, trusted=True)
     request = request.fitted(network)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ranp import processes
 from ranp.errors import UnsupportedError, UsageError, check_type, listed, named, nearest, some
 from ranp.graph.graph import Graph
-from ranp.inputs import check_device
+from ranp.inputs import check_device, generator_of
 from ranp.modules import check_values, tensors_of, undisturbed, unwrapped
 from ranp.options import DATA_FREE, Scoring
 from ranp.scores._bn_scale import NormScale
@@ -99,7 +99,7 @@ def importance(
         known = get_args(Transposed)
         raise UsageError(f"transposed={transposed!r}: expected {listed(known)}{nearest(str(transposed), known)}")
     check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
-    check_given(batches, loss, method)
+    check_given(batches, loss, method, seed)
     model = unwrapped(model)
     check_values(model)
     tally = _tally(model, graph, method, reduce, transposed)
@@ -167,11 +167,11 @@ def _said_of_zeros(graph: Graph, neurons: dict[str, NDArray[np.float64]]) -> lis
     ]
 
 
-def check_given(batches: object, loss: object, method: str = "l1") -> None:
-    """Refuse what can't be batches or a loss, or that there are none where they are needed, before anything is run.
+def check_given(batches: object, loss: object, method: str = "l1", seed: int = 0) -> None:
+    """Refuse what can't be batches, a loss or a seed, or that there are none where they are needed, before any run.
 
     Raises:
-        WrongType: batches that can't be iterated or are one batch, or a loss that can't be called.
+        WrongType: batches that can't be iterated or are one batch, a loss that can't be called, or a class of losses.
         UsageError: none of one, and a method that needs both.
     """
     single = isinstance(batches, Tensor | Mapping | str)
@@ -179,7 +179,11 @@ def check_given(batches: object, loss: object, method: str = "l1") -> None:
     expected = f"an iterable of (inputs, target){', such as a list of this one' if single else ''}"
     check_type("batches", batches, batches is None or (iterable and not single), expected)
     word = f", such as ranp.data.losses.get({loss!r})" if isinstance(loss, str) else ""
-    check_type("loss", loss, loss is None or callable(loss), f"a function of (outputs, target){word}")
+    if isinstance(loss, type):
+        word = f", such as {loss.__name__}(), not the class"
+    usable = callable(loss) and not isinstance(loss, type)
+    check_type("loss", loss, loss is None or usable, f"a function of (outputs, target){word}")
+    generator_of(seed)
     if method not in DATA_FREE and (batches is None or loss is None):
         raise UsageError(f"method {method!r} needs batches and a loss; {listed(DATA_FREE, 'and')} need neither")
 

@@ -141,7 +141,7 @@ def test_a_loss_that_is_no_number_leaves_the_state_before(refused: Call, tmp_pat
         ([*SMALL, "--data", "{data}", "--fold", "0/3", "--val", "{data}"], "--val {data}: --fold 0/3 validates on"),
         ([*SMALL, "--model", "unet3d"], "--model unet3d: only of use where MODEL is a run folder"),
         ([*SMALL, "--classes", "2", "--loss", "cee"], "--loss cee: expected"),
-        (["nothing", "--steps", "3"], "MODEL 'nothing': not a built-in"),
+        (["nothing", "--steps", "3"], "MODEL nothing: not a built-in"),
         ([*SMALL, "--optimizer", "adan"], "did you mean 'adam'?"),
         ([*SMALL, "--lr", "0"], "--lr 0.0: expected a number above 0"),
     ],
