@@ -22,7 +22,9 @@ from pydantic.fields import FieldInfo
 
 from ranp.errors import UsageError, listed, named, nearest
 
-Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
+Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "taylor", "l1", "fpgm", "bn-scale"]
+DATA_FREE: tuple[Method, ...] = ("l1", "fpgm", "bn-scale")
+"""The methods that look at the weights alone."""
 Reduce = Literal["sum", "mean", "max"]
 Rule = Literal["global", "layerwise", "random", "snip"]
 Weighting = Literal["layer", "none"]
@@ -49,7 +51,7 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     shown: str | None = None,
-    complete: str | None = None,
+    complete: str | tuple[str, ...] | None = None,
     argument: bool = False,
     kept: bool = True,
     writes: str | None = None,
@@ -63,7 +65,7 @@ def option(
         flag: its name on the command line, where that is not the field's.
         metavar: what stands for its value in the help.
         shown: the default in words, where it is more than a value.
-        complete: what the shell completes its value from: "model" or "preset"; words it takes are completed anyway.
+        complete: what the shell completes its value from: "model", "preset", or words; a Literal's it takes anyway.
         argument: whether it is given by its place.
         kept: whether a run's config.yaml keeps it.
         writes: the kind of what is written there, of `files.KINDS`, or "run"; None for an option that names no output.
@@ -138,6 +140,12 @@ class Listed(NamedTuple):
         return choices(self.field.annotation)
 
     @property
+    def offered(self) -> tuple[str, ...]:
+        """The words that the shell completes it from: all it takes, or the usual ones."""
+        usual = self.known["complete"]
+        return usual if isinstance(usual, tuple) else self.choices
+
+    @property
     def help(self) -> str:
         """Its help, with the words it takes."""
         return str(self.field.description).format(choices=listed(self.choices))
@@ -210,7 +218,7 @@ def _expected(kind: str, field: FieldInfo, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
-def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
+def read_pairs(pairs: Any, option: str = "settings", flag: str | None = "--set") -> Any:
     """Read `key=value` pairs; values are YAML. A mapping stays as it is.
 
     >>> read_pairs(["channels=[16, 32]", "norm=batch", "dropout=0.1"])
@@ -225,22 +233,22 @@ def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
     for pair in pairs:
         key, equals, text = str(pair).partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"{option_name} {pair}: expected key=value")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: expected key=value")
         if key in values:
-            raise UsageError(f"{option_name} {pair}: {key} is given twice")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: {key} is given twice")
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(f"{option_name} {pair}: the value is not plain YAML ({reason})") from None
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: the value is not plain YAML ({reason})") from None
     return values
 
 
 Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
-DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
+DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="data_settings", flag="--set-data"))]
 """The same, for data."""
-LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-loss"))]
+LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="loss_settings", flag="--set-loss"))]
 """The same, for a loss."""
 
 
@@ -402,3 +410,4 @@ class Training(Optimizing):
     ema: float = option(0.0, "Decay of an average of the weights, which is then what is kept; 0 for none.", ge=0, lt=1)
     channels_last: bool = option(False, "Keep activations channels last.")
     compile: bool = option(False, "Run torch.compile on the network.")
+    sync_bn: bool = option(False, "Let batch norms see the whole batch, of all processes; only on GPUs.")

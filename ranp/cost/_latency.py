@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from ranp.errors import UnsupportedError, saying
 from ranp.inputs import Inputs, as_arguments, map_tensors
 
 WARM_UP = 3
@@ -45,11 +46,14 @@ def measure_latency(
         device: where to run.
         runs: at most this many are measured, at least one.
         seconds: no further run starts after this time.
+
+    Raises:
+        UnsupportedError: it does not run.
     """
     where, training = torch.device(device), model.training
     args, kwargs = as_arguments(map_tensors(inputs, lambda t: t.to(where)))
     model.to(where).eval()
-    with torch.no_grad():
+    with torch.no_grad(), saying(UnsupportedError, "the network does not run while it is timed"):
         times = timed(lambda: model(*args, **kwargs), where, runs=runs, seconds=seconds)
     model.train(training)
     return Latency(statistics.median(times), min(times), len(times), str(where))

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ranp.cost._known import AsOnTheCpu, Known
 from ranp.cost._tracker import StorageTracker
-from ranp.errors import UnsupportedError, UsageError, is_ours, named, nearest, words_of
+from ranp.errors import UnsupportedError, UsageError, is_ours, named, nearest, told
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
 from ranp.modules import collector_paused, copy_with, tensors_of, undisturbed
 from ranp.options import Amp
@@ -148,8 +148,7 @@ def peak_training_memory(model: nn.Module, inputs: Inputs, step: Step = _PLAIN) 
     except Exception as error:  # whatever a network raises on tensors without data
         if is_ours(error):
             raise
-        text = words_of(error)
-        raise UnsupportedError(f"the training step can't be replayed: {type(error).__name__}: {text}") from error
+        raise UnsupportedError(f"the training step can't be replayed: {told(error)}") from error
 
 
 @contextmanager

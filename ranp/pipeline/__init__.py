@@ -2,6 +2,18 @@
 
 from ranp.pipeline._compare import FILE, METHODS, check_goal, compare
 from ranp.pipeline._prune import Result, costs_of, prune
+from ranp.pipeline._rounds import prune_again
 from ranp.pipeline._transfer import Transferred, transfer
 
-__all__ = ["FILE", "METHODS", "Result", "Transferred", "check_goal", "compare", "costs_of", "prune", "transfer"]
+__all__ = [
+    "FILE",
+    "METHODS",
+    "Result",
+    "Transferred",
+    "check_goal",
+    "compare",
+    "costs_of",
+    "prune",
+    "prune_again",
+    "transfer",
+]
