@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from ranp import processes
 from ranp.commands._console import guarded
 from ranp.commands._words import complete_model, complete_preset
 from ranp.errors import UsageError, nearest
@@ -19,15 +20,18 @@ from ranp.options import Listed, Options, listing
 Given = TypeVar("Given", bound=Options)
 GROUPS = ("network", "data", "choice", "training", "costs", "superpixels", "output", "general")
 """The order of the groups in the help."""
-_COMPLETE: dict[str | None, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
+_COMPLETE: dict[Any, Callable[..., list[str]]] = {"model": complete_model, "preset": complete_preset}
 
 
-def command(options: type[Given], example: str) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
+def command(
+    options: type[Given], example: str, *, shared: bool = False
+) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
     """Make a command of a function of options: typer reads the signature that it gets from their class.
 
     Args:
         options: the class.
         example: a command line that the help shows.
+        shared: whether several processes that torchrun started share its work.
     """
 
     def decorate(function: Callable[[Given], None]) -> Callable[..., None]:
@@ -37,11 +41,14 @@ def command(options: type[Given], example: str) -> Callable[[Callable[[Given], N
         def run(**given: Any) -> None:
             with guarded(debug=bool(given.get("debug")), quiet=bool(given.get("quiet") or given.get("as_json"))):
                 asked = options.read({name: value for name, value in given.items() if value is not None})
+                if processes.started() > 1 and not shared:
+                    raise UsageError(f"{function.__name__}: works in one process; start it without torchrun")
                 if writes:
                     from ranp.jobs.outputs import check_outputs  # with torch, which a call that writes needs anyway
 
                     check_outputs(asked)
-                function(asked)
+                with processes.together():
+                    function(asked)
 
         run.__signature__ = inspect.Signature(list(map(_parameter, listing(options))))  # type: ignore[attr-defined]
         run.options, run.example = options, example  # type: ignore[attr-defined]
@@ -79,7 +86,7 @@ def _parameter(option: Listed) -> inspect.Parameter:
     help_text = option.help + (" [required]" if option.field.is_required() and not known["argument"] else "")
     shared: dict[str, Any] = {"help": help_text, "metavar": known["metavar"], "rich_help_panel": option.group or None}
     if known["complete"] or option.choices:
-        shared["autocompletion"] = _COMPLETE.get(known["complete"]) or _completing(option.choices)
+        shared["autocompletion"] = _COMPLETE.get(known["complete"]) or _completing(option.offered)
     if known["shown"]:
         shared["show_default"] = known["shown"]
     if option.name == "config":
@@ -120,12 +127,12 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _defaults(context: typer.Context, path: Path) -> dict[str, Any]:
     """Return the values of a config by parameter name; a key is an option's name, with hyphens or underscores."""
-    known = {}
-    for parameter in context.command.params:
-        for word in (parameter.name or "", *parameter.opts):
-            known[word.lstrip("-").replace("-", "_")] = parameter
+    known: dict[str, Any] = {}
+    for words in (lambda each: each.opts, lambda each: [each.name or ""]):  # a name wins: MODEL over --model of a run
+        for parameter in context.command.params:
+            known |= {word.lstrip("-").replace("-", "_"): parameter for word in words(parameter)}
     defaults = {}
-    for key, value in read_yaml(path, "--config").items():
+    for key, value in read_yaml(path, "config").items():
         name = key.replace("-", "_")
         if name not in known or known[name].name in ("config", "help"):
             raise UsageError(f"--config {path}: unknown key {key!r}{nearest(key, sorted(known))}")

@@ -8,9 +8,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from ranp import processes
 from ranp.errors import is_ours, is_out_of_memory, on_command_line, told, words_of
 
-Item = TypeVar("Item")
 Watch = Callable[[str], None]
 Track = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -33,15 +33,10 @@ _LONGEST = 2_000  # characters of a message
 
 def stdout() -> Console:
     """Return a console on the current stdout; in a pipe or a file no line is broken, so that it can be searched."""
-    console = Console(highlight=False, file=_results())
+    console = Console(highlight=False, file=_RESULTS.get() or sys.stdout)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNBROKEN
     return console
-
-
-def _results() -> TextIO:
-    """Return the stdout that results are for."""
-    return _RESULTS.get() or sys.stdout
 
 
 def is_quiet() -> bool:
@@ -56,7 +51,13 @@ def stderr() -> Console:
 
 def emit_json(result: dict[str, Any]) -> None:
     """Print exactly one JSON object on stdout."""
-    typer.echo(json.dumps(result, indent=2, allow_nan=False), file=_results())
+    typer.echo(json.dumps(result, indent=2, allow_nan=False), file=_RESULTS.get() or sys.stdout)
+
+
+def ended(passed: bool) -> None:
+    """End with exit code 1 where a check did not pass."""
+    if not passed:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -91,11 +92,6 @@ def steps(first: str, names: Sequence[str] = (), batches: int | None = None) -> 
             return bar.track(items, total=batches, description="batches")
 
         yield watch, track
-
-
-def tracked(items: Iterable[Item], bar: Progress, description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items while a line of the progress display counts them."""
-    yield from bar.track(items, total=total, description=description)
 
 
 class OneLineErrors(TyperGroup):
@@ -151,13 +147,34 @@ def _warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _only_results_on_stdout() -> Iterator[None]:
-    """Send what others print to stderr: the user's code may print, and stdout is for results."""
-    token = _RESULTS.set(sys.stdout)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _RESULTS.reset(token)
+    """Send what others print to stderr, programs and libraries in C too: the user's code may, stdout is for results.
+
+    Of several processes the first alone is heard.
+    """
+    with ExitStack() as after:
+        results = sys.stdout
+        with suppress(OSError, ValueError, AttributeError):  # no file of the system: a notebook's, a test's
+            results = after.enter_context(_apart(sys.stdout))
+        if not processes.is_first():
+            results = after.enter_context(open(os.devnull, "w"))
+            after.enter_context(redirect_stderr(results))
+        after.callback(_RESULTS.reset, _RESULTS.set(results))
+        after.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+@contextmanager
+def _apart(stream: TextIO) -> Iterator[TextIO]:
+    """Yield a stream to where one of the system's leads, which leads to stderr meanwhile."""
+    stream.flush()
+    place, copy = stream.fileno(), os.dup(stream.fileno())
+    with suppress(BrokenPipeError), open(copy, "w", encoding=stream.encoding, errors=stream.errors) as results:
+        os.dup2(sys.stderr.fileno(), place)
+        try:
+            yield results
+        finally:
+            results.flush()
+            os.dup2(copy, place)
 
 
 @contextmanager
@@ -181,19 +198,20 @@ def guarded(*, debug: bool = False, quiet: bool = False) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise _interrupted() from None
-    except Exception as error:
+    except BaseException as error:
         if debug:
             raise
-        raise _refusal(_one_line(error), error, _exit_code(error)) from None
-    except SystemExit as error:  # of the user's code
-        if debug:
-            raise
+        if isinstance(error, Exception):
+            code = getattr(error, "exit_code", 1) if is_ours(error) else 1 + 2 * is_out_of_memory(error)
+            raise _refusal(_one_line(error), error, code) from None
         raise _refusal(f"the network's code ended the program: {told(error)}", error, 2) from None
 
 
-def _refusal(line: str, error: BaseException, code: int) -> typer.Exit:
-    """Say what is wrong, and return the exit."""
-    typer.echo(f"error: {line}", err=True)
+def _refusal(line: str, error: BaseException, code: int, said: str = "error: ") -> typer.Exit:
+    """Say what is wrong, unless another process has, and return the exit."""
+    if not processes.speaks():
+        return typer.Exit(code)
+    typer.echo(f"{said}{line}", err=True)
     if _JSON.get():
         closest = getattr(error, "closest", None)
         emit_json({"error": {"message": line, "kind": type(error).__name__, "exit_code": code, "closest": closest}})
@@ -201,14 +219,7 @@ def _refusal(line: str, error: BaseException, code: int) -> typer.Exit:
 
 
 def _interrupted() -> typer.Exit:
-    typer.echo("interrupted", err=True)
-    return typer.Exit(130)
-
-
-def _exit_code(error: Exception) -> int:
-    if is_ours(error):
-        return int(getattr(error, "exit_code", 1))
-    return 3 if is_out_of_memory(error) else 1
+    return _refusal("interrupted", KeyboardInterrupt(), 130, said="")
 
 
 def _one_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from ranp.jobs.options import Compare
 from ranp.reports import Comparison
 
 
-@command(Compare, "ranp compare unet3d --classes 3 --patch 32 --batches 2 --sparsity 0.4")
+@command(Compare, "ranp compare unet3d --classes 3 --patch 32 --batches 2 --sparsity 0.4", shared=True)
 def compare(options: Compare) -> None:
     """Compare the paper's methods on MODEL, or a run, at one goal.
 

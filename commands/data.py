@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, progress, stdout, tracked
+from ranp.commands._console import emit_json, progress, stdout
 from ranp.commands._tables import plain_table, print_table
 from ranp.figures import share, spell
 from ranp.jobs.options import Data
@@ -24,7 +24,7 @@ def data(options: Data) -> None:
     from ranp.jobs.data import look
 
     with progress() as bar:
-        found = look(options, lambda cases: tracked(cases, bar, "cases"))
+        found = look(options, lambda cases: bar.track(cases, description="cases"))
     if options.as_json:
         emit_json(found)
     else:

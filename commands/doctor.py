@@ -4,11 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, stdout
+from ranp.commands._console import emit_json, ended, stdout
 from ranp.jobs.options import Doctor
 
 
@@ -32,8 +31,7 @@ def doctor(options: Doctor) -> None:
         emit_json(found)
     else:
         _print(stdout(), found)
-    if found["problems"]:
-        raise typer.Exit(1)
+    ended(not found["problems"])
 
 
 def _print(console: Console, found: dict[str, Any]) -> None:

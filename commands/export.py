@@ -26,11 +26,10 @@ def export(options: Export) -> None:
         emit_json(found)
         return
     print_weights(stdout(), next(iter(found.values()))["weights"])
-    if options.dry_run:
-        for entry in found.values():
+    for kind, entry in found.items():
+        if options.dry_run:
             stdout().print(f"dry run: would write {entry['path']}", soft_wrap=True)
-    else:
-        for kind, entry in found.items():
+        else:
             _print(kind, entry)
 
 

@@ -30,8 +30,7 @@ def _print(report: dict[str, Any]) -> None:
         console.print(f"{part:12s} {count:>12,} parameters")
     console.print("output       " + " x ".join(map(str, report["output"])))
     console.print(f"superpixels: {report['superpixels']}")
-    verify = report["verify"]
-    console.print(f"the stack changes the logits by {verify['max_rel_diff']:.1e} of the largest")
+    console.print(f"the stack changes the logits by {report['verify']['max_rel_diff']:.1e} of the largest")
     if report["out"] is None:
         console.print("dry run: nothing written")
         return

@@ -17,12 +17,11 @@ def status(options: Printed) -> None:
     from ranp.kernels.native import KINDS, mode
     from ranp.kernels.status import status as look
 
-    chosen = mode()
     libraries = [look(kind) for kind in KINDS]
     if options.as_json:
-        emit_json({"RANP_NATIVE": chosen, "libraries": list(map(asdict, libraries))})
+        emit_json({"RANP_NATIVE": mode(), "libraries": list(map(asdict, libraries))})
         return
-    stdout().print(f"RANP_NATIVE={chosen}")
+    stdout().print(f"RANP_NATIVE={mode()}")
     for library in libraries:
         details = [library.instruction_set, library.compiler, library.file, library.reason]
         state = f"{library.kind}: {library.state}"

@@ -4,17 +4,21 @@ from typing import Annotated
 
 import typer
 
+from ranp import __version__
 from ranp.commands import kernels
 from ranp.commands._command import add
 from ranp.commands._console import OneLineErrors
 from ranp.commands.adopt import adopt
+from ranp.commands.bench import bench
 from ranp.commands.compare import compare
 from ranp.commands.data import data
 from ranp.commands.doctor import doctor
+from ranp.commands.evaluate import evaluate
 from ranp.commands.export import export
 from ranp.commands.fuse import fuse
 from ranp.commands.inspect import inspect
 from ranp.commands.models import models
+from ranp.commands.predict import predict
 from ranp.commands.profile import profile
 from ranp.commands.prune import prune
 from ranp.commands.refine import refine
@@ -23,7 +27,6 @@ from ranp.commands.suggest import suggest
 from ranp.commands.train import train
 from ranp.commands.transfer import transfer
 from ranp.commands.verify import verify
-from ranp.version import __version__
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -65,12 +68,15 @@ add(app, data)
 add(app, inspect)
 add(app, profile)
 add(app, suggest)
+add(app, bench)
 add(app, prune)
 add(app, verify)
 add(app, train)
 add(app, adopt)
 add(app, transfer)
 add(app, export)
+add(app, evaluate)
+add(app, predict)
 add(app, compare)
 add(app, refine)
 add(app, report)

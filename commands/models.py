@@ -16,13 +16,12 @@ def models(options: Models) -> None:
     """List the built-in networks, or show one: its --set and --preset."""
     from ranp.models.describe import describe, describe_all
 
-    json = options.as_json
     if options.name is None:
         found = describe_all()
-        emit_json(found) if json else _print_all(stdout(), found)
+        emit_json(found) if options.as_json else _print_all(stdout(), found)
     else:
         one = describe(options.name)
-        emit_json(one) if json else _print_one(stdout(), one)
+        emit_json(one) if options.as_json else _print_one(stdout(), one)
 
 
 def _print_all(console: Console, found: dict[str, Any]) -> None:

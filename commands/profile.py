@@ -7,7 +7,7 @@ from rich.console import Console
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
 from ranp.commands._tables import plain_table, print_table, print_weights
-from ranp.figures import operations, share, size, spell_all
+from ranp.figures import operations, share, size, spell, spell_all
 from ranp.jobs.options import Profile
 
 
@@ -47,6 +47,8 @@ def _print(console: Console, found: dict[str, Any], *, layers: bool) -> None:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if "training" in found:
         _print_training(console, found["training"])
+    if "fit" in found:
+        _print_fit(console, found["fit"], found["batch"])
     if "latency" in found:
         took = found["latency"]
         console.print(
@@ -81,11 +83,29 @@ def _kinds(found: dict[str, Any]) -> Any:
 
 
 def _print_training(console: Console, training: dict[str, Any]) -> None:
-    parts = ", ".join(
-        f"{name} {size(training[name])}" for name in ("parameters", "gradients", "optimizer", "activations")
-    )
+    names = ("parameters", "gradients", "optimizer", "inputs", "activations", "temporaries")
+    parts = ", ".join(f"{name} {size(training[name])}" for name in names)
+    where = f" in {training['module']}" if training["module"] else ""
+    how = ", ".join([training["optimizer_name"], training["loss"], *([training["amp"]] * (training["amp"] != "off"))])
     console.print(
-        f"training step ({training['optimizer_name']}): at least {size(training['peak'])} ({parts}); "
+        f"training step ({how}): at least {size(training['peak'])}, in the {training['phase']} pass{where} ({parts}); "
         "a GPU library's workspace comes on top",
         soft_wrap=True,
+        markup=False,
     )
+    if "measured" in training:
+        measured = training["measured"]
+        text = f"measured on {measured['device']}: {size(measured['bytes'])} of {measured['of']}"
+        if "workspace" in measured:
+            text += f", {size(abs(measured['workspace']))} {'more' if measured['workspace'] >= 0 else 'less'}"
+        console.print(text, soft_wrap=True)
+
+
+def _print_fit(console: Console, found: dict[str, Any], batch: int) -> None:
+    one, other = found["batch"], found["input"]
+    texts = [
+        f"a batch of {one['batch']} of this input ({size(one['peak'])})" if one else "no batch of this input",
+        f"an input of {spell(other['size'])} in a batch of {batch} ({size(other['peak'])})" if other
+        else "no other input of these proportions",
+    ]  # fmt: skip
+    console.print(f"into {size(found['limit'])} fits {' or '.join(texts)}, by prediction: leave room", soft_wrap=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from ranp.adapters.jobs.options import Refine
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, progress, stdout, tracked
+from ranp.commands._console import emit_json, progress, stdout
 
 MEASURES = {"accuracy": "accuracy", "miou": "mIoU", "edge_f": "edge F"}
 
@@ -15,7 +15,7 @@ def refine(options: Refine) -> None:
     from ranp.adapters.jobs.refine import run
 
     with progress() as bar:
-        found = run(options, track=lambda counts: tracked(counts, bar, options.method))
+        found = run(options, track=lambda counts: bar.track(counts, description=options.method))
     if options.as_json:
         emit_json(found)
     else:

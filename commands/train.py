@@ -17,9 +17,9 @@ from ranp.jobs.options import Train
 EXAMPLE = "ranp train runs/small --data Task09_Spleen --fold 0/5 --steps 2000 --out runs/small-trained"
 
 
-@command(Train, EXAMPLE)
+@command(Train, EXAMPLE, shared=True)
 def train(options: Train) -> None:
-    """Train MODEL, a network or the slim one of a run, and keep its best and its last weights as a run.
+    """Train MODEL, a network or a run's slim one, and keep it as a run.
 
     Stopped at any moment, the same command with --resume goes on to the weights it would have had.
     """

@@ -1,7 +1,7 @@
 """`ranp transfer`: a run's slim architecture for other channels, classes or input sizes."""
 
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, stdout
+from ranp.commands._console import emit_json, ended, stdout
 from ranp.commands._tables import print_prune
 from ranp.figures import spell_all
 from ranp.jobs.options import Transfer
@@ -23,6 +23,7 @@ def transfer(options: Transfer) -> None:
         emit_json(report.to_dict())
     else:
         _print(report, options.dry_run)
+    ended(report.verify.passed)
 
 
 def _print(report: Report, dry_run: bool) -> None:

@@ -1,9 +1,7 @@
 """`ranp verify`: prove a run folder again."""
 
-import typer
-
 from ranp.commands._command import command
-from ranp.commands._console import emit_json, stdout, steps
+from ranp.commands._console import emit_json, ended, stdout, steps
 from ranp.commands._tables import print_proof
 from ranp.jobs.options import Verify
 
@@ -20,5 +18,4 @@ def verify(options: Verify) -> None:
     with steps("verify"):
         proof = prove(options)
     emit_json(proof.to_dict()) if options.as_json else print_proof(stdout(), proof)
-    if not proof.passed:
-        raise typer.Exit(1)
+    ended(proof.passed)

@@ -10,16 +10,16 @@ or all of it with `ranp.prune(model, example_inputs, ...)`. The names below are 
 `import ranp` and `ranp --help` do not wait for torch.
 """
 
-from typing import TYPE_CHECKING
-
-from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
 from ranp.lazy import names
-from ranp.version import __version__
 
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False  # typing itself would be loaded before the program can catch an interrupt
 if TYPE_CHECKING:
+    from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
     from ranp.graph.build import trace
     from ranp.graph.graph import Graph
-    from ranp.pipeline import Result, prune, transfer
+    from ranp.pipeline import Result, compare, prune, transfer
     from ranp.plan import Plan
     from ranp.reports import Report, Verification
     from ranp.runs import load, save
@@ -28,11 +28,18 @@ if TYPE_CHECKING:
     from ranp.surgery import slim, verify
 
 _HOMES = {
+    "CheckFailed": "ranp.errors",
+    "InfeasibleError": "ranp.errors",
+    "MissingExtra": "ranp.errors",
+    "RanpError": "ranp.errors",
+    "UnsupportedError": "ranp.errors",
+    "UsageError": "ranp.errors",
     "trace": "ranp.graph.build",
     "Graph": "ranp.graph.graph",
     "Plan": "ranp.plan",
     "Report": "ranp.reports",
     "Result": "ranp.pipeline",
+    "compare": "ranp.pipeline",
     "prune": "ranp.pipeline",
     "load": "ranp.runs",
     "save": "ranp.runs",
@@ -60,6 +67,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "__version__",
+    "compare",
     "importance",
     "largest_sparsity",
     "load",

@@ -6,6 +6,7 @@
     ├── InfeasibleError   3  the limit can't be met; carries the closest feasible value
     ├── UnsupportedError  3  the network can't be handled; names the op and the module
     ├── CheckFailed       1  the work was done but a check (verification, parity) failed
+    ├── ProcessLost       1  another of the processes that work together has ended
     └── MissingExtra      4  an optional dependency is absent; names the `pip install` line
 
 The library raises them and the command line prints the same text. `UsageError` is a `ValueError` as well, so that
@@ -16,7 +17,7 @@ import difflib
 import importlib
 import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePath
@@ -67,6 +68,12 @@ class CheckFailed(RanpError):
     exit_code = 1
 
 
+class ProcessLost(RanpError):
+    """Another of the processes that work together has ended."""
+
+    exit_code = 1
+
+
 class MissingExtra(RanpError):
     """An optional dependency that the request needs is not installed."""
 
@@ -79,7 +86,11 @@ def words_of(error: BaseException, limit: int = 300) -> str:
     >>> words_of(ValueError("no\\n  way"))
     'no way'
     """
-    return " ".join(str(error).split())[:limit]
+    try:
+        text = str(error)
+    except Exception:  # of the user's own class
+        return ""
+    return " ".join(text.split())[:limit]
 
 
 def told(error: BaseException, limit: int = 300) -> str:
@@ -158,19 +169,20 @@ def named(option: str, value: object = _NOT_GIVEN, flag: str | None = None) -> s
     """Return an option, and a value of it, as the reader of a message writes them.
 
     Args:
-        option: its name in Python; a word in capitals is an argument that goes by its place.
+        option: its name in Python; in capitals that of an argument which goes by its place on the command line.
         value: that it was given; on the command line True is the option alone, a switch.
         flag: its name on the command line, where that is not `--` and its name.
 
-    >>> named("min_width", 0)
-    'min_width=0'
+    >>> named("min_width", 0), named("MODEL", "unet3d")
+    ('min_width=0', "model='unet3d'")
     >>> with on_command_line():
-    ...     named("min_width", 0), named("settings", flag="--set")
-    ('--min-width 0', '--set')
+    ...     named("min_width", 0), named("MODEL", "unet3d"), named("settings", flag="--set")
+    ('--min-width 0', 'MODEL unet3d', '--set')
     """
     if _ON_COMMAND_LINE.get():
         words = flag or (option if option.isupper() else f"--{option.replace('_', '-')}")
         return words if value is _NOT_GIVEN or value is True else f"{words} {value}"
+    option = option.lower() if option.isupper() else option
     if value is _NOT_GIVEN:
         return f"{option}="
     plain = str(value) if isinstance(value, PurePath) else value
@@ -241,6 +253,15 @@ def listed(words: Iterable[str], last: str = "or") -> str:
     """
     *first, final = [*words] or [""]
     return f"{', '.join(first)} {last} {final}" if first else final
+
+
+def some(names: Sequence[str], shown: int = 8) -> str:
+    """Return the first of many names, and how many more there are.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

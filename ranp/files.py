@@ -129,15 +129,29 @@ class FileKind:
 _START = 4096  # bytes by which a file's kind is told
 KINDS = {
     "onnx": FileKind("an ONNX file", lambda start: start[:1] == b"\x08" and start[1:2] < b"@", (".onnx",)),
-    "program": FileKind("a file of torch.export", lambda start: start.startswith(b"PK\3\4"), (".pt2",)),
+    "program": FileKind("a file of torch.export", lambda start: _is_program(start)),
     "table": FileKind("a table of `ranp compare`", lambda start: start[:1] == b"{" and b'"sparsity_of"' in start),
     "page": FileKind("a page of `ranp report`", lambda start: b'content="ranp ' in start),
-    "dot": FileKind("graphviz text", lambda start: start.startswith((b"digraph", b"graph", b"strict"))),
-    "svg": FileKind("an SVG picture", lambda start: b"<svg" in start),
+    "csv": FileKind("a table of `ranp evaluate`", lambda start: start.startswith(b"case,")),
+    "predictions": FileKind("a folder of `ranp predict`", lambda start: False),
+    "dot": FileKind("graphviz text of `ranp inspect`", lambda start: start.startswith(b"digraph coupling {")),
+    "svg": FileKind("a picture of `ranp inspect`", lambda start: b"<title>Which layers share which channels" in start),
     "labels": FileKind("a label map", lambda start: _is_label_map(start)),
-    "picture": FileKind("a picture", lambda start: start.startswith((b"\x89PNG", b"%PDF")) or b"<svg" in start),
+    "picture": FileKind("a picture that ranp drew", lambda start: _is_drawn(start)),
 }
 """What commands write beside run folders; `--force` replaces a file by one of its own kind only."""
+
+
+def _is_program(start: bytes) -> bool:
+    """Whether a file is an archive of torch.export; those of torch.save, which begin with their pickle, are others."""
+    first = start[30 : 30 + int.from_bytes(start[26:28], "little")]  # the name of a zip's first entry
+    parts = (b"/data/weights/", b"/data/constants/", b"/data/sample_inputs/", b"/models/", b"archive_", b"serialized_")
+    return start.startswith(b"PK\3\4") and any(part in first for part in parts)
+
+
+def _is_drawn(start: bytes) -> bool:
+    """Whether a file was drawn by matplotlib, which signs PNG and SVG by name and PDF by four bytes."""
+    return b"matplotlib" in start.lower() or start.startswith(b"%PDF-1.4\n%\xac\xdc \xab\xba")
 
 
 def _is_label_map(start: bytes) -> bool:
@@ -211,7 +225,7 @@ def read_json(path: Path, option: str = "") -> dict[str, Any]:
 
 
 def _mapping(path: Path, option: str, parse: Callable[[str], Any], kind: str, shape: str) -> dict[str, Any]:
-    subject = f"{option} {path}".strip()
+    subject = named(option, path) if option else str(path)
     try:
         values = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

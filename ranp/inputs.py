@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.errors import UsageError, WrongType, named, nearest, words_of
+from ranp.errors import UsageError, WrongType, check_type, named, nearest, words_of
 from ranp.figures import spell
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -173,8 +174,19 @@ def draw(inputs: Inputs, generator: torch.Generator, dtype: torch.dtype | None =
 
 
 def generator_of(seed: int) -> torch.Generator:
-    """Return a generator of its own, on the CPU."""
+    """Return a generator of its own, on the CPU.
+
+    Raises:
+        WrongType: the seed is no whole number.
+    """
+    whole = hasattr(seed, "__index__") and not isinstance(seed, bool | torch.Tensor)
+    check_type("seed", seed, whole, "a whole number")
     return torch.Generator().manual_seed(seed)
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed that is mixed from numbers, such as that of a run and that of a step: no two streams overlap."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def map_tensors(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Any:

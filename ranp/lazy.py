@@ -1,12 +1,10 @@
 """Names that are loaded when they are first used, so that a package's face costs no import of torch."""
 
-import importlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
-def names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package.
 
     Args:
@@ -14,7 +12,9 @@ def names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any],
         homes: the module of each name.
     """
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
+        import importlib  # with the first name: what `import ranp` loads is loaded before an interrupt is caught
+
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(homes[name]), name)

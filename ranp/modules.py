@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UnsupportedError, WrongType, words_of
+from ranp.errors import UnsupportedError, WrongType, told
 from ranp.inputs import EXACTLY_PLAIN, PLAIN
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -223,13 +223,30 @@ def copy_with(model: Module, change: Change | None = None, *, private: bool = Tr
     Args:
         model: any module.
         change: called once with each tensor of `tensors_of`; one that it returns as it is, is copied.
-        private: whether lists and dicts that hooks write into are copied too, so that nobody sees the copy run.
+        private: whether lists and dicts that hooks write into are copied too, so that nobody sees the copy run. Any
+            other copy is somebody's to train: its parameters get the hooks and plain attributes of the model's.
     """
     memo = _Memo(model, private=private)
     for name, old in tensors_of(model).items():
         new = old if change is None else change(name, old)
         memo[id(old)] = _as(old, old.detach().clone() if new is old else new)
-    return _copied(model, memo)
+    copied = _copied(model, memo)
+    if not private:
+        _mark_(copied, model)
+    return copied
+
+
+def _mark_(copied: nn.Module, model: nn.Module) -> None:
+    """Give a copy's parameters the hooks on gradients and the plain attributes of the model's."""
+    own = dict(copied.named_parameters())
+    for name, old in model.named_parameters():
+        if name not in own:
+            continue
+        vars(own[name]).update({key: value for key, value in vars(old).items() if not isinstance(value, Tensor)})
+        for hook in (old._backward_hooks or {}).values():
+            own[name].register_hook(hook)
+        for hook in (old._post_accumulate_grad_hooks or {}).values():
+            own[name].register_post_accumulate_grad_hook(hook)
 
 
 class _Memo(dict[int, Any]):
@@ -277,8 +294,7 @@ def _own_copy(module: Module, memo: _Memo) -> Module:
                 fresh.requires_grad_(own.requires_grad)
         return copied
     except Exception as error:
-        said = words_of(error, 200)
-        raise UnsupportedError(f"{type(module).__name__} can't be copied: {type(error).__name__}: {said}") from error
+        raise UnsupportedError(f"{type(module).__name__} can't be copied: {told(error, 200)}") from error
 
 
 def _copied_value(value: Any, memo: _Memo) -> Any:

@@ -23,7 +23,9 @@ from pydantic.fields import FieldInfo
 
 from ranp.errors import UsageError, listed, named, nearest
 
-Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "l1"]
+Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "taylor", "l1", "fpgm", "bn-scale"]
+DATA_FREE: tuple[Method, ...] = ("l1", "fpgm", "bn-scale")
+"""The methods that look at the weights alone."""
 Reduce = Literal["sum", "mean", "max"]
 Rule = Literal["global", "isomorphic", "layerwise", "random", "snip", "uniform", "profile"]
 PATTERNS = ("uniform", "profile")
@@ -54,7 +56,7 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     shown: str | None = None,
-    complete: str | None = None,
+    complete: str | tuple[str, ...] | None = None,
     argument: bool = False,
     kept: bool = True,
     writes: str | None = None,
@@ -68,7 +70,7 @@ def option(
         flag: its name on the command line, where that is not the field's.
         metavar: what stands for its value in the help.
         shown: the default in words, where it is more than a value.
-        complete: what the shell completes its value from: "model" or "preset"; words it takes are completed anyway.
+        complete: what the shell completes its value from: "model", "preset", or words; a Literal's it takes anyway.
         argument: whether it is given by its place.
         kept: whether a run's config.yaml keeps it.
         writes: the kind of what is written there, of `files.KINDS`, or "run"; None for an option that names no output.
@@ -143,6 +145,12 @@ class Listed(NamedTuple):
         return choices(self.field.annotation)
 
     @property
+    def offered(self) -> tuple[str, ...]:
+        """The words that the shell completes it from: all it takes, or the usual ones."""
+        usual = self.known["complete"]
+        return usual if isinstance(usual, tuple) else self.choices
+
+    @property
     def help(self) -> str:
         """Its help, with the words it takes."""
         return str(self.field.description).format(choices=listed(self.choices))
@@ -215,7 +223,7 @@ def _expected(kind: str, field: FieldInfo, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
-def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
+def read_pairs(pairs: Any, option: str = "settings", flag: str | None = "--set") -> Any:
     """Read `key=value` pairs; values are YAML. A mapping stays as it is.
 
     >>> read_pairs(["channels=[16, 32]", "norm=batch", "dropout=0.1"])
@@ -230,23 +238,49 @@ def read_pairs(pairs: Any, option_name: str = "--set") -> Any:
     for pair in pairs:
         key, equals, text = str(pair).partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"{option_name} {pair}: expected key=value")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: expected key=value")
         if key in values:
-            raise UsageError(f"{option_name} {pair}: {key} is given twice")
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: {key} is given twice")
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(f"{option_name} {pair}: the value is not plain YAML ({reason})") from None
+            raise UsageError(f"{named(option, str(pair), flag=flag)}: the value is not plain YAML ({reason})") from None
     return values
 
 
 Pairs = Annotated[dict[str, Any], BeforeValidator(read_pairs)]
 """The type of an option that is given as `key=value`, again and again."""
-DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-data"))]
+DataPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="data_settings", flag="--set-data"))]
 """The same, for data."""
-LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option_name="--set-loss"))]
+LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option="loss_settings", flag="--set-loss"))]
 """The same, for a loss."""
+
+
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def read_bytes(text: str, option_name: str) -> int:
+    """Read an amount of memory.
+
+    Args:
+        text: a number and a unit: 11GiB, 800 MB.
+        option_name: that it was given to, in Python.
+
+    Raises:
+        UsageError: no positive number, or no such unit; the nearest is given.
+
+    >>> read_bytes("1.5KiB", "fit"), read_bytes("2 GB", "fit")
+    (1536, 2000000000)
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([A-Za-z]*)", text.strip())
+    units = {unit.lower(): count for unit, count in _BYTES.items()}
+    count = int(float(match[1]) * units.get(match[2].lower(), 0)) if match else 0
+    if count < 1:
+        hint = nearest(match[2], _BYTES) if match and match[2] else ""
+        raise UsageError(f"{named(option_name, text)}: expected bytes with their unit, such as 11GiB or 800MB{hint}")
+    return count
 
 
 def is_path(loss: str) -> bool:
@@ -477,17 +511,24 @@ class Selection(Ranking, Sparsity, Budget, Shared):
             raise UsageError(f"{named('rule', self.rule)} {said}")
 
 
-class Training(Options):
-    """How a network is trained: what `train_` takes."""
+class Optimizing(Options):
+    """How a step of a training is taken."""
 
     group: ClassVar[str] = "training"
+    optimizer: Optimizer | None = option(None, "{choices}.", shown="the recipe's")
+    momentum: float | None = option(None, "Of sgd, which is Nesterov's.", shown="the recipe's", ge=0, lt=1)
+    amsgrad: bool | None = option(None, "Of adam and adamw.", shown="the recipe's")
+    accumulate: int = option(1, "Batches whose gradients make one step.", ge=1)
+    amp: Amp = option("off", "Autocast: {choices}.")
+
+
+class Training(Optimizing):
+    """How a network is trained: what `train_` takes."""
+
     steps: int | None = option(None, "Steps of the optimizer.", shown="by --epochs", ge=1)
     epochs: int | None = option(None, "Passes over the training cases, in the place of --steps.", ge=1)
     recipe: Recipe = option("default", "What the options below are where they are not given: {choices}.")
-    optimizer: Optimizer | None = option(None, "{choices}.", shown="the recipe's")
     lr: float | None = option(None, "Largest learning rate.", shown="the recipe's", gt=0)
-    momentum: float | None = option(None, "Of sgd, which is Nesterov's.", shown="the recipe's", ge=0, lt=1)
-    amsgrad: bool | None = option(None, "Of adam and adamw.", shown="the recipe's")
     weight_decay: float | None = option(None, "Weight decay.", shown="the recipe's", ge=0)
     schedule: Schedule | None = option(None, "Of the learning rate: {choices}.", shown="the recipe's")
     warmup: float | None = option(None, "Share of the steps that the rate rises in.", shown="the recipe's", ge=0, lt=1)
@@ -499,8 +540,7 @@ class Training(Options):
         shown="the recipe's", gt=0,
     )  # fmt: skip
     clip: float | None = option(None, "Largest norm of the gradient; 0 for any.", shown="the recipe's", ge=0)
-    accumulate: int = option(1, "Batches whose gradients make one step.", ge=1)
     ema: float = option(0.0, "Decay of an average of the weights, which is then what is kept; 0 for none.", ge=0, lt=1)
-    amp: Amp = option("off", "Autocast: {choices}.")
     channels_last: bool = option(False, "Keep activations channels last.")
     compile: bool = option(False, "Run torch.compile on the network.")
+    sync_bn: bool = option(False, "Let batch norms see the whole batch, of all processes; only on GPUs.")

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from torch import nn
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, listed
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Description, InputSpec, refill
@@ -78,6 +78,7 @@ class Plan(_Strict):
         freeze: globs of what the user fixed.
         outputs: places of the outputs that keep their shape; none named means all.
         groups: in the order of the graph.
+        shapes: what it makes of each parameter, and of each buffer that it cuts; none in plans of former versions.
         choice: how they were chosen.
         scores: per layer the least, mean and largest score.
         stages: the same after weighting ("weighted", Eq. 5.9) and after reweighting ("reweighted", Eq. 5.10), where
@@ -90,6 +91,7 @@ class Plan(_Strict):
     freeze: tuple[str, ...] = ()
     outputs: tuple[int, ...] = ()
     groups: tuple[PlanGroup, ...]
+    shapes: dict[str, tuple[Index, ...]] = Field(default_factory=dict)
     choice: Choice
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
     stages: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
@@ -141,6 +143,11 @@ class Plan(_Strict):
                 "freeze": graph.freeze,
                 "outputs": graph.outputs,
                 "groups": groups,
+                "shapes": {
+                    name: shape
+                    for name in dict.fromkeys([*graph.shapes, *graph.parameters])
+                    if (shape := graph.kept_shape(name, kept)) is not None
+                },
                 "choice": choice,
                 "scores": scores,
                 "stages": dict(stages),
@@ -186,30 +193,32 @@ class Plan(_Strict):
         kept = np.zeros(graph.count, dtype=bool)
         for group, chosen in pairs:
             kept[group.units[list(chosen.kept)]] = True
+            for unit in group.units[~kept[group.units]].tolist() if graph is not self._graph else ():
+                if graph.reasons[unit] not in (
+                    None,
+                    "network output",
+                ):  # a network that puts out features runs slim too
+                    raise UsageError(
+                        f"the plan does not fit the model: it removes channels of group {group.name!r} that must stay "
+                        f"here ({graph.reasons[unit]}){_OTHERWISE}"
+                    )
         return kept
 
     def check_made(self, slim: nn.Module) -> None:
         """Refuse a module that this plan does not make.
 
-        A plan that was read from a file knows the layers' names, and not the shapes of what lies between.
+        A plan of a former version knows the layers' names alone.
 
         Raises:
             UsageError: a parameter or buffer is missing, is of another shape, or has no counterpart.
         """
         held = [*all_names(slim), *slim.named_parameters(), *slim.named_buffers()]  # a scripted part's too
         made = {name: tuple(tensor.shape) for name, tensor in held}
-        expected: dict[str, tuple[int, ...] | None] = dict.fromkeys(
-            name for group in self.groups for name in group.layers
-        )
-        if self._graph is not None:
-            kept = self.mask(self._graph)
-            names = [*self._graph.shapes, *self._graph.parameters]
-            expected = {name: self._graph.kept_shape(name, kept) for name in names}
-            extra = next((name for name, _ in slim.named_parameters() if name not in expected), None)
-            if extra is not None:
-                raise UsageError(
-                    f"slim: it has {extra}, which the plan does not make: give the network `slim` returned"
-                )
+        names = (name for group in self.groups for name in group.layers)
+        expected: Mapping[str, tuple[int, ...] | None] = self.shapes or dict.fromkeys(names)
+        extra = next((name for name, _ in slim.named_parameters() if self.shapes and name not in expected), None)
+        if extra is not None:
+            raise UsageError(f"slim: it has {extra}, which the plan does not make: give the network `slim` returned")
         for name, shape in expected.items():
             if name not in made:
                 raise UsageError(f"slim: it has no {name}, which the plan makes: give the network `slim` returned")
@@ -286,20 +295,32 @@ def _key(name: str, width: int, layers: tuple[str, ...]) -> tuple[str, int, tupl
     return name, width, tuple(sorted(layers))
 
 
+_OTHERWISE = (
+    "; with other settings or flags its layers hang together otherwise: give those of the run, or prune it as it is"
+)
+
+
 def _difference(graph: Graph, plan: Plan) -> str:
-    if len(graph.groups) == len(plan.groups):
-        for group, planned in zip(graph.groups, plan.groups, strict=True):
-            if (group.name, len(group.units)) != (planned.name, planned.width):
-                return (
-                    f"group {planned.name!r} of width {planned.width} in the plan is "
-                    f"{group.name!r} of width {len(group.units)} in the model"
-                )
-    known, own = {group.name for group in plan.groups}, {group.name for group in graph.groups}
-    for names, where in ((known - own, "only in the plan"), (own - known, "only in the model")):
-        if names:
-            every = [*(each.name for each in plan.groups), *(each.name for each in graph.groups)]
-            first = next(name for name in every if name in names)
-            stays = all(graph.reason_of(group) for group in graph.groups if group.name in names)
-            way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
-            return f"group {first!r} is {where}{way if names <= own and stays else ''}"
+    """Name the first group that is not the same in a plan and a model, and what to do about it."""
+    planned = {_key(group.name, group.width, group.layers): group for group in plan.groups}
+    own = {_key(group.name, len(group.units), group.layers): group for group in graph.groups}
+    gone = {key: group for key, group in planned.items() if key not in own}
+    new = {key: group for key, group in own.items() if key not in planned}
+    stays = all(sum(group.frozen.values()) == group.width for group in gone.values())
+    stays = stays and all(graph.reason_of(group) for group in new.values())
+    layers = [{name for group in groups for name in group.layers} for groups in (plan.groups, graph.groups)]
+    way = "; `ranp transfer RUN --keep-weights --out NEW`, with its settings, makes a run that fits"
+    way = way if stays else _OTHERWISE if layers[0] == layers[1] else ""
+    before, after = ({name: (width, makers) for name, width, makers in groups} for groups in (gone, new))
+    for name, (width, makers) in before.items():
+        if name not in after:
+            continue
+        if width != after[name][0]:
+            return f"group {name!r} of width {width} in the plan is {name!r} of width {after[name][0]} in the model"
+        by, now = (listed(each, "and") for each in (makers, after[name][1]))
+        return f"group {name!r} is made by {by} in the plan, by {now} in the model{way}"
+    for name in before:
+        return f"group {name!r} is only in the plan{way}"
+    for name in after:
+        return f"group {name!r} is only in the model{way}"
     return f"{len(plan.groups)} groups in the plan, {len(graph.groups)} in the model"

@@ -158,7 +158,7 @@ class Verification(Part):
         tolerance: largest relative difference that counts as equal.
         frozen: how many units stayed for each reason.
         uncompared: what could not be compared, in words: statistics that could not be taken over the kept channels,
-            outputs that do not change with the input or may shrink.
+            outputs that do not change with the input, or of which it is not known what stays.
         compared_input: the shape of each input, with the batch.
         outputs: how many there are.
         compared: how many of them changed with the input, so that comparing them says something.

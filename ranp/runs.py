@@ -31,17 +31,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ranp import __version__
 from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
 from ranp.graph.transient import left_behind
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
 from ranp.models.weights import load_weights_
-from ranp.modules import Module, check_values, copy_with, tensors_of, unwrapped
+from ranp.modules import Module, all_names, check_values, copy_with, tensors_of, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
-from ranp.version import __version__
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
@@ -289,10 +289,22 @@ def check_out(
     """
     check_absent(path, force=force, option=option)
     if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
+        if kind := kind_of(path):
+            other = f"a run of `{kind.made_by}`"
+            raise UsageError(f"{named(option, path)}: {other}, so {named('force', True)} does not replace it")
         raise UsageError(f"{named(option, path)}: not a run folder, so {named('force', True)} does not replace it")
     if path.exists() and not keeps and (foreign := _foreign(path)):
         kept = f"so {named('force', True)} does not replace it"
         raise UsageError(f"{named(option, path)}: holds {foreign[0]}, which is not of the run, {kept}")
+    check_place(path, option)
+
+
+def check_place(path: Path, option: str = "out") -> None:
+    """Refuse a place where a folder can't be written: one that is worked in, or below what is read-only or no folder.
+
+    Raises:
+        UsageError: naming what is in the way.
+    """
     path, given = path.resolve(), path
     said = named(option, given)
     if path in (here := Path.cwd(), *here.parents):
@@ -451,7 +463,14 @@ def _with_weights(model: Module, weights: Mapping[str, Tensor], path: Path, plan
             raise UsageError(f"{path}: {name} is {tuple(weights[name].shape)}; the plan makes it {tuple(own.shape)}")
         return weights[name]
 
-    return copy_with(model, stored)
+    loaded = copy_with(model, stored, private=False)
+    known = {name for name, _ in all_names(loaded)}
+    for name in weights.keys() - known:  # what a forward took from its first input, and a new module does not have yet
+        owner, key = dict(loaded.named_modules()).get(name.rpartition(".")[0]), name.rpartition(".")[2]
+        if owner is None or getattr(owner, key, None) is not None:
+            raise UsageError(f"{path}: {name} has no place in the network")
+        setattr(owner, key, weights[name])
+    return loaded
 
 
 __all__ = [

@@ -1,5 +1,6 @@
 """What `import ranp` and `ranp --help` may load: no torch, and nothing but the core dependencies."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ print(sorted({"torch", "numpy", "monai", "safetensors"} & set(sys.modules)))
 
 def test_import_ranp_imports_no_torch() -> None:
     assert python("import ranp, sys; print('torch' in sys.modules, ranp.__version__)").startswith("False")
+
+
+def test_little_is_loaded_before_an_interrupt_is_caught() -> None:
+    code = "import sys; before = {*sys.modules}; import ranp.commands.start; print(sorted({*sys.modules} - before))"
+    loaded = set(ast.literal_eval(python(code))) - {"collections.abc"}
+    assert loaded == {"ranp", "ranp.commands", "ranp.commands.start", "ranp.lazy"}
 
 
 def test_core_dependencies_suffice() -> None:

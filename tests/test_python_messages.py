@@ -1,7 +1,8 @@
 """Errors of the functions of `ranp` speak Python, and wrong types are one TypeError of ours."""
 
+import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 from torch import nn
 
 import ranp
-from ranp import data, models
+from ranp import data, models, runs
 from ranp.data import losses
 from ranp.errors import WrongType
+from ranp.export import export_run
+from ranp.models.request import read_request, read_size
+from ranp.models.weights import load_weights_
 from ranp.pipeline import compare
 
 INPUTS = torch.zeros(1, 1, 8, 8)
@@ -33,9 +37,26 @@ def saved(place: Path, **given: Any) -> Path:
     return ranp.save(place, **kept)
 
 
+def exported(place: Path, pool: nn.Module | None = None, **given: Any) -> dict[str, Any]:
+    model = network() if pool is None else nn.Sequential(*network(), pool)
+    result = ranp.prune(model, torch.zeros(1, 1, 24, 24), method="l1", sparsity=0.4)
+    folder = ranp.save(place / "run", result.slim, result.plan, result.report)
+    return export_run(runs.read(folder), model=model, **given)
+
+
 BATCH = (torch.zeros(1, 1, 8, 8), torch.zeros(1, 4, 4, dtype=torch.int64))
 CE = losses.get("ce")
 MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
+    (r"^opset=7: expected 18 to ", lambda place: exported(place, opset=7)),
+    (r"^onnx='.*plan.json': is plan.json of the run ", lambda place: exported(place, onnx=place / "run" / "plan.json")),
+    (
+        r"^torch_export='.*a': onnx= writes there$",
+        lambda place: exported(place, onnx=place / "a", torch_export=place / "a"),
+    ),
+    (
+        r"^dynamic=True: can't be exported .* without dynamic=, or use torch_export=$",
+        lambda place: exported(place, nn.AdaptiveAvgPool2d(2), dynamic=True),
+    ),
     (
         r"^give either sparsity= or max_sparsity=, or limits: params=, flops= and activations=$",
         lambda _: pruned(sparsity=None),
@@ -62,6 +83,13 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     (r"^widht=: unet3d takes", lambda _: models.build("unet3d", widht=3)),
     (r"^preset='brats': unet3d has", lambda _: models.build("unet3d", "brats")),
     (r"^device='gpux': ", lambda _: pruned(method="mpmg", batches=[BATCH], loss=CE, device="gpux")),
+    (r"^model='absent.py:Net': no file absent.py", lambda place: ranp.load(saved(place / "a"), model="absent.py:Net")),
+    (r"^model='unet9': not a built-in", lambda place: ranp.load(saved(place / "a"), model="unet9")),
+    (r"^model='torch.nn:PixelShuffle3d': torch.nn has no", lambda _: models.resolve("torch.nn:PixelShuffle3d")),
+    (r"^verify_input='8by8': expected a size", lambda _: pruned(verify_input="8by8")),
+    (r"^input='8by8': expected a size", lambda _: read_size("8by8")),
+    (r"^in_channels=0: expected a positive", lambda _: read_request("unet3d", in_channels=0)),
+    (r"^weights='.*': no such file", lambda place: load_weights_(network(), place / "w.pt")),
     (r"^give either sparsity= or max_sparsity_of=", lambda _: compare(network(), INPUTS, [BATCH], CE)),
 ]
 
@@ -83,6 +111,15 @@ WRONG: list[tuple[str, Callable[[Path], Any]]] = [
     (r"^batch 1: a Tensor; expected a pair", lambda _: pruned(method="mpmg", batches=BATCH, loss=CE)),
     (r"^batch 1: a Tensor; expected a pair", lambda _: ranp.prune(network(), batches=BATCH, loss=CE, sparsity=0.4)),
     (r"^loss= is a str; expected a function.*ranp\.data\.losses\.get\('ce'\)", lambda _: pruned(loss="ce")),
+    (
+        r"^loss= is a type; expected a function .*such as CrossEntropyLoss\(\), not the class$",
+        lambda _: pruned(method="mpmg", batches=[BATCH], loss=nn.CrossEntropyLoss),
+    ),
+    (r"^seed= is a str; expected a whole number$", lambda _: pruned(seed="first")),
+    (
+        r"^seed= is a float; expected a whole number$",
+        lambda _: compare(network(), INPUTS, [BATCH], CE, seed=1.5, sparsity=0.1),
+    ),
     (r"^loss= is a float; expected a function", lambda _: pruned(loss=1.0)),
     (r"^batch 1: the loss is a float", lambda _: pruned(method="mpmg", batches=[BATCH], loss=lambda *_: 1.0)),
     (r"^freeze= is a str; expected a list", lambda _: pruned(freeze="0")),
@@ -112,3 +149,31 @@ def test_a_wrong_type_is_one_type_error_of_ours(message: str, call: Callable[[Pa
     assert isinstance(caught.value, WrongType)
     assert re.search(message, str(caught.value)), str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_message_holds_an_option_or_an_argument_as_typed() -> None:
+    """Literal text of an error: an option belongs into `errors.named`, which knows who reads it."""
+    typed = re.compile(r"(?<![\w`-])--[a-z]|\b(?:MODEL|LOGITS) (?:\0|$)")
+    raised = []
+    for folder in ("ranp", "adapters"):
+        for path in (Path(ranp.__file__).parents[1] / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Raise) and node.exc is not None:
+                    raised += [(f"{path}:{part.lineno}", words) for part, words in _literals(node.exc)]
+    assert len(raised) > 300
+    assert [place for place, words in raised if typed.search(words)] == []
+
+
+def _literals(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+    """Yield the text of an expression's strings, values in it as NUL; words given to `named` and its like apart."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("named", "setting"):
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield node, "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+        for part in node.values:
+            yield from _literals(part) if isinstance(part, ast.FormattedValue) else ()
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node, node.value
+    for child in ast.iter_child_nodes(node):
+        yield from _literals(child)

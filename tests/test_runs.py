@@ -278,6 +278,32 @@ def test_what_a_forward_left_is_not_written(ran: str, size: int, tmp_path: Path)
         assert torch.equal(loaded(example), slim(example))
 
 
+class ByData(nn.Module):
+    """Takes a mean from its first input, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head, self.mean = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mean is None:
+            self.mean = x.mean().detach()
+        return self.head((self.conv(x) - self.mean).relu())
+
+
+def test_what_a_forward_took_from_its_first_input_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    result = ranp.prune(ByData(), torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
+    result.slim(torch.full((1, 1, 8, 8), 7.0))
+    path = ranp.save(tmp_path / "run", result.slim, result.plan, result.report)
+    loaded = ranp.load(path, model=ByData())
+    x = torch.randn(1, 1, 8, 8)
+    assert loaded.mean == 7
+    assert torch.equal(loaded(x), result.slim(x))
+    with pytest.raises(UsageError, match="mean has no place in the network"):
+        ranp.load(path, model=type("Other", (ByData,), {"mean": property(lambda self: 1, lambda self, value: None)})())
+
+
 def pruned_net() -> tuple[nn.Module, ranp.Result]:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 3))
@@ -318,9 +344,46 @@ def test_what_the_plan_does_not_make_is_refused(made: object, said: str, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_plan_from_a_file_knows_the_layers(tmp_path: Path) -> None:
-    _, result = pruned_net()
+def test_a_plan_from_a_file_knows_names_and_shapes(tmp_path: Path) -> None:
+    net, result = pruned_net()
     plan = ranp.Plan.from_json(result.plan.to_json())
+    other = ranp.prune(net, torch.zeros(1, 1, 8, 8), method="l1", sparsity=0.2)
+    for made, said in (
+        (nn.Sequential(result.slim), r"it has 0\.0\.weight, which the plan does not make"),
+        (net, r"0\.bias is \(8,\); the plan makes it \([1-7],\)"),
+        (other.slim, r"; the plan makes it"),
+        (result.slim[:3], r"it has no 3\.bias, which the plan makes"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            ranp.save(tmp_path / "run", made, plan, result.report)
+    assert not (tmp_path / "run").exists()
+    assert ranp.save(tmp_path / "run", result.slim, plan, result.report).is_dir()
+
+
+def test_a_plan_of_a_former_version_knows_names(tmp_path: Path) -> None:
+    _, result = pruned_net()
+    plan = ranp.Plan.from_json(result.plan.model_copy(update={"shapes": {}}).to_json())
     with pytest.raises(UsageError, match=r"it has no 0\.weight, which the plan makes"):
         ranp.save(tmp_path / "run", nn.Sequential(result.slim), plan, result.report)
     assert ranp.save(tmp_path / "run", result.slim, plan, result.report).is_dir()
+
+
+def test_what_is_loaded_has_the_hooks_and_marks_of_the_network_it_is_built_from(tmp_path: Path) -> None:
+    net, result = pruned_net()
+    ranp.save(tmp_path / "run", result.slim, result.plan, result.report)
+    seen: list[str] = []
+    net[0].weight.register_hook(lambda gradient: gradient.clamp(-1e-3, 1e-3))
+    net[0].bias.register_post_accumulate_grad_hook(lambda _: seen.append("accumulated"))
+    net[0].weight.no_decay = True
+    net[3].weight.requires_grad_(False)
+    net[0].register_forward_hook(lambda *_: seen.append("forward"))
+    net.to(memory_format=torch.channels_last)
+    loaded = ranp.load(tmp_path / "run", model=net)
+    assert all(map(torch.equal, loaded.parameters(), result.slim.parameters()))
+    assert loaded[0].weight.no_decay
+    assert not loaded[3].weight.requires_grad
+    (1e6 * loaded(torch.randn(1, 1, 8, 8))).sum().backward()
+    assert loaded[0].weight.grad.abs().max() <= 1e-3
+    assert seen == ["forward", "accumulated"]
+    moved = ranp.transfer(result.plan, net, torch.zeros(1, 1, 8, 8))
+    assert moved.slim[0].weight.no_decay

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 _EPS = 1e-8
 
@@ -36,7 +36,7 @@ class Grid:
 
     def __init__(self, sizes: tuple[int, ...], interval: int, device: torch.device | str | None = None) -> None:
         if interval < 1:
-            raise UsageError(f"interval={interval}: expected at least 1 pixel")
+            raise UsageError(f"{named('interval', interval)}: expected at least 1 pixel")
         self.sizes = sizes
         self.interval = interval
         self.shape = tuple((size + interval - 1) // interval for size in sizes)  # not -(-s // d): ONNX truncates

@@ -18,7 +18,7 @@ from ranp.adapters.transparent.activations import Activation
 from ranp.adapters.transparent.init import Init
 from ranp.adapters.transparent.probing import output_of, probed_channels, probed_output
 from ranp.adapters.transparent.stack import TransparentStack, default_widths, fitting_bias_scale
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 INTERVAL = 16
 """Pixels between the grid cells of a network that scores its neighbours, where it is not told (Yang et al., 2020)."""
@@ -168,7 +168,9 @@ def fuse(
             nor scores of a grid, or what the stack refuses.
     """
     if interval is not None and superpixels is None:
-        raise UsageError(f"interval={interval}: only a superpixel network has a grid; SLIC takes segments=")
+        raise UsageError(
+            f"{named('interval', interval)}: only a superpixel network has a grid; SLIC takes {named('segments')}"
+        )
     logits = None if example is None else output_of(segmenter, segmenter, example, "segmenter")
     channels = _classes(segmenter, logits, classes)
     like = next((p for p in segmenter.parameters() if p.is_floating_point()), torch.empty(0))
@@ -188,7 +190,7 @@ def _classes(segmenter: nn.Module, logits: Tensor | None, classes: int | None) -
             raise UsageError("classes: give classes= or example=, an image to count them on")
         return count
     if classes is not None and classes != logits.shape[1]:
-        raise UsageError(f"classes={classes}: the segmenter returns {logits.shape[1]} channels")
+        raise UsageError(f"{named('classes', classes)}: the segmenter returns {logits.shape[1]} channels")
     return logits.shape[1]
 
 
@@ -200,7 +202,7 @@ def _source(superpixels: nn.Module, interval: int | None, example: Tensor | None
         seen = probed_output(superpixels)
     if seen is not None and not seen.is_floating_point():
         if interval is not None:
-            raise UsageError(f"interval={interval}: the superpixels are integer maps, which have no grid")
+            raise UsageError(f"{named('interval', interval)}: the superpixels are integer maps, which have no grid")
         return superpixels
     if seen is not None and (seen.ndim < 3 or seen.shape[1] != 3 ** (seen.ndim - 2)):
         raise UsageError(

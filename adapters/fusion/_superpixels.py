@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.adapters.fusion._association import Grid, hard_assignment
-from ranp.errors import UsageError, need
+from ranp.errors import UsageError, named, need
 
 
 class SlicSuperpixels(nn.Module):
@@ -31,7 +31,9 @@ class SlicSuperpixels(nn.Module):
     def __init__(self, segments: int = 500, compactness: float = 0.1) -> None:
         super().__init__()
         if segments < 1 or not compactness > 0:
-            raise UsageError(f"segments={segments}, compactness={compactness}: expected at least 1, and above 0")
+            raise UsageError(
+                f"{named('segments', segments)}, {named('compactness', compactness)}: expected at least 1, and above 0"
+            )
         self.segments = segments
         self.compactness = compactness
 
@@ -55,7 +57,7 @@ class GridSuperpixels(nn.Module):
     def __init__(self, network: nn.Module, interval: int = 16) -> None:
         super().__init__()
         if interval < 1:
-            raise UsageError(f"interval={interval}: expected at least 1 pixel")
+            raise UsageError(f"{named('interval', interval)}: expected at least 1 pixel")
         self.network = network
         self.interval = interval
 

@@ -26,7 +26,7 @@ from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
 from ranp.adapters.jobs.folder import FUSED, WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
-from ranp.errors import CheckFailed, UsageError, named
+from ranp.errors import CheckFailed, UsageError, named, saying
 from ranp.files import read_yaml, whole_folder
 from ranp.inputs import check_device, flatten, specs
 from ranp.models.folders import kind_of
@@ -40,8 +40,12 @@ TOLERANCE = 1e-5
 """Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
 
 
-def segmenter_of(options: Fused) -> Request:
+def segmenter_of(options: Fused, *, trusted: bool = True) -> Request:
     """Return what A asks for.
+
+    Args:
+        options: of A.
+        trusted: whether the user named A, so that its factory may be asked for its channels.
 
     Raises:
         UsageError: as `read_request`.
@@ -50,13 +54,17 @@ def segmenter_of(options: Fused) -> Request:
     if run is not None:
         return _request_of_run(run, "a", options.set_a or options.preset_a or options.weights_a)
     return read_request(
-        options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "--set-a"),
-        in_channels=options.in_channels, classes=options.classes, size=options.input,
+        options.a, preset=options.preset_a, settings=read_pairs(options.set_a, "set_a", None),
+        in_channels=options.in_channels, classes=options.classes, size=options.input, trusted=trusted,
     )  # fmt: skip
 
 
-def superpixels_of(options: Fused) -> Request | None:
-    """Return what B asks for, on the input of A.
+def superpixels_of(options: Fused, segmenter: Request) -> Request | None:
+    """Return what B asks for, on the input of A; a built-in takes as many channels as A, unless it is told.
+
+    Args:
+        options: of B.
+        segmenter: what A asks for.
 
     Raises:
         UsageError: as `read_request`, or options of B without B.
@@ -69,9 +77,12 @@ def superpixels_of(options: Fused) -> Request | None:
     run = _pruned_run(options.b, "b", options.model_b)
     if run is not None:
         return _request_of_run(run, "b", options.set_b or options.preset_b or options.weights_b)
+    settings, channels = read_pairs(options.set_b, "set_b", None), options.in_channels
+    built_in = ":" not in options.b and kind_of(options.b) is None
+    if channels is None and built_in and options.preset_b is None and "in_channels" not in settings:
+        channels = segmenter.shapes[0][1]
     return read_request(
-        options.b, preset=options.preset_b, settings=read_pairs(options.set_b, "--set-b"),
-        in_channels=options.in_channels, size=segmenter_of(options).shapes[0][2:],
+        options.b, preset=options.preset_b, settings=settings, in_channels=channels, size=segmenter.shapes[0][2:],
     )  # fmt: skip
 
 
@@ -85,7 +96,7 @@ def hidden_widths(options: Fused) -> tuple[int, ...] | None:
         return None
     parts = options.widths.split(",")
     if not all(part.strip().isdigit() for part in parts):
-        raise UsageError(f"--widths {options.widths}: expected whole numbers between commas, such as 64,64")
+        raise UsageError(f"{named('widths', options.widths)}: expected whole numbers between commas, such as 64,64")
     return tuple(int(part) for part in parts)
 
 
@@ -137,15 +148,14 @@ def build(
     Raises:
         UsageError: what the options, the networks, the weights or `fuse` refuse.
     """
-    request, second = segmenter_of(options), superpixels_of(options)
+    request = segmenter_of(options, trusted=trust_a)
+    second = superpixels_of(options, request)
     if len(request.shapes) != 1:
-        raise UsageError(f"MODEL {options.a}: expected a network of one image, this takes {len(request.shapes)}")
-    segmenter = _network(request, options.model_a, options.weights_a, "--weights-a", options.seed, trust_a, tell)
+        raise UsageError(f"{named('A', options.a)}: expected a network of one image, this takes {len(request.shapes)}")
+    segmenter = _network(request, options.model_a, options.weights_a, "weights_a", options.seed, trust_a, tell)
     superpixels = None
     if second is not None:
-        superpixels = _network(
-            second, options.model_b, options.weights_b, "--weights-b", options.seed + 1, trust_b, tell
-        )
+        superpixels = _network(second, options.model_b, options.weights_b, "weights_b", options.seed + 1, trust_b, tell)
         superpixels = superpixels.to(device).eval()
     segmenter = segmenter.to(device).eval()
     return fuse(
@@ -165,7 +175,8 @@ def check(fused: FusedSegmenter, image: Tensor) -> dict[str, Any]:
     with torch.no_grad():
         expected = fused.segmenter(image)
         difference = float((fused.refined(image) - expected).abs().max())
-        output = fused(image)
+        with saying(UsageError, "the fused network does not run"):
+            output = fused(image)
     largest = float(expected.abs().max())
     relative = difference / largest if largest else difference
     if not relative <= TOLERANCE:
@@ -267,20 +278,23 @@ def _pruned_run(word: str, part: str, model: str | None) -> str | None:
     folder = _run_folder(word)
     if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
         raise UsageError(
-            f"{part.upper()} {word}: a checkpoint does not say what network it is of: name that, and give the file by "
-            f"--weights-{part}"
+            f"{named(part.upper(), word)}: a checkpoint does not say what network it is of: name that, and give the "
+            f"file by {named(f'weights_{part}')}"
         )
     if folder is not None and kind_of(folder) is not FUSED:
         return str(folder)
     if model is not None:
-        raise UsageError(f"--model-{part} {model}: only of use where {part.upper()} is the run of a pruned network")
+        raise UsageError(
+            f"{named(f'model_{part}', model)}: only of use where {part.upper()} is the run of a pruned network"
+        )
     return None
 
 
 def _request_of_run(run: str, part: str, given: object) -> Request:
     """Read a pruned network's run folder as MODEL: it brings its settings, weights and input."""
     if given:
-        raise UsageError(f"--set-{part}, --preset-{part}, --weights-{part}: {run} is a run and brings its own")
+        options = ", ".join(named(f"{option}_{part}") for option in ("set", "preset", "weights"))
+        raise UsageError(f"{options}: {run} is a run and brings its own")
     return Request(run, None, {}, tuple(spec.shape for spec in specs(runs.read(run).plan.inputs)))
 
 

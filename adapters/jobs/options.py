@@ -9,6 +9,8 @@ from ranp.options import Options, option
 Minimiser = Literal["trwp", "isgmr", "sgm", "mean_field", "trws", "icm"]
 PairwiseName = Literal["potts", "linear", "truncated_linear", "truncated_quadratic", "cauchy", "huber"]
 Edges = Literal["contrast", "canny", "none"]
+ACTIVATIONS = ("relu", "leaky_relu", "softplus", "logsigmoid", "gelu", "silu", "sigmoid", "tanh", "arctan")
+DIRECTIONS = ("4", "8", "16", "6", "18", "26")
 
 
 class Fusing(Options):
@@ -16,25 +18,33 @@ class Fusing(Options):
 
     group: ClassVar[str] = "network"
     a: str = option(
-        ..., "The segmentation network, image -> logits: MODEL, or a run of `ranp prune`.", argument=True, metavar="A"
+        ...,
+        "The segmentation network, image -> logits: MODEL, or a run of `ranp prune`.",
+        argument=True,
+        metavar="A",
+        complete="model",
     )
     b: str | None = option(
-        None, "The superpixel network, likewise; without it SLIC is embedded.", argument=True, metavar="[B]"
+        None,
+        "The superpixel network, likewise; without it SLIC is embedded.",
+        argument=True,
+        metavar="B",
+        complete="model",
     )
     model_a: str | None = option(
         None, "Repeats the MODEL of a run A; needed for a factory of your own, which a run's files never call.",
-        metavar="MODEL",
+        metavar="MODEL", complete="model",
     )  # fmt: skip
-    model_b: str | None = option(None, "Likewise of a run B.", metavar="MODEL")
-    weights_a: Path | None = option(None, "Checkpoint of A: .safetensors, or a torch state dict.")
-    weights_b: Path | None = option(None, "Checkpoint of B.")
-    preset_a: str | None = option(None, "Preset of A, a built-in.")
-    preset_b: str | None = option(None, "Preset of B, a built-in.")
+    model_b: str | None = option(None, "Likewise of a run B.", metavar="MODEL", complete="model")
+    weights_a: Path | None = option(None, "Checkpoint of A: .safetensors, or a torch state dict.", metavar="FILE")
+    weights_b: Path | None = option(None, "Checkpoint of B.", metavar="FILE")
+    preset_a: str | None = option(None, "Preset of A, a built-in.", complete="preset")
+    preset_b: str | None = option(None, "Preset of B, a built-in.", complete="preset")
     set_a: tuple[str, ...] = option((), "An argument of the factory of A; repeat it.", metavar="KEY=VALUE")
     set_b: tuple[str, ...] = option((), "An argument of the factory of B; repeat it.", metavar="KEY=VALUE")
     in_channels: int | None = option(None, "Channels of the image.")
     classes: int | None = option(None, "Classes of A, a built-in.")
-    input: str | None = option(None, "Size of the image A is tried on: 64, 128x160, 16x112x112.")
+    input: str | None = option(None, "Size of the image A is tried on: 64, 128x160, 16x112x112.", metavar="SIZE")
 
 
 class Stack(Options):
@@ -46,7 +56,7 @@ class Stack(Options):
     )
     segments: int = option(500, "SLIC superpixels per image.")
     compactness: float = option(0.1, "SLIC's weight of positions.")
-    activation: str | None = option(None, "Between the stack's layers: relu, gelu, tanh, ...")
+    activation: str | None = option(None, "Between the stack's layers: relu, gelu, tanh, ...", complete=ACTIVATIONS)
     widths: str | None = option(None, "Hidden widths of the stack, between commas: 64,64.")
     count: int | None = option(None, "Given superpixel maps hold labels below this number.")
     ignore: int | None = option(None, "Superpixel label of pixels that keep their logits.")
@@ -70,8 +80,10 @@ class Refining(Options):
     method: Minimiser = option("trwp", "{choices}.")
     strength: float = option(1.0, "Factor of the pairwise costs.", ge=0)
     pairwise: PairwiseName = option("potts", "{choices}.")
-    scale: float | None = option(None, "Truncation or scale of the pairwise function.")
-    directions: int | None = option(None, "4, 8, 16 for images; 6, 18, 26 for volumes.", shown="4 or 6")
+    scale: float | None = option(None, "Truncation or scale of the pairwise function.", gt=0)
+    directions: int | None = option(
+        None, "4, 8, 16 for images; 6, 18, 26 for volumes.", shown="4 or 6", complete=DIRECTIONS
+    )
     iterations: int = option(5, "How many iterations.", ge=1)
     rho: float = option(0.5, "TRWP's factor.", gt=0, le=1)
     edges: Edges = option("contrast", "How --image weighs the edges: {choices}.")
@@ -84,10 +96,10 @@ class Refine(Refining, Device, Config, DryRun, Force, Printed):
     logits: Path = option(
         ..., ".npy or .npz (channels first), or .nii, .nii.gz (channels last).", argument=True, metavar="LOGITS"
     )
-    out: Path = option(..., "The refined labels: .npy, .npz, .nii or .nii.gz.", writes="labels")
-    image: Path | None = option(None, "The image whose edges the labels should follow.")
-    labels: Path | None = option(None, "The true labels, to measure before and after.")
+    out: Path = option(..., "The refined labels: .npy, .npz, .nii or .nii.gz.", metavar="FILE", writes="labels")
+    image: Path | None = option(None, "The image whose edges the labels should follow.", metavar="FILE")
+    labels: Path | None = option(None, "The true labels, to measure before and after.", metavar="FILE")
     probabilities: bool = option(False, "LOGITS holds probabilities.")
     picture: Path | None = option(
-        None, "Draw the slice that changed most, before and after (.png, .pdf, .svg).", writes="picture"
+        None, "Draw the slice that changed most, before and after (.png, .pdf, .svg).", metavar="FILE", writes="picture"
     )

@@ -8,7 +8,7 @@ in sequence. The three-dimensional table goes beyond that paper.
 
 from itertools import product
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 
 Step = tuple[int, ...]
 
@@ -47,5 +47,5 @@ def steps(directions: int, dims: int) -> tuple[Step, ...]:
     if not isinstance(directions, int) or directions not in sizes:
         closest = min(sizes, key=lambda size: abs(size - directions)) if isinstance(directions, int) else sizes[0]
         known = ", ".join(map(str, sizes))
-        raise UsageError(f"directions={directions!r}: expected {known} in {dims}D; the nearest is {closest}")
+        raise UsageError(f"{named('directions', directions)}: expected {known} in {dims}D; the nearest is {closest}")
     return table[:directions]

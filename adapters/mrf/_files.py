@@ -1,8 +1,8 @@
-"""Reading logits, images and labels for `ranp refine`, and writing labels: arrays, NIfTI, pictures.
+"""Reading logits, images and labels for `ranp refine`, and writing labels: arrays, volumes, pictures.
 
-NumPy files hold the channels first, (L, H, W) or (L, D, H, W), a leading 1 for the batch allowed; NIfTI files hold them
-last, (X, Y, L) or (X, Y, Z, L). Axes keep their order, so X plays the part of D or H. No file runs code: pickled
-arrays are refused.
+NumPy files hold the channels first, (L, H, W) or (L, D, H, W), a leading 1 for the batch allowed; NIfTI, NRRD and
+MetaImage files hold them last, (X, Y, L) or (X, Y, Z, L). Axes keep their order, so X plays the part of D or H. No file
+runs code: pickled arrays are refused.
 """
 
 import gzip
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from ranp.data.geometry import difference
-from ranp.errors import UsageError, need
+from ranp.data.scans import ITK, NRRD, open_scan
+from ranp.errors import UsageError, named, need
 from ranp.files import check_absent, whole_file
 
 Array = np.ndarray[Any, Any]
 
 NIFTI = (".nii", ".nii.gz")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+LAST = (*NIFTI, *NRRD, *ITK)  # whose channels are the last dimension
 OUTPUTS = (".npy", ".npz", *NIFTI)
 NAMES = ("logits", "probabilities", "softmax", "image", "labels", "arr_0")  # looked for in an .npz, in this order
 
@@ -45,13 +47,17 @@ def read_scores(path: Path) -> Scores:
     array, affine = _read(path, "LOGITS")
     array = _channels_first(array, path)
     if array.ndim not in (3, 4) or 0 in array.shape:
+        as_labels = ", that of a label map" if array.ndim == 2 else ""
         expected = "(L, H, W) or (L, D, H, W), or for NIfTI (X, Y, L) or (X, Y, Z, L)"
-        raise UsageError(f"LOGITS {path}: expected {expected}, got shape {array.shape}")
+        raise UsageError(f"{named('LOGITS', path)}: expected {expected}, got shape {array.shape}{as_labels}")
+    if array.shape[0] == 1:
+        said = "holds one score for each pixel, and every label would be 0; expected one for each label"
+        raise UsageError(f"{named('LOGITS', path)}: {said} (of a sigmoid's logit z: 0 and z)")
     if not np.isfinite(array).all():
-        raise UsageError(f"LOGITS {path}: expected finite numbers, found NaN or infinity")
+        raise UsageError(f"{named('LOGITS', path)}: expected finite numbers, found NaN or infinity")
     if _is_label_map(array):
         said = f"holds whole numbers from 0 to {array.max():g} alone, as a label map does"
-        raise UsageError(f"LOGITS {path}: {said}; expected a score for each label, with a channel for each")
+        raise UsageError(f"{named('LOGITS', path)}: {said}; expected a score for each label, with a channel for each")
     return Scores(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), affine)
 
 
@@ -68,17 +74,17 @@ def read_image(path: Path, spatial: tuple[int, ...], affine: Array | None = None
     Raises:
         UsageError: the file can't be read, or has another size.
     """
-    array, own = _read(path, "--image")
+    array, own = _read(path, "image")
     if array.ndim == len(spatial) + 1:
-        last = path.name.lower().endswith((*NIFTI, *PICTURES))
+        last = path.name.lower().endswith((*LAST, *PICTURES))
         array = np.moveaxis(array, -1, 0) if last else array
     elif array.ndim == len(spatial):
         array = array[None]
     if array.shape[1:] != spatial or not np.isfinite(array).all():
-        raise UsageError(f"--image {path}: expected finite values of size {spatial}, got shape {array.shape}")
+        raise UsageError(f"{named('image', path)}: expected finite values of size {spatial}, got shape {array.shape}")
     apart = None if own is None or affine is None else difference(own, affine, spatial)
     if apart is not None:
-        raise UsageError(f"--image {path}: {apart} as LOGITS: resample one of them")
+        raise UsageError(f"{named('image', path)}: {apart} as LOGITS: resample one of them")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
@@ -88,13 +94,13 @@ def read_labels(path: Path, spatial: tuple[int, ...], classes: int) -> Tensor:
     Raises:
         UsageError: the file can't be read, has another size, or labels other than 0 to classes - 1.
     """
-    array, _ = _read(path, "--labels")
+    array, _ = _read(path, "labels")
     if array.shape != spatial:
-        raise UsageError(f"--labels {path}: expected size {spatial}, got {array.shape}")
+        raise UsageError(f"{named('labels', path)}: expected size {spatial}, got {array.shape}")
     labels = array.astype(np.int64)
     if (labels != array).any() or labels.min() < 0 or labels.max() >= classes:
         got = f"{array.min()} to {array.max()}"
-        raise UsageError(f"--labels {path}: expected whole numbers from 0 to {classes - 1}, got {got}")
+        raise UsageError(f"{named('labels', path)}: expected whole numbers from 0 to {classes - 1}, got {got}")
     return torch.from_numpy(labels)
 
 
@@ -105,10 +111,10 @@ def check_output(path: Path, option: str, suffixes: tuple[str, ...], force: bool
         UsageError: an unknown suffix, no such folder, or a file that is there already without `force`.
     """
     if not path.name.lower().endswith(suffixes):
-        raise UsageError(f"{option} {path}: expected a name ending in {', '.join(suffixes)}")
+        raise UsageError(f"{named(option, path)}: expected a name ending in {', '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
-    check_absent(path, force=force, option=option.removeprefix("--"))
+        raise UsageError(f"{named(option, path)}: there is no folder {path.parent}")
+    check_absent(path, force=force, option=option)
 
 
 def write_labels(path: Path, labels: Array, affine: Array | None) -> None:
@@ -133,14 +139,18 @@ def _nifti_bytes(labels: Array, affine: Array | None, packed: bool) -> bytes:
 def _read(path: Path, option: str) -> tuple[Array, Array | None]:
     """Return an array as it lies in the file, and a NIfTI file's affine."""
     if not path.is_file():
-        raise UsageError(f"{option} {path}: no such file")
+        raise UsageError(f"{named(option, path)}: no such file")
     name = path.name.lower()
     if name.endswith(NIFTI):
         return _read_nifti(path, option)
+    if name.endswith((*NRRD, *ITK)):
+        scan = open_scan(path, option)
+        voxels = scan.read(option)
+        return _numbers(voxels.stored * voxels.slope + voxels.intercept, path, option), scan.affine
     if name.endswith(PICTURES) and option != "LOGITS":
         return np.asarray(need("skimage.io", "mrf").imread(path)), None
     if not name.endswith((".npy", ".npz")):
-        raise UsageError(f"{option} {path}: expected .npy, .npz, .nii or .nii.gz")
+        raise UsageError(f"{named(option, path)}: expected .npy, .npz, .nii or .nii.gz")
     return _read_numpy(path, option), None
 
 
@@ -149,10 +159,12 @@ def _read_numpy(path: Path, option: str) -> Array:
         content = np.load(path, allow_pickle=False)
         arrays = {"": content} if isinstance(content, np.ndarray) else dict(content)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{option} {path}: not a NumPy file of plain numbers ({error})") from None
+        raise UsageError(f"{named(option, path)}: not a NumPy file of plain numbers ({error})") from None
     known = list(arrays) if len(arrays) == 1 else [name for name in NAMES if name in arrays]
     if not known:
-        raise UsageError(f"{option} {path}: expected one array, or one named {' or '.join(NAMES)}, got {list(arrays)}")
+        raise UsageError(
+            f"{named(option, path)}: expected one array, or one named {' or '.join(NAMES)}, got {list(arrays)}"
+        )
     return _numbers(arrays[known[0]], path, option)
 
 
@@ -162,19 +174,19 @@ def _read_nifti(path: Path, option: str) -> tuple[Array, Array]:
         image = nibabel.load(path)
         array = np.asanyarray(image.dataobj)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise UsageError(f"{option} {path}: not a NIfTI file ({error})") from None
+        raise UsageError(f"{named(option, path)}: not a NIfTI file ({error})") from None
     return _numbers(array, path, option), image.affine
 
 
 def _numbers(array: Array, path: Path, option: str) -> Array:
     if array.dtype.kind not in "biuf":
-        raise UsageError(f"{option} {path}: expected numbers, got {array.dtype}")
+        raise UsageError(f"{named(option, path)}: expected numbers, got {array.dtype}")
     return array
 
 
 def _channels_first(array: Array, path: Path) -> Array:
-    """Move a NIfTI file's channels to the front, past a vector image's empty axis; drop a NumPy file's batch of 1."""
-    if path.name.lower().endswith(NIFTI):
+    """Move a volume file's channels to the front, past a vector image's empty axis; drop a NumPy file's batch of 1."""
+    if path.name.lower().endswith(LAST):
         array = array[:, :, :, 0] if array.ndim == 5 and array.shape[3] == 1 else array
         return np.moveaxis(array, -1, 0)
     return array[0] if array.ndim in (4, 5) and array.shape[0] == 1 else array

@@ -57,9 +57,9 @@ def load(
         UsageError: a file that can't be read or does not fit the logits, an output that exists or can't be written.
         MissingExtra: a file format or the picture needs a package that is not installed.
     """
-    check_output(out, "--out", OUTPUTS, force)
+    check_output(out, "out", OUTPUTS, force)
     if picture is not None:
-        check_output(picture, "--picture", DRAWINGS, force)
+        check_output(picture, "picture", DRAWINGS, force)
         need("matplotlib.figure", "plots")
     if out.name.lower().endswith(NIFTI):
         need("nibabel", "medical")

@@ -71,7 +71,9 @@ def unary_costs(scores: Tensor, probabilities: bool) -> Tensor:
         return -torch.log_softmax(scores, 0)
     if scores.min() < 0 or scores.max() > 1 + 1e-3:
         got = f"{float(scores.min()):.4g} to {float(scores.max()):.4g}"
-        raise UsageError(f"--probabilities: expected values from 0 to 1, got {got}; logits go without the option")
+        raise UsageError(
+            f"{named('probabilities', True)}: expected values from 0 to 1, got {got}; logits go without the option"
+        )
     return -torch.log(scores.clamp(min=TINY))
 
 
@@ -81,12 +83,7 @@ def default_directions(how: Refining, dims: int) -> int:
     Raises:
         UsageError: they are not in the table.
     """
-    if how.directions is None:
-        return 2 * dims
-    try:
-        return len(steps(how.directions, dims))
-    except UsageError as error:
-        raise UsageError(f"--{error}".replace("=", " ", 1)) from None
+    return 2 * dims if how.directions is None else len(steps(how.directions, dims))
 
 
 def refine(

@@ -7,11 +7,11 @@ output.
 from ranp.graph.flow import Flow
 from ranp.graph.rules.registry import Op, rule
 from ranp.graph.rules.spatial import over_positions
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Kind, Trace
 from ranp.kernels.pooling import POOLINGS
 
 
-@rule(*(name for each in POOLINGS for name in each.operators if not each.filtered))
+@rule(*(name for each in POOLINGS for name in each.operators if not each.filtered), kind=Kind.POOL, results=1)
 def pool(op: Op, trace: Trace) -> Flow:
     """Pool the spatial dimensions; exponents, weights and references broadcast against the output."""
     x, *given = (trace.flow(tensor) for tensor in op.tensors)
@@ -19,7 +19,7 @@ def pool(op: Op, trace: Trace) -> Flow:
     return trace.merge([output, *given], op.shape(), f"meets a fixed dimension in {op.where}")
 
 
-@rule(*(name for each in POOLINGS for name in each.operators if each.filtered))
+@rule(*(name for each in POOLINGS for name in each.operators if each.filtered), kind=Kind.POOL, results=1)
 def filtered(op: Op, trace: Trace) -> Flow:
     """Multiply windows by each channel's filter, the first dimension of the filters, or by the only one."""
     x, filters = trace.flow(op["x"]), op["filters"]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest
 
 
 class Arctan(nn.Module):
@@ -94,11 +94,13 @@ def activation_module(activation: Activation) -> nn.Module:
         return module
     if not isinstance(activation, str):
         if not callable(activation):
-            raise UsageError(f"activation={activation!r}: expected a name, a module or a function")
+            raise UsageError(f"{named('activation', activation)}: expected a name, a module or a function")
         return Applied(activation)
     if activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise UsageError(f"activation={activation!r}: expected one of {known}{nearest(activation, ACTIVATIONS)}")
+        raise UsageError(
+            f"{named('activation', activation)}: expected one of {known}{nearest(activation, ACTIVATIONS)}"
+        )
     return ACTIVATIONS[activation]()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, saying
 from ranp.modules import on_meta
 
 _SIDES = (128, 160)  # of the inputs a network is tried on without data; five halvings leave more than one position
@@ -24,13 +24,13 @@ def output_of(model: nn.Module, module: nn.Module, inputs: Tensor | Sequence[Any
         name: how a message calls the module.
 
     Raises:
-        UsageError: it puts out something else than one tensor, or was not run.
+        UsageError: it puts out something else than one tensor, was not run, or the network does not run at all.
     """
     outputs: list[Any] = []
     handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     training = {part: part.training for part in model.modules()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), saying(UsageError, f"{name}: the network does not run on the example"):
             model.eval()(*((inputs,) if isinstance(inputs, Tensor) else inputs))
     finally:
         handle.remove()

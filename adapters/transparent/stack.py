@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ranp.adapters.transparent.activations import Activation, SeeThrough, activation_module, odd_slope
 from ranp.adapters.transparent.init import Init, Layer, doubled, is_identity, make_layers, see_through
 from ranp.adapters.transparent.probing import output_of, probed_channels
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -208,7 +208,9 @@ def _check_widths(channels: int, widths: Sequence[int]) -> None:
     if channels < 1 or not widths:
         raise UsageError(f"channels={channels}, widths={tuple(widths)}: expected at least one channel and one width")
     if min(widths) < channels:
-        raise UsageError(f"widths={tuple(widths)}: expected no width below the {channels} channels of the input")
+        raise UsageError(
+            f"{named('widths', tuple(widths))}: expected no width below the {channels} channels of the input"
+        )
 
 
 def _check_channels(x: Tensor, channel_dim: int, channels: int) -> None:

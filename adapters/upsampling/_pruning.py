@@ -7,19 +7,8 @@ the rule and the count.
 """
 
 from ranp.graph.flow import Flow
-from ranp.graph.rules.registry import ELEMENT_FLOPS, Op, rule
+from ranp.graph.rules.registry import Op, rule
 from ranp.graph.trace import Record, Trace, joined_roots
-
-
-@rule("ranp::reassemble")
-def channels_pass(op: Op, trace: Trace) -> Flow:
-    """Pass the features' channels and freeze the taps, naming the module the operator belongs to."""
-    features, kernels = trace.flow(op["x"]), trace.flow(op["kernels"])
-    trace.freeze_flow(kernels, f"kernel taps of the upsampling at {op.module or 'the top'}")
-    positions = range(2, len(features.shape))
-    passed = trace.settle(features, positions, f"position in {op.where}")
-    fixed = (*passed.fixed[:2], *(True for _ in positions))
-    return Flow(op.shape(), passed.fields, fixed, joined_roots([features, kernels]))
 
 
 def flops(record: Record) -> int:
@@ -28,4 +17,12 @@ def flops(record: Record) -> int:
     return 2 * kernels.shape[1]
 
 
-ELEMENT_FLOPS["ranp::reassemble"] = flops
+@rule("ranp::reassemble", flops=flops)
+def channels_pass(op: Op, trace: Trace) -> Flow:
+    """Pass the features' channels and freeze the taps, naming the module the operator belongs to."""
+    features, kernels = trace.flow(op["x"]), trace.flow(op["kernels"])
+    trace.freeze_flow(kernels, f"kernel taps of the upsampling at {op.module or 'the top'}")
+    positions = range(2, len(features.shape))
+    passed = trace.settle(features, positions, f"position in {op.where}")
+    fixed = (*passed.fixed[:2], *(True for _ in positions))
+    return Flow(op.shape(), passed.fields, fixed, joined_roots([features, kernels]))

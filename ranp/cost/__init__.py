@@ -8,22 +8,36 @@
 3366
 """
 
+from ranp.cost._bench import Setting, Timing, settings_on, time_setting
 from ranp.cost._checking import CrossCheck, cross_check
 from ranp.cost._costs import CONVENTIONS, CostFunction, Costs, ModuleCosts, compile, counted_by_default
+from ranp.cost._fitting import largest
 from ranp.cost._latency import Latency, measure_latency
-from ranp.cost._training import TrainingMemory, peak_training_memory
+from ranp.cost._measured import MeasuredMemory, measure_training_memory
+from ranp.cost._training import PARTS, Step, TrainingMemory, mean_of_outputs, peak_training_memory, training_peak
 
 __all__ = [
     "CONVENTIONS",
+    "PARTS",
     "CostFunction",
     "Costs",
     "CrossCheck",
     "Latency",
+    "MeasuredMemory",
     "ModuleCosts",
+    "Setting",
+    "Step",
+    "Timing",
     "TrainingMemory",
     "compile",
     "counted_by_default",
     "cross_check",
+    "largest",
+    "mean_of_outputs",
     "measure_latency",
+    "measure_training_memory",
     "peak_training_memory",
+    "settings_on",
+    "time_setting",
+    "training_peak",
 ]

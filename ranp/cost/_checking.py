@@ -18,10 +18,10 @@ from torch.jit._trace import TracerWarning
 from ranp.cost import _standard as standard
 from ranp.cost.polynomials import Evaluator, Polynomial
 from ranp.cost.sizes import Sizes
-from ranp.errors import UnsupportedError, need, words_of
+from ranp.errors import UnsupportedError, named, need, told
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
-from ranp.graph.run import LEFT_OPERAND
+from ranp.graph.trace import Kind
 from ranp.inputs import Inputs, as_arguments
 
 PRODUCTS = ("conv", "linear", "addmm", "matmul", "bmm", "mm", "einsum", "baddbmm", "mv")
@@ -56,9 +56,9 @@ def multiply_accumulates(graph: Graph) -> int:
     sizes = Sizes(graph)
     total = Polynomial()
     for record in graph.runs["eval"].records:
-        if record.op in standard.CONVOLUTIONS:
+        if record.kind == Kind.CONVOLUTION:
             total = total + standard.macs(sizes, record)
-        elif record.op in LEFT_OPERAND:
+        elif record.kind == Kind.PRODUCT:
             total = total + sizes.elements(record.outputs[0]) * sizes.axis(record.arguments["left"], -1)
     return int(Evaluator([total])(sizes.widths.compiled()(np.ones(graph.count, dtype=bool)))[0])
 
@@ -79,7 +79,7 @@ def cross_check(model: nn.Module, inputs: Inputs, graph: Graph | None = None) ->
         count = need("fvcore.nn", "peers").FlopCountAnalysis
     args, kwargs = as_arguments(inputs)
     if kwargs:
-        raise UnsupportedError("--cross-check: fvcore takes positional inputs only")
+        raise UnsupportedError(f"{named('cross_check', True)}: fvcore takes positional inputs only")
     training = model.training
     try:
         with torch.no_grad(), _quiet():
@@ -87,7 +87,7 @@ def cross_check(model: nn.Module, inputs: Inputs, graph: Graph | None = None) ->
             by_operator = counted.by_operator()
             unsupported = dict(counted.unsupported_ops())
     except Exception as error:  # whatever fvcore's tracer raises
-        raise UnsupportedError(f"--cross-check: fvcore: {type(error).__name__}: {words_of(error)}") from error
+        raise UnsupportedError(f"{named('cross_check', True)}: fvcore: {told(error)}") from error
     finally:
         model.train(training)
     theirs = int(sum(count for name, count in by_operator.items() if name in PRODUCTS))

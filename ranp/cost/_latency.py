@@ -2,11 +2,13 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
+from ranp.errors import UnsupportedError, saying
 from ranp.inputs import Inputs, as_arguments, map_tensors
 
 WARM_UP = 3
@@ -44,26 +46,42 @@ def measure_latency(
         device: where to run.
         runs: at most this many are measured, at least one.
         seconds: no further run starts after this time.
+
+    Raises:
+        UnsupportedError: it does not run.
     """
     where, training = torch.device(device), model.training
     args, kwargs = as_arguments(map_tensors(inputs, lambda t: t.to(where)))
     model.to(where).eval()
-    times: list[float] = []
-    started = time.perf_counter()
-    with torch.no_grad():
-        for index in range(WARM_UP + runs):
-            _synchronise(where)
-            begin = time.perf_counter()
-            model(*args, **kwargs)
-            _synchronise(where)
-            took = time.perf_counter() - begin
-            late = time.perf_counter() - started > seconds
-            if index >= WARM_UP or late:
-                times.append(took * 1000)
-            if late:
-                break
+    with torch.no_grad(), saying(UnsupportedError, "the network does not run while it is timed"):
+        times = timed(lambda: model(*args, **kwargs), where, runs=runs, seconds=seconds)
     model.train(training)
     return Latency(statistics.median(times), min(times), len(times), str(where))
+
+
+def timed(call: Callable[[], object], device: torch.device, *, runs: int, seconds: float) -> list[float]:
+    """Return the milliseconds of each run, after a few that are not measured.
+
+    Args:
+        call: what is run.
+        device: where it runs.
+        runs: at most this many are measured, at least one.
+        seconds: no further run starts after this time.
+    """
+    times: list[float] = []
+    started = time.perf_counter()
+    for index in range(WARM_UP + runs):
+        _synchronise(device)
+        begin = time.perf_counter()
+        call()
+        _synchronise(device)
+        took = time.perf_counter() - begin
+        late = time.perf_counter() - started > seconds
+        if index >= WARM_UP or late:
+            times.append(took * 1000)
+        if late:
+            break
+    return times
 
 
 def _synchronise(device: torch.device) -> None:

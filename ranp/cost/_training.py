@@ -1,110 +1,128 @@
 """Peak memory of a training step, found by running it on tensors that have shapes and storages but no data.
 
-A step is forward, loss, backward, optimizer step. It runs on fake CPU tensors while a dispatch mode adds up the
-storages that are alive. On a GPU the true peak is at least this: the workspaces of cuDNN come on top. Measured on an
-H200 they added nothing where activations dominate, 6 to 12 % for small U-Nets, and as much again in the worst of 21
-settings. Dropout is over-predicted: on the CPU its mask is kept as floats.
+A step is forward, loss, backward, optimizer step, as `ranp train` takes it. It runs on fake CPU tensors while a
+dispatch mode adds up the storages that are alive: to the byte what a real step on the CPU makes. On a GPU the true peak
+is at least this: the workspaces of cuDNN come on top. Measured on an H200 they added nothing where activations
+dominate, 6 to 12 % for small U-Nets, and as much again in the worst of 21 settings. Dropout is over-predicted: on the
+CPU its mask is kept as floats.
 """
 
-import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import AdamW, Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
-from ranp.errors import UnsupportedError, words_of
+from ranp.cost._known import AsOnTheCpu, Known
+from ranp.cost._tracker import StorageTracker
+from ranp.errors import UnsupportedError, UsageError, is_ours, named, nearest, told
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
-from ranp.modules import copy_with, tensors_of
+from ranp.modules import collector_paused, copy_with, tensors_of, undisturbed
+from ranp.options import Amp
 
-BLOCK = 512  # bytes the CUDA allocator rounds up to
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
     """Memory of a training step in its steady state, in bytes; the true peak is at least `peak`.
 
+    The parts add up to the peak: they are what is alive then, not the most that each ever is.
+
     Args:
         peak: most that is alive at once.
         parameters: parameters and buffers.
         gradients: of the parameters.
-        optimizer: its state.
-        activations: the rest of the peak: inputs, what the backward needs, temporaries.
+        optimizer: its state, and that of the scaler of fp16.
+        inputs: inputs and targets.
+        activations: what forward and loss keep for the backward.
+        temporaries: the rest: gradients on their way, results of ops that are soon freed, what checkpointing repeats.
+        module: that was running; "" for what no module of the network did.
+        phase: forward, loss, backward or optimizer.
     """
 
     peak: int
     parameters: int
     gradients: int
     optimizer: int
+    inputs: int
     activations: int
+    temporaries: int
+    module: str
+    phase: str
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int | str]:
         """Return the figures by name."""
         return asdict(self)
 
 
-class StorageTracker(TorchDispatchMode):
-    """Adds up the storages that are alive, each rounded up to the allocator's block, and remembers the most."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = 0
-        self.peak = 0
-        self._seen: set[int] = set()
-
-    def add(self, *tensors: Tensor) -> None:
-        """Count the storages of tensors until they are freed."""
-        for tensor in tensors:
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key not in self._seen:
-                self._seen.add(key)
-                size = -(-storage.nbytes() // BLOCK) * BLOCK
-                self.live += size
-                weakref.finalize(storage, self._free, key, size)
-        self.peak = max(self.peak, self.live)
-
-    def _free(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self.live -= size
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the op and count what it makes."""
-        out = func(*args, **(kwargs or {}))
-        self.add(*(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)))
-        return out
+PARTS = tuple(each.name for each in fields(TrainingMemory) if each.name not in ("peak", "module", "phase"))
+"""What a peak consists of."""
 
 
-def mean_of_outputs(outputs: Any) -> Tensor:
+def mean_of_outputs(outputs: Any, target: Any = None) -> Tensor:
     """Return the sum of the means of every floating output: a loss that needs no target and next to no memory."""
+    del target
     floating = [tensor for tensor in flatten(outputs) if tensor.is_floating_point()]
     return torch.stack([tensor.mean() for tensor in floating]).sum()
 
 
-def peak_training_memory(
-    model: nn.Module,
-    inputs: Inputs,
-    loss: Callable[[Any], Tensor] = mean_of_outputs,
-    *,
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = AdamW,
-) -> TrainingMemory:
+@dataclass(frozen=True)
+class Step:
+    """How a network is trained, as far as it takes memory.
+
+    Args:
+        loss: of (outputs, target), a scalar; what it stores counts.
+        target: shapes and dtypes of what outputs are compared with; it is taken to be zero everywhere.
+        optimizer: from parameters to an optimizer.
+        amp: autocast: off, bf16 or fp16, with a scaler.
+        clip: largest norm of the gradient, 0 for any.
+        accumulate: batches whose gradients make one step.
+        checkpoint: names or globs of modules whose insides are not kept for the backward but computed again.
+    """
+
+    loss: Callable[[Any, Any], Tensor] = mean_of_outputs
+    target: Any = None
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = field(default=AdamW)
+    amp: Amp = "off"
+    clip: float = 0.0
+    accumulate: int = 1
+    checkpoint: Sequence[str] = ()
+
+
+_PLAIN = Step()
+
+
+def training_peak(network: nn.Module, inputs: Inputs, step: Step = _PLAIN) -> int:
+    """Return the least bytes that a training step takes, such as of a plan's slim network: see `peak_training_memory`.
+
+    >>> training_peak(nn.Linear(128, 128, bias=False), torch.zeros(1, 128))
+    394752
+    """
+    return peak_training_memory(network, inputs, step).peak
+
+
+@collector_paused()
+def peak_training_memory(model: nn.Module, inputs: Inputs, step: Step = _PLAIN) -> TrainingMemory:
     """Predict the least memory a training step takes, without data, a GPU, or the memory itself.
 
     Args:
         model: of any device; it is untouched.
         inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; only shapes and dtypes matter.
-        loss: from the model's outputs to a scalar; what it stores counts.
-        optimizer: from parameters to an optimizer.
+        step: what is replayed; without, AdamW in float32 and a loss that takes next to nothing.
 
     Raises:
         UnsupportedError: the network can't run without data, with what stopped it.
+        UsageError: the loss refuses outputs or target, or no module has a name to be checkpointed.
 
     Example:
         >>> peak_training_memory(nn.Linear(128, 128, bias=False), torch.zeros(1, 128)).parameters
@@ -114,38 +132,122 @@ def peak_training_memory(
     def fake(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype)
 
+    given: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:  # what is given twice, such as one image as both of a pair, is one tensor
+        if id(tensor) not in given:
+            given[id(tensor)] = fake(tensor)
+        return given[id(tensor)]
+
     try:
-        with FakeTensorMode():
+        with undisturbed(), _quiet(), FakeTensorMode(allow_non_fake_inputs=True):  # a module may hold tensors in a list
             copied = copy_with(model, lambda _, tensor: fake(tensor)).train()
-            return _replayed(copied, map_tensors(inputs, fake), loss, optimizer)
+            checkpointed_(copied, step.checkpoint)
+            target = None if step.target is None else map_tensors(step.target, fake)
+            return _replayed(copied, map_tensors(inputs, once), target, step)
     except Exception as error:  # whatever a network raises on tensors without data
-        text = words_of(error)
-        raise UnsupportedError(f"the training step can't be replayed: {type(error).__name__}: {text}") from error
+        if is_ours(error):
+            raise
+        raise UnsupportedError(f"the training step can't be replayed: {told(error)}") from error
 
 
-def _replayed(
-    model: nn.Module,
-    inputs: Inputs,
-    loss: Callable[[Any], Tensor],
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-) -> TrainingMemory:
-    args, kwargs = as_arguments(inputs)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    steps, tracker = optimizer(trained), StorageTracker()
-    tracker.add(*tensors_of(model).values())
-    parameters = tracker.live
-    tracker.add(*(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)))
-    start = tracker.live
-    with tracker:
-        for _ in range(2):  # the first step makes the optimizer's state; the second is the steady one
-            tracker.peak = 0
-            loss(model(*args, **kwargs)).backward()
-            steps.step()
-            gradients = _bytes(parameter.grad for parameter in trained)
-            steps.zero_grad()
-    state = tracker.live - start
-    return TrainingMemory(tracker.peak, parameters, gradients, state, tracker.peak - parameters - gradients - state)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging the traceback of what a network refuses: the error says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
 
 
-def _bytes(tensors: Iterable[Tensor | None]) -> int:
-    return sum(-(-t.untyped_storage().nbytes() // BLOCK) * BLOCK for t in tensors if t is not None)
+def _replayed(model: nn.Module, inputs: Any, target: Any, step: Step) -> TrainingMemory:
+    taking, tracker, known = Taking(model, step), StorageTracker(), Known()
+    tracker.add(*tensors_of(model).values(), part="parameters")
+    given = [leaf for leaf in tree_leaves((inputs, target)) if isinstance(leaf, Tensor)]
+    tracker.add(*given, part="inputs")
+    for tensor in flatten(target):
+        known.hold(tensor, 0)
+    with ExitStack() as stack:
+        for mode in (known, tracker, AsOnTheCpu()):
+            stack.enter_context(mode)
+        taking.warm_up()
+        tracker.mark_rest("optimizer")
+        stack.enter_context(tracker.following(model))
+        before = len(tracker.live)
+        for _ in range(2):
+            tracker.begin()
+            taking.step(inputs, target, tracker)
+            if len(tracker.live) == before:  # else the network keeps something of a step, such as MONAI's heads
+                break
+    last, alive = tracker.peak()
+    sizes = dict.fromkeys(PARTS, 0)
+    for block in alive:
+        sizes[block.part or "temporaries"] += block.size
+    return TrainingMemory(sum(sizes.values()), **sizes, module=last.where, phase=last.phase)
+
+
+class Taking:
+    """Takes steps of a network in place.
+
+    Args:
+        model: in training mode, with its tensors where it runs.
+        step: how.
+        device: the kind it runs on.
+    """
+
+    def __init__(self, model: nn.Module, how: Step, device: str = "cpu") -> None:
+        self.model, self.how, self.device = model, how, device
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = how.optimizer(self.trained)
+        self.scaler = torch.amp.GradScaler(device, enabled=how.amp == "fp16")
+
+    def warm_up(self) -> None:
+        """Let optimizer and scaler make their state, by a step with gradients of zero."""
+        self.scaler.scale(torch.zeros((), device=self.device))
+        for parameter in self.trained:
+            parameter.grad = torch.zeros_like(parameter)
+        self._update()
+
+    def step(self, inputs: Any, target: Any, tracker: StorageTracker | None = None) -> None:
+        """Take a step, as `ranp train` does; of several batches that are accumulated, two are enough."""
+        follow = tracker or StorageTracker()
+        args, kwargs = as_arguments(inputs)
+        for _ in range(min(self.how.accumulate, 2)):
+            with torch.autocast(self.device, AMP_TYPES.get(self.how.amp), enabled=self.how.amp != "off"):
+                follow.phase = "forward"
+                outputs = self.model(*args, **kwargs)
+                follow.phase = "loss"
+                value = self.how.loss(outputs, target)
+                del outputs
+                value = value / self.how.accumulate
+            follow.mark_rest("activations")
+            follow.phase = "backward"
+            self.scaler.scale(value).backward()
+            follow.modules[:] = [""]
+            follow.phase = "optimizer"
+            if tracker is not None:
+                follow.mark("gradients", *(p.grad for p in self.trained if p.grad is not None))
+        self._update()
+
+    def _update(self) -> None:
+        if self.how.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.how.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+
+def checkpointed_(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Let modules compute their insides again in the backward in the place of keeping them."""
+    names = [name for name, _ in model.named_modules() if name]
+    for pattern in patterns:
+        chosen = [name for name in names if fnmatchcase(name, pattern)]
+        if not chosen:
+            raise UsageError(f"{named('checkpoint', pattern)}: no module of that name{nearest(pattern, names)}")
+        for name in chosen:
+            module = model.get_submodule(name)
+            # Their draws of random numbers are not repeated: nothing is drawn without data.
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)

@@ -24,13 +24,12 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd
 
 from ranp.cost._entry import Entry
-from ranp.cost._standard import CONVOLUTIONS, per_group, window
+from ranp.cost._standard import per_group, window
 from ranp.cost.polynomials import Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
-from ranp.graph.run import LEFT_OPERAND
-from ranp.graph.trace import Call, Record
+from ranp.graph.trace import Call, Kind, Record
 
-CONTRACTIONS = CONVOLUTIONS | set(LEFT_OPERAND)
+CONTRACTIONS = (Kind.CONVOLUTION, Kind.PRODUCT)
 
 
 def entries(sizes: Sizes, *, published_transposed: bool = False) -> Iterator[Entry]:
@@ -45,7 +44,7 @@ def entries(sizes: Sizes, *, published_transposed: bool = False) -> Iterator[Ent
     run = sizes.graph.runs["eval"]
     records: dict[str, list[Record]] = {}
     for record in run.records:
-        if record.op in CONTRACTIONS or "avg_pool" in record.op:
+        if record.kind in CONTRACTIONS or "avg_pool" in record.op:
             records.setdefault(record.module, []).append(record)
     for call in run.calls:
         last = call.inputs.shape and issubclass(call.kind, nn.Linear)
@@ -73,7 +72,7 @@ def contraction(sizes: Sizes, record: Record, *, published_transposed: bool = Fa
     """Return the operations of one convolution or matrix product."""
     out, bias = sizes.elements(record.outputs[0]), int(record.arguments["bias"])
     left = record.arguments["left"]
-    if record.op not in CONVOLUTIONS:
+    if record.kind != Kind.CONVOLUTION:
         return out * (sizes.axis(left, -1) * 2 + (bias - 1))
     read = record.outputs[0] if published_transposed and record.transposed else left
     kernel: int = prod(record.arguments["kernel"])

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from ranp.errors import RanpError, UsageError, named
 from ranp.figures import spell
+from ranp.processes import OTHERS
 
 Sample = tuple[tuple[Tensor, ...], Tensor]
 
@@ -51,7 +52,15 @@ class Source(torch.utils.data.Dataset[tuple[Any, Tensor]]):
 
     def since(self, first: int) -> Iterator[tuple[Any, Tensor]]:
         """Draw the batches from a number on, without those before."""
-        numbers = range(first, self.batches)
+        yield from self._drawn(range(first, self.batches))
+
+    def shared(self, rank: int, count: int) -> Iterator[Any]:
+        """Draw every `count`-th batch from `rank` on; OTHERS stands in the places of the others."""
+        own = self._drawn(range(rank, self.batches, count))
+        for number in range(self.batches):
+            yield next(own) if number % count == rank else OTHERS
+
+    def _drawn(self, numbers: range) -> Iterator[tuple[Any, Tensor]]:
         if not self.workers:
             yield from map(self.__getitem__, numbers)
             return

@@ -1,8 +1,8 @@
 """How the values of a channel are scaled before a network sees them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from math import inf, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,15 @@ class Scale:
     sd: float = 1.0
     low: float = -inf
     high: float = inf
+
+    def to_plain(self) -> dict[str, float | None]:
+        """Return plain values for JSON, which knows no infinity."""
+        return {name: value if isfinite(value) else None for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_plain(cls, values: Mapping[str, float | None]) -> "Scale":
+        """Return what `to_plain` gave."""
+        return cls(**{name: float(value) for name, value in values.items() if value is not None})
 
     def apply(self, voxels: Voxels, out: NDArray[np.float32]) -> None:
         """Scale a channel (*spatial) into `out`, in float64, a slab at a time."""

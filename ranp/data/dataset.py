@@ -69,6 +69,7 @@ class Truth:
         back: brings scores (K, *spatial) of `Dataset.views` onto the target's grid; None where they lie on it.
         group: what kind of thing the case is, where quality is said for each kind.
         classes: that a thing of this kind has.
+        axes: which way those of the target point, as "RAS", or "".
     """
 
     target: Tensor
@@ -76,6 +77,7 @@ class Truth:
     back: Callable[[Tensor], Tensor] | None = None
     group: str = ""
     classes: tuple[int, ...] = ()
+    axes: str = ""
 
 
 class Dataset(ABC, Generic[Read]):
@@ -160,9 +162,18 @@ class Dataset(ABC, Generic[Read]):
         del case, held
         return Truth(target)
 
+    def answers(self, classes: int) -> tuple[int, ...]:
+        """Return the value in a file of labels that stands for each class; () where that is not one value."""
+        del classes
+        return ()
+
     @abstractmethod
     def facts(self, case: Case) -> Facts:
         """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""
+
+    def value_names(self) -> Mapping[int, str]:
+        """Return what the values are called that `facts` counts; nothing where nobody says."""
+        return dict(enumerate(self.class_names))
 
     def for_classes(self, classes: int) -> Self:
         """Return the same cases for a network that tells so many classes apart.

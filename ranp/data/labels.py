@@ -100,6 +100,29 @@ class Labels:
             regions.append(frozenset(v for word in right.split("+") for v in self._read(word.strip(), text, "regions")))
         return replace(self, classes=None, rest=None, regions=tuple(regions), names=tuple(names))
 
+    def answers(self, count: int) -> tuple[int, ...]:
+        """Return the value in a file that stands for each of so many classes; () where one has none or several.
+
+        Of regions it is what a voxel is that lies in the region and in no smaller one.
+
+        >>> Labels().mapped("1=1,4=2").answers(3), Labels().mapped("1=1,2=1").answers(2)
+        ((0, 1, 4), ())
+        >>> Labels().split_into("WT=1+2+4,TC=1+4,ET=4").answers(3)
+        (2, 1, 4)
+        """
+        if self.regions:
+            left = [region.difference(*(r for r in self.regions if r < region)) for region in self.regions]
+            alone = [next(iter(values)) for values in left if len(values) == 1]
+            return tuple(alone) if len(alone) == len(self.regions) == count and len({*alone}) == count else ()
+        if self.classes is None or self.rest is not None:
+            return ()
+        values: dict[int, list[int]] = {}
+        for value, number in self.classes.items():
+            values.setdefault(number, []).append(value)
+        if any(len(values.get(number, ())) != 1 for number in range(count)):
+            return ()
+        return tuple(values[number][0] for number in range(count))
+
     def _read(self, word: str, text: str, option: str = "label_map") -> range | tuple[int]:
         """Read a value, its name, or a range of values such as 75-89."""
         first, dash, last = word.partition("-")

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from ranp.errors import UsageError, WrongType, check_type, listed, named, nearest
 from ranp.inputs import Inputs
+from ranp.processes import OTHERS, share
 
 Key = str | Sequence[str]
 KEYS = ("image", "label")
@@ -45,6 +46,11 @@ class Paired:
     def __iter__(self) -> Iterator[Any]:
         for number, batch in enumerate(self.batches, start=1):
             yield self.pair(batch, number)
+
+    def shared(self, rank: int, count: int) -> Iterator[Any]:
+        """Read what `ranp.processes.share` gives of the batches, OTHERS in the place of another's."""
+        for number, batch in enumerate(share(self.batches, rank, count), start=1):
+            yield batch if batch is OTHERS else self.pair(batch, number)
 
     def pair(self, batch: Any, number: int) -> Any:
         """Return a dict as a pair, anything else as it is.

@@ -173,12 +173,12 @@ class FromNumbers:
 class FromFiles:
     """Cases on the disk: a network has to fit them."""
 
-    def __init__(self, word: str, dataset: Dataset[Any]) -> None:
+    def __init__(self, word: str, dataset: Dataset[Any], *, targets: bool = True) -> None:
         self.word = word
         self.dataset = dataset
         self.task: Task | None = dataset.task
         self._training = dataset.of(TRAINING)
-        if not any(case.target is not None for case in dataset.cases):
+        if targets and not any(case.target is not None for case in dataset.cases):
             raise UsageError(f"{named('data', word)}: no case has a target to train on")
 
     def channels(self) -> tuple[int, ...]:
@@ -243,6 +243,22 @@ class FromFiles:
         single = output[0] == 1 and task == "segmentation"
         return self.dataset.for_classes(2 if single else output[0])
 
+    def learned(self, classes: int) -> dict[str, Any]:
+        """Return what a network of so many classes that is trained on these cases has to know of them, as plain values.
+
+        Returns:
+            `names` of the classes; `values`: in a file of labels, what stands for each class; [] where that is not one
+            value. Of volumes also `regions`: the values that each is made of; and `scales`: of each channel mean, sd,
+            low and high (None where nothing is clipped), or None for the z-score of each case.
+        """
+        count = 2 if classes == 1 and self.dataset.task == "segmentation" else classes
+        dataset = self.dataset if self.dataset.task == "stereo" else self.dataset.for_classes(count)
+        found: dict[str, Any] = {"names": list(dataset.class_names), "values": list(dataset.answers(count))}
+        if isinstance(dataset, volumes.Volumes):
+            found["regions"] = [sorted(region) for region in dataset.labels.regions]
+            found["scales"] = [None if scale is None else scale.to_plain() for scale in dataset.scales()]
+        return found
+
     def input_shapes(self) -> None:
         """Patches are cut as the network wants them."""
 
@@ -305,6 +321,7 @@ def open_source(
     settings: Mapping[str, Any] = MappingProxyType({}),
     reading: Reading | None = None,
     trusted: bool = True,
+    targets: bool = True,
 ) -> Opened:
     """Open what the user names; files are listed and looked at, and no network is needed.
 
@@ -315,6 +332,7 @@ def open_source(
         settings: --set-data.
         reading: how files are read.
         trusted: whether the user named it; a loader that a run's files name is never called.
+        targets: whether files of which none has a target are refused.
 
     Raises:
         UsageError: no such source, files that are missing or don't fit each other, or options that it has no use for.
@@ -349,7 +367,7 @@ def open_source(
         raise UsageError(
             f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"
         )
-    return FromFiles(word, dataset)
+    return FromFiles(word, dataset, targets=targets)
 
 
 def read_keys(text: str) -> tuple[Key, Key]:

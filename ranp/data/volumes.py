@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ranp.data import _intensity
 from ranp.data._batches import Sample, Source, check_patch
-from ranp.data._intensity import Scale
+from ranp.data._intensity import Scale as Scale  # who applies a network's scales needs no other module of this room
 from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
 from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, Truth, refuse_settings
 from ranp.data.geometry import Grid, Turn, axes_of, difference, spacing_of, turn
@@ -48,12 +48,15 @@ class Sampling:
             foreground, subtracts its mean and divides by its standard deviation; "none"; "auto" is what the channel
             names of the data set say, else "zscore".
         spacing: in millimetres, that all cases are resampled to; one for all axes; () leaves them as they are.
+        scales: of each channel, as `Volumes.scales` gave them for the cases that a network was trained on; () where the
+            cases themselves say.
     """
 
     foreground: float = 0.5
     pad: Pad = "constant"
     intensity: Intensity = "auto"
     spacing: tuple[float, ...] = ()
+    scales: tuple[Scale | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Volumes(Dataset[Volume]):
     """
 
     word: ClassVar[str] = "volumes"
-    looks_like: ClassVar[str] = "imagesTr/ or images/ beside labelsTr/ or labels/, volumes with the same names"
+    looks_like: ClassVar[str] = "images/ beside labels/, volumes with the same names; or volumes without labels"
 
     root: Path
     cases: tuple[Case, ...]
@@ -102,18 +105,23 @@ class Volumes(Dataset[Volume]):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether a folder has volumes and labels in two folders."""
-        return bool(_folders(path))
+        """Whether a folder has volumes and labels in two folders, or a path is a volume or a folder of them."""
+        if not path.is_dir():
+            return path.is_file() and is_scan(path)
+        return bool(_folders(path)) or is_scan(path) or any(is_scan(file) for file in path.iterdir() if file.is_file())
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any]) -> Self:
-        """Match volumes and labels by name.
+        """Match volumes and labels by name; volumes without labels are cases without a target.
 
         Raises:
-            UsageError: no such folders, or an image without labels.
+            UsageError: no volumes, or no labels with their names.
         """
         refuse_settings(settings, (), cls.word)
         folders = _folders(path)
+        if folders is None and cls.recognises(path):
+            loose = [path] if is_scan(path) else sorted(filter(is_scan, path.iterdir()))
+            return cls(path, tuple(Case(stem(file), (file,)) for file in loose))
         if folders is None:
             raise UsageError(f"{named('data', path)}: expected {cls.looks_like}")
         labels = {stem(file): file for file in folders[1].iterdir() if is_scan(file)}
@@ -172,6 +180,10 @@ class Volumes(Dataset[Volume]):
         raise UsageError(
             f"{named(self.options[1], str(case.target))}: {expected}; {named('label_map')} says what they are"
         )
+
+    def value_names(self) -> Mapping[int, str]:
+        """Return what the values in the files are called."""
+        return {value: name for name, value in self.labels.values.items()}
 
     def check_headers(self) -> tuple[int, ...]:
         """Read the headers of all cases, and return the channels they share.
@@ -239,10 +251,23 @@ class Volumes(Dataset[Volume]):
         grid = self.grid(case)
         spacing = spacing_of(grid.affine, len(grid.shape))
         if not self.sampling.spacing or case.target is None:
-            return Truth(target, spacing)
+            return Truth(target, spacing, axes=axes_of(grid.affine))
         labels = self._labels(case, self._headers(case)[1])
         assert labels is not None
-        return Truth(target_of(labels, self.labels), spacing, grid.taking(held.affine))
+        back, axes = grid.taking(held.affine), axes_of(grid.affine)
+        return Truth(target_of(labels, self.labels), spacing, back, axes=axes)
+
+    def answers(self, classes: int) -> tuple[int, ...]:
+        """Return the value that stands for each class, or each region."""
+        return self.labels.answers(classes)
+
+    def scales(self) -> tuple[Scale | None, ...]:
+        """Return how each channel is scaled, the same in all cases; None for the z-score of each case by itself.
+
+        Raises:
+            UsageError: a CT, and no labelled case whose foreground says how.
+        """
+        return tuple(self._scale(number) for number in range(self.channels()[0]))
 
     def grid(self, case: Case) -> Grid:
         """Return where the voxels of a case's first file lie.
@@ -332,6 +357,8 @@ class Volumes(Dataset[Volume]):
 
     def _scale(self, number: int) -> Scale | None:
         """Return how a channel is scaled, the same in all cases; None where each has its own."""
+        if self.sampling.scales:
+            return self.sampling.scales[number]
         name = self.modalities[number] if number < len(self.modalities) else ""
         how = _intensity.for_channel(self.sampling.intensity, name)
         if how == "ct":

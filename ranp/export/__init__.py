@@ -1,5 +1,7 @@
 """A run's slim network as ONNX or torch.export, compared with the network before the file is kept."""
 
+from ranp.export._onnx_file import inputs_of as onnx_inputs
+from ranp.export._onnx_file import opened as open_onnx
 from ranp.export._run import export_run
 
-__all__ = ["export_run"]
+__all__ = ["export_run", "onnx_inputs", "open_onnx"]

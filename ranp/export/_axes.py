@@ -4,7 +4,7 @@ Such a file holds one path through the network's Python code (`ranp.graph.paths`
 take it is what U-Nets call their divisor: 16 for four halvings.
 """
 
-from ranp.errors import UnsupportedError
+from ranp.errors import UnsupportedError, named
 from ranp.graph.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
 
 
@@ -23,8 +23,8 @@ def _with_step(paths: Paths, axis: Axis) -> Axis:
         if all(paths.same(resized(paths.shapes, [(axis, size)])) for size in tried):
             return Axis(axis.name, axis.size, axis.places, step)
     raise UnsupportedError(
-        f"--dynamic: what the network does changes with its {axis.name}, in steps of more than {STEPS[-1]}: "
-        f"export it for one size, without --dynamic"
+        f"{named('dynamic', True)}: what the network does changes with its {axis.name}, in steps of more than "
+        f"{STEPS[-1]}: export it for one size, without {named('dynamic')}"
     )
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ranp.errors import CheckFailed, UnsupportedError, UsageError, need
-from ranp.export._axes import Axis
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, need, told
+from ranp.export._axes import BATCH, Axis
+from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import flatten
 from ranp.modules import tensors_of
@@ -41,7 +42,7 @@ def check_opset(opset: int) -> None:
     """
     newest = _newest_opset()
     if not OLDEST_OPSET <= opset <= newest:
-        raise UsageError(f"--opset {opset}: expected {OLDEST_OPSET} to {newest}")
+        raise UsageError(f"{named('opset', opset)}: expected {OLDEST_OPSET} to {newest}")
 
 
 def _newest_opset() -> int:
@@ -85,6 +86,8 @@ def convert(
     """
     for module in ("onnx", "onnxscript"):
         need(module, "onnx")
+    if any(axis.name != BATCH for axis in axes):
+        _check_pools(model, inputs)
     args, kwargs = inputs
     with torch.no_grad():
         count = len(flatten(model(*args, **kwargs), spend=True))
@@ -105,8 +108,25 @@ def convert(
     return program.model
 
 
+def _check_pools(model: nn.Module, inputs: Any) -> None:
+    """Refuse a pool to a fixed size other than 1, which the exporter writes as a window of the example's size.
+
+    Raises:
+        UnsupportedError: with the op and its module.
+    """
+    args, kwargs = inputs
+    for record in trace(model, kwargs or args).runs["eval"].records:
+        sizes = record.outputs[0].shape[2:]
+        if "adaptive" in record.op and any(size != 1 for size in sizes):
+            raise UnsupportedError(
+                f"{named('dynamic', True)}: can't be exported to ONNX at free sizes: {record.op.strip('_')} to "
+                f"{spell(sizes)} at {record.module or 'the top'}: pool to size 1 or with a fixed window, export it for "
+                f"one size, without {named('dynamic')}, or use {named('torch_export')}"
+            )
+
+
 def dynamic_shapes(
-    model: nn.Module, inputs: Any, names: Sequence[str], axes: Sequence[Axis], named: bool = True
+    model: nn.Module, inputs: Any, names: Sequence[str], axes: Sequence[Axis], by_name: bool = True
 ) -> Any:
     """Return the free dimensions in the form torch's exporters take, or None where there are none.
 
@@ -117,7 +137,7 @@ def dynamic_shapes(
         inputs: (args, kwargs).
         names: of the input tensors.
         axes: the free ones.
-        named: by their names, as the ONNX exporter takes them, or as `Dim.DYNAMIC`.
+        by_name: by their names, as the ONNX exporter takes them, or as `Dim.DYNAMIC`.
 
     Raises:
         UnsupportedError: the forward takes its inputs as `**kwargs`.
@@ -127,15 +147,15 @@ def dynamic_shapes(
     free: dict[str, dict[int, Any]] = {name: {} for name in names}
     for axis in axes:
         for name, dim in axis.places:
-            free[name][dim] = axis.name if named else torch.export.Dim.DYNAMIC
+            free[name][dim] = axis.name if by_name else torch.export.Dim.DYNAMIC
     args, kwargs = inputs
     name_of = {id(tensor): name for tensor, name in zip(flatten(inputs), names, strict=True)}
     signature = inspect.signature(model.forward)
     if kwargs and any(p.kind is p.VAR_KEYWORD and not kwargs.keys() <= signature.parameters.keys()
                       for p in signature.parameters.values()):  # fmt: skip
         raise UnsupportedError(
-            "--dynamic: torch's exporters can't leave the sizes of **kwargs free: name the inputs in the forward, or "
-            "export it for one size, without --dynamic"
+            f"{named('dynamic', True)}: torch's exporters can't leave the sizes of **kwargs free: name the inputs in "
+            f"the forward, or export it for one size, without {named('dynamic')}"
         )
     bound = signature.bind(*args, **kwargs).arguments
     shapes = tree_map(lambda leaf: free[name_of[id(leaf)]] if isinstance(leaf, Tensor) else None, dict(bound))
@@ -172,6 +192,27 @@ def data_named_by(path: Path) -> set[str]:
     model = need("onnx", "onnx").load(str(path), load_external_data=False)
     entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
     return {entry.value for entry in entries if entry.key == "location"}
+
+
+def inputs_of(path: Path) -> list[tuple[str, tuple[int | None, ...]]]:
+    """Return name and shape of each input of an ONNX file, with the batch; None is a size that is free.
+
+    Raises:
+        UsageError: no such file, or no ONNX file.
+        MissingExtra: onnx is not installed.
+    """
+    onnx = need("onnx", "onnx")
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # protobuf's own, which share no public base
+        reason = "no such file" if not path.is_file() else "not an ONNX file"
+        raise UsageError(f"{named('onnx', path)}: {reason}") from error
+    held = {tensor.name for tensor in graph.initializer}
+    return [
+        (each.name, tuple(d.dim_value if d.HasField("dim_value") else None for d in each.type.tensor_type.shape.dim))
+        for each in graph.input
+        if each.name not in held
+    ]
 
 
 def opened(path: Path, names: Sequence[str]) -> Callable[[list[Tensor]], list[Tensor]]:
@@ -271,7 +312,7 @@ def _unsupported(error: Exception, model: nn.Module, inputs: Any, where: list[st
     if found:
         return UnsupportedError(f"can't be exported to ONNX: {found[1]} {_module_of(found[1], model, inputs)}")
     place = f"at {where[-1]} ({type(model.get_submodule(where[-1])).__name__})" if where else "in the network"
-    return UnsupportedError(f"can't be exported to ONNX: {place}: {texts[-1].splitlines()[0][:300]}")
+    return UnsupportedError(f"can't be exported to ONNX: {place}: {told(causes[-1])}")
 
 
 def _module_of(op: str, model: nn.Module, inputs: Any) -> str:

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp import runs
-from ranp.errors import CheckFailed, UnsupportedError, UsageError
+from ranp import __version__, runs
+from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, told
 from ranp.export import _onnx_file as onnx_file
 from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
 from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
@@ -31,7 +31,6 @@ from ranp.inputs import as_arguments, draw, flatten, map_tensors, reshaped
 from ranp.models.folders import check_output
 from ranp.models.spec import resolve
 from ranp.modules import tensors_of
-from ranp.version import __version__
 
 NAME = "slim.onnx"
 REPEATS = 3  # random inputs a file of one size is compared on
@@ -104,11 +103,11 @@ def export_run(
         wanted["onnx"] = run.path / NAME
     for key, path in wanted.items():
         if path is not None:
-            check_output(path, f"--{key.replace('_', '-')}", [run.path, *filter(None, [weights])])
+            check_output(path, key, [run.path, *filter(None, [weights])])
             check_file_place(path, force=force, option=key)
             check_replaces(path, "onnx" if key == "onnx" else "program", key)
     if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
-        raise UsageError(f"--torch-export {torch_export}: --onnx writes there")
+        raise UsageError(f"{named('torch_export', torch_export)}: {named('onnx')} writes there")
     check_writable(run.path, "the comparison is kept in the run's report")
     if wanted["onnx"] is not None:
         onnx_file.check_opset(opset)
@@ -240,8 +239,9 @@ def _write_program(files: ExitStack, path: Path, target: Target) -> dict[str, An
         except (AssertionError, RuntimeError) as error:  # a size that its guards refuse
             shapes = spell_all(tensor.shape for tensor in given)
             raise UnsupportedError(
-                f"--torch-export: the captured program refuses inputs of {shapes} ({_words(error)}): leave out "
-                "--dynamic, or give the run an --input at which no size inside the network is 1 (`ranp transfer`)"
+                f"{named('torch_export')}: the captured program refuses inputs of {shapes} ({_words(error)}): leave "
+                f"out {named('dynamic')}, or give the run an {named('input')} at which no size inside the network is 1 "
+                "(`ranp transfer`)"
             ) from error
 
     return _describe(path, target, _judged(path, target, run), [temporary])
@@ -249,11 +249,11 @@ def _write_program(files: ExitStack, path: Path, target: Target) -> dict[str, An
 
 def _captured(target: Target) -> torch.export.ExportedProgram:
     args, kwargs = target.inputs
-    shapes = onnx_file.dynamic_shapes(target.model, target.inputs, target.names, target.axes, named=False)
+    shapes = onnx_file.dynamic_shapes(target.model, target.inputs, target.names, target.axes, by_name=False)
     try:
         program = torch.export.export(target.model, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:  # whatever the network's own code raises on symbolic sizes
-        raise UnsupportedError(f"--torch-export: the network can't be captured: {_words(error)}") from error
+        raise UnsupportedError(f"{named('torch_export')}: the network can't be captured: {told(error)}") from error
     for node in program.graph.nodes:
         for key in ("stack_trace", "source_fn_stack", "from_node"):  # they hold local paths
             node.meta.pop(key, None)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 POINTWISE = {"add", "sub", "mul", "div", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "hardtanh"}
 POINTWISE |= {"hardswish", "hardsigmoid", "mish", "softplus"}
+SAME = {"slice_scatter", "select_scatter", "_softmax", "_log_softmax"}
 
 
 def quick(name: str, args: tuple[Any, ...]) -> Tensor | tuple[Tensor, ...] | None:
@@ -27,6 +28,8 @@ def quick(name: str, args: tuple[Any, ...]) -> Tensor | tuple[Tensor, ...] | Non
         return _batch_norm(args)
     if name == "convolution":
         return _convolution(*args)
+    if name in SAME and all(each.is_meta for each in args if isinstance(each, Tensor)) and args[0].numel():
+        return _like(args[0])
     return None
 
 

@@ -1,21 +1,24 @@
 """trace(): from a module and example inputs to its channel graph."""
 
+import inspect
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
-from ranp.graph._decisions import Decisions
-from ranp.graph._probe import settle
-from ranp.graph.graph import Graph
-from ranp.graph.labels import Ints
-from ranp.graph.run import Failure, Insisting, Recorder, failed, run
-from ranp.graph.trace import Trace
-from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
+from ranp.graph._check import checked
+from ranp.graph._run import Failure, Insisting, Recorder, failed, run
+from ranp.graph.graph import Graph, finalise
+from ranp.graph.labels import FIXED
+from ranp.graph.trace import Site, Trace
+from ranp.inputs import PLAIN, Inputs, as_arguments, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
     check_kind,
@@ -25,11 +28,13 @@ from ranp.modules import (
     on_meta,
     tensors_of,
     undisturbed,
+    unregistered,
     unwrapped,
     wrapping,
 )
 
 DRAWS = 3  # random inputs tried for the paths of a network that reads values
+SHOWN = 6  # layers, or numbers of modules, that a note names
 NUMBERS = 8  # whole numbers tried where it reads any, 0 and up
 
 
@@ -85,8 +90,17 @@ def trace(
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    notes = (told, *graph.notes) if told else graph.notes
+    notes = (*filter(None, [told, _unseen(model)]), *graph.notes)
     return replace(graph, inputs=described, model=name, freeze=patterns, shapes=shapes, notes=notes)
+
+
+def _unseen(model: nn.Module) -> str | None:
+    """Say which kinds of layers lie in plain lists and dicts, where neither torch nor an optimiser sees them."""
+    kinds = {type(each).__name__ for each in unregistered(model) if any(True for _ in each.parameters())}
+    if not kinds:
+        return None
+    shown = _some(sorted(kinds))
+    return f"layers in plain lists or dicts keep their size, with what they meet: {shown}; nn.ModuleList shows them"
 
 
 def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], outputs: tuple[int, ...]) -> Graph:
@@ -105,11 +119,12 @@ def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], out
 def _trace(
     model: nn.Module, inputs: Any, patterns: tuple[str, ...], outputs: tuple[int, ...], *, reads_values: bool = False
 ) -> Graph:
-    grown, notes = Trace(), []
-    grown.outputs = outputs
-    first = Recorder(grown)
-    run(grown, model, inputs, first, training=False)
-    check_outputs(outputs, first.given)
+    grown, first = _started(Trace(), model, inputs, outputs)
+    order = list(tensors_of(model))
+    if stuck := _stuck(grown, graph := finalise(grown, order)):  # heads whose channels all stay may go as a whole
+        other, _ = _started(Trace(stuck), model, inputs, outputs)
+        grown = other if _removable(finalise(other, order)) > _removable(graph) else grown
+    notes = []
     try:
         run(grown, model, inputs, Recorder(grown), training=True)
     except Failure as failure:
@@ -121,9 +136,36 @@ def _trace(
     notes += _by_flags(grown, model, inputs)
     if idle := _idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
-    decisions = Decisions(fixed=_by_user(grown, patterns))
-    graph = settle(grown, model, inputs, list(tensors_of(model)), decisions)
+    _fix_by_user(grown, patterns)
+    graph = checked(finalise(grown, order), model, inputs, grown.checked)
+    if names := [size.name for size in graph.sizes if not graph.frozen[size.units[size.units >= 0]].all()]:
+        notes.append(f"numbers that count channels, set in the slim network: {_some(names)}")
     return replace(graph, notes=tuple(notes))
+
+
+def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ...]) -> tuple[Trace, Recorder]:
+    """Run a network in evaluation mode and return what grew."""
+    grown.outputs = outputs
+    first = Recorder(grown)
+    run(grown, model, inputs, first, training=False)
+    check_outputs(outputs, first.given)
+    return grown, first
+
+
+def _stuck(grown: Trace, graph: Graph) -> frozenset[Site]:
+    """Return where views split channels of which those that follow are frozen and others could."""
+    stuck = set()
+    for site, labels in grown.splits:
+        units = np.unique(graph.units_of(labels))
+        if graph.frozen[units[units >= 0]].all():
+            stuck.add(site)
+    return frozenset(stuck)
+
+
+def _removable(graph: Graph) -> int:
+    """Return how many channels of layers may go."""
+    free = ~graph.frozen
+    return sum(int(free[layer.units[layer.units >= 0]].sum()) for layer in graph.layers)
 
 
 def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> None:
@@ -150,52 +192,183 @@ def _by_flags(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
     """Follow what boolean flags of modules switch on, where parameters never ran, so that it is tied too; say what was.
 
     All modules of a class have a flag's other value at once; after each flag by itself, all are on or off together.
-    What runs no idle parameter is left: a flag that asks for more outputs alone would only freeze them.
     """
     notes: list[str] = []
-    for flags in _flags_of(model) if _idle(grown, model) else []:
+    flags = _flags_of(model)
+    tried = [[flag] for flag in _switched(flags)]
+    tried += [[(kind, name, value) for kind, name in flags] for value in (True, False)] if len(flags) > 1 else []
+    for flags_now in tried if _idle(grown, model) else []:
         for training in (False, True):
-            idle, scratch, runs = _idle(grown, model), Trace(), dict(grown.runs)
-            if not idle or not _runs(scratch, model, inputs, flags, training=training) or not idle & scratch.read:
+            idle, scratch = _idle(grown, model), Trace()
+            if not idle or not _runs(scratch, model, inputs, flags_now, training=training) or not idle & scratch.read:
                 continue
-            _runs(grown, model, inputs, flags, training=training)
-            grown.runs = runs
-            words = ", ".join(dict.fromkeys(f"{kind.__name__}.{name}={value}" for kind, name, value in flags))
+            _follow(grown, model, inputs, flags_now, training=training)
+            words = ", ".join(dict.fromkeys(f"{kind.__name__}.{name}={value}" for kind, name, value in flags_now))
             what = ", ".join(_modules_of(idle & grown.read, model))
             notes.append(f"off the path as it is, and coupled with it: {what}, by {words}")
+    return [*notes, *_by_arguments(grown, model, inputs), *_by_switches(grown, model, inputs)]
+
+
+def _by_arguments(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
+    """Follow what boolean arguments of the forward switch on, where parameters never ran; say what was."""
+    notes: list[str] = []
+    for name, value, given in _switched_arguments(model, inputs) if _idle(grown, model) else []:
+        for training in (False, True):
+            idle, scratch = _idle(grown, model), Trace()
+            if idle and _runs(scratch, model, given, [], training=training) and idle & scratch.read:
+                _follow(grown, model, given, [], training=training)
+                what = ", ".join(_modules_of(idle & grown.read, model))
+                notes.append(f"off the path as it is, and coupled with it: {what}, by forward({name}={value})")
     return notes
 
 
-def _flags_of(model: nn.Module) -> list[list[Flag]]:
-    """Return the flags to try together: each one's other values by itself, then all on, then all off."""
-    held: dict[tuple[type, str], set[bool]] = {}
+def _switched_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bool, Any]]:
+    """Yield each boolean argument of the forward that the inputs leave out, its other value, and inputs with that."""
+    signature, (args, kwargs) = inspect.signature(model.forward), as_arguments(inputs)
+    kinds = {each.kind for each in signature.parameters.values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY}:
+        return
+    with suppress(TypeError):  # they do not fit, which the run has said
+        bound = signature.bind(*args, **kwargs)
+        placed = list(signature.parameters)[: len(bound.args)]
+        given = {**dict(zip(placed, bound.args, strict=True)), **bound.kwargs}
+        for name, each in signature.parameters.items():
+            if isinstance(each.default, bool) and name not in given and not _ACTS.search(name.lower()):
+                yield name, not each.default, {**given, name: not each.default}
+
+
+def _by_switches(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
+    """Follow the flags that tie layers without running further parameters (a skip connection), and say which.
+
+    One that changes how many outputs there are, or a shape of theirs, is left: it would only freeze them. What a single
+    module holds is a switch of the network, and followed; what every block has is how the network is built: that slim
+    networks do not run with its other value is said, as it is of a switch that would freeze channels.
+    """
+    notes: list[str] = []
+    flags = {(kind, name): held for (kind, name), held in _flags_of(model).items() if "." not in name}
+    outline = _outline(grown)
+    for kind, name, value in _switched(flags):
+        scratch = Trace()
+        if not _runs(scratch, model, inputs, [(kind, name, value)], training=False):
+            continue
+        tried = _outline(scratch)
+        if tried == outline or tried[-1] != outline[-1]:
+            continue
+        tied, frozen = _more_of(scratch, grown)
+        words, what = f"{kind.__name__}.{name}={value}", _some([*tied, *frozen])
+        if tied and not frozen and len(flags[kind, name]) == 1:
+            _follow(grown, model, inputs, [(kind, name, value)], training=False)
+            notes.append(f"coupled, so that slim networks run with {words} too: {what}")
+        elif tied or frozen:
+            more = f"{'ties' if tied else 'freezes'} further layers ({what})"
+            notes.append(f"{words} {more}: slim networks may not run with it; prune the network with it if they are to")
+    return notes
+
+
+def _some(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _outline(grown: Trace) -> list[Any]:
+    """Return the ops of a run in evaluation mode with the shapes they make, and the shapes that come out at the end."""
+    run = grown.runs["eval"]
+    ops = [(record.op, record.scalars, [flow.shape for flow in record.outputs]) for record in run.records]
+    return [*ops, [flow.shape for flow in run.outputs]]
+
+
+def _more_of(tried: Trace, grown: Trace) -> tuple[list[str], list[str]]:
+    """Return the modules of the layers that one trace ties further than another, and of those that it freezes."""
+    names = [name for name in grown.layers if name in tried.layers]
+    sides = [[trace.labels.find(trace.layers[name].neurons) for name in names] for trace in (tried, grown)]
+    pairs = np.unique(np.stack([np.concatenate([*side, [FIXED]]) for side in sides]), axis=1)
+    classes, counts = np.unique(pairs[0], return_counts=True)
+    spans = classes[(counts > 1) & (classes >= 0)]
+    stays, stayed = (
+        np.unique(trace.labels.find(np.concatenate([[FIXED], *(each for each, _ in trace.frozen)])))
+        for trace in (tried, grown)
+    )
+    rows = list(zip((grown.layers[name].module for name in names), *sides, strict=True))
+    tied = [module for module, new, _ in rows if np.isin(new, spans).any()]
+    return tied, [module for module, new, old in rows if (np.isin(new, stays) & ~np.isin(old, stayed)).any()]
+
+
+def _follow(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, training: bool) -> None:
+    """Run under some flags, of which only the ties stay: which norm is behind a layer, the path as it is says."""
+    runs, layers = dict(grown.runs), {name: replace(layer) for name, layer in grown.layers.items()}
+    _runs(grown, model, inputs, flags, training=training)
+    grown.runs = runs
+    for name, layer in layers.items():
+        grown.layers[name].norm, grown.layers[name].bias = layer.norm, layer.bias
+
+
+def _flags_of(model: nn.Module) -> dict[tuple[type, str], list[bool]]:
+    """Return the flags of a network's own modules, and the value of each in every module of the class."""
+    held: dict[tuple[type, str], list[bool]] = {}
     for module in model.modules():
         if not type(module).__module__.startswith("torch."):
             for name, value in _bools(module):
-                held.setdefault((type(module), name), set()).add(value)
-    other = [(kind, name, value) for (kind, name), now in held.items() for value in (True, False) if {value} != now]
-    together = [[(kind, name, value) for kind, name in held] for value in (True, False)]
-    return [[flag] for flag in other] + (together if len(held) > 1 else [])
+                held.setdefault((type(module), name), []).append(value)
+    return held
+
+
+def _switched(flags: dict[tuple[type, str], list[bool]]) -> list[Flag]:
+    """Return each flag with each value that not all modules of its class have."""
+    return [(*key, value) for key, held in flags.items() for value in (True, False) if {value} != set(held)]
 
 
 def _bools(module: nn.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the flags that a module or its class holds, and those in its plain dicts and objects, as `config.aux`."""
+    for key, held in vars(module).items():
+        for name, value in _held(held).items() if key not in _OWN else ():
+            if (
+                type(name) is str
+                and type(value) is bool
+                and not name.startswith("_")
+                and not _ACTS.search(name.lower())
+            ):
+                yield f"{key}.{name}", value
     own = {name: value for kind in reversed(type(module).__mro__) for name, value in vars(kind).items()}
     for name, value in {**own, **vars(module)}.items():
-        if isinstance(value, bool) and not hasattr(nn.Module, name) and name not in _OWN and not name.startswith("__"):
+        hidden = hasattr(nn.Module, name) or name in _OWN or name.startswith("__") or _ACTS.search(name.lower())
+        if isinstance(value, bool) and not hidden:
             yield name, value
 
 
+def _held(value: Any) -> dict[Any, Any]:
+    """Return what a plain dict or object, such as a configuration, holds by name."""
+    if type(value) is dict:
+        return value
+    plain = not isinstance(value, (*PLAIN, Tensor, nn.Module, ModuleType)) and type(value).__module__ != "builtins"
+    return dict(getattr(value, "__dict__", {})) if plain and not type(value).__module__.startswith("torch") else {}
+
+
+def _switch_(module: nn.Module, name: str, value: bool, originals: set[int]) -> None:
+    """Set a flag of a private copy, unless what holds it could not be copied."""
+    key, _, inner = name.partition(".")
+    held = vars(module).get(key) if inner else module
+    if id(held) in originals:
+        return
+    with suppress(AttributeError):  # a property without a setter
+        if type(held) is dict:
+            held[inner] = value
+        else:
+            setattr(held, inner or key, value)
+
+
+_ACTS = re.compile("debug|verbose|print|plot|draw|show|save|write|dump|profil|visuali|logging")
+"""In the names of flags that are never switched: what they switch on acts outside of the network."""
 _OWN = frozenset(vars(nn.Module()))
 
 
 def _runs(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, training: bool) -> bool:
     """Run a copy of a network under some flags, and return whether it ran."""
-    copied = copy_with(model)
+    copied, originals = copy_with(model), {id(held) for each in model.modules() for held in vars(each).values()}
     for module in copied.modules():
         for kind, name, value in flags:
             if type(module) is kind:
-                with suppress(AttributeError):  # a property without a setter
-                    setattr(module, name, value)
+                _switch_(module, name, value, originals)
     try:
         run(grown, copied, inputs, Recorder(grown), training=training, private=True)
     except Failure:
@@ -217,8 +390,7 @@ def _modules_of(names: set[str], model: nn.Module) -> list[str]:
     return [*outermost, *(name for name in sorted(names) if name not in covered)]
 
 
-def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
-    frozen = []
+def _fix_by_user(grown: Trace, patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
         found = [layer for layer in grown.layers.values() if lies_in(layer.name, pattern)]
         if not found:
@@ -226,5 +398,5 @@ def _by_user(grown: Trace, patterns: tuple[str, ...]) -> list[tuple[Ints, str]]:
             raise UsageError(
                 f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
             )
-        frozen += [(layer.neurons[layer.neurons >= 0], f"fixed by the user ({pattern})") for layer in found]
-    return [(labels, why) for labels, why in frozen if labels.size]
+        for layer in found:
+            grown.freeze(layer.neurons, f"fixed by the user ({pattern})")

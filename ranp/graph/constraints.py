@@ -10,7 +10,8 @@ from ranp.graph.labels import Ints
 def grow(graph: Graph, kept: Mask, priority: NDArray[np.float64], align: int = 1) -> Mask:
     """Return the smallest superset of kept units, by priority, that the network can be built with.
 
-    Frozen units stay. Every group keeps its least width (`Graph.least`). Rows of a balance constraint (the groups of a
+    Frozen units stay. Every group keeps its least width (`Graph.least`), and
+    no part of a cut is left empty (`Graph.some`). Rows of a balance constraint (the groups of a
     grouped convolution or of group norm, the halves of a chunk) keep equally many. With `align`, each group with a
     removable unit keeps a multiple of it, or all.
 
@@ -28,6 +29,8 @@ def grow(graph: Graph, kept: Mask, priority: NDArray[np.float64], align: int = 1
         _add(kept, group.units, rank, least - int(kept[group.units].sum()))
     while True:
         before = int(kept.sum())
+        for units in graph.some:
+            _add(kept, units, rank, 1 - int(kept[units].any()))
         for rows in graph.balance:
             _level(kept, rows, rank)
         if align > 1:

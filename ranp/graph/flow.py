@@ -49,6 +49,10 @@ class Flow:
         """Return the fields that vary over a dimension."""
         return [field for field in self.fields if field.shape[dim] > 1]
 
+    def immovable(self, dim: int) -> bool:
+        """Whether a dimension neither carries labels nor follows what it meets."""
+        return self.fixed[dim] and not self.over(dim)
+
     def sentinel(self, dim: int) -> int:
         """Return what an index of a dimension without a field counts as."""
         return FIXED if self.fixed[dim] else FREE

@@ -8,18 +8,18 @@ because they are the network's output.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.graph._decisions import Extra
 from ranp.graph.flow import Flow
-from ranp.graph.labels import FIXED, FREE, Ints, Labels
-from ranp.graph.sizes import Size
-from ranp.graph.trace import Layer as Made
+from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.origins import Held, Number, Read, leaves, solved
+from ranp.graph.sizes import Key
+from ranp.graph.trace import Layer as Called
 from ranp.graph.trace import Run, Trace
 from ranp.inputs import Description
 
@@ -88,6 +88,50 @@ class Group:
     layers: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Size:
+    """A number of a module that counts channels: it is set in a slim module.
+
+    Args:
+        module: its path.
+        key: where it stands: an attribute, and the place inside it.
+        units: of the channels, shape (C,); negative for those that always stay.
+        number: made from it, which is to be as many as those that stay.
+    """
+
+    module: str
+    key: Key
+    units: Ints
+    number: Number
+
+    @property
+    def place(self) -> tuple[str, Key]:
+        """Where the number stands: no two sizes can be set there."""
+        return self.module, self.key
+
+    @property
+    def name(self) -> str:
+        """The attribute as a person would write it."""
+        attribute, inside = self.key
+        return f"{self.module}.{attribute}".lstrip(".") + ("" if inside is None else f"[{inside!r}]")
+
+    def counts(self, graph: "Graph") -> bool:
+        """Whether channels decide the number, and it comes out as it is where all of them stay."""
+        flows = [leaf.origin.flow for leaf in leaves(self.number) if isinstance(leaf.origin, Read)]
+        if not (self.units >= 0).any() and not any(flow is not None and flow.fields for flow in flows):
+            return False
+        (own,) = [int(leaf) for leaf in leaves(self.number) if isinstance(leaf.origin, Held)]
+        return self.under(graph, np.ones(graph.count, dtype=bool)) == own
+
+    def under(self, graph: "Graph", kept: Mask) -> int | None:
+        """Return the number under a plan, None where it can't be told."""
+
+        def size_of(read: Read, was: int) -> int:
+            return was if read.flow is None else graph.slim_shape(read.flow, kept)[read.dim]
+
+        return solved(self.number, int(staying(kept)[self.units].sum()), size_of)
+
+
 @dataclass(frozen=True, repr=False)
 class Graph:
     """Which channels of which parameters live and die together.
@@ -110,6 +154,7 @@ class Graph:
         shapes: of every parameter, those without units too, buffers left out.
         least: how many units each group keeps at least: 2 where a width of 1 would change the meaning of an op, else 1.
         sizes: numbers of modules that count channels, set in a slim module.
+        some: unit arrays of each of which one stays at least.
     """
 
     count: int
@@ -129,6 +174,7 @@ class Graph:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     least: tuple[int, ...] = ()
     sizes: tuple[Size, ...] = ()
+    some: tuple[Ints, ...] = ()
 
     def __repr__(self) -> str:
         whole = f"{len(self.layers)} layers, {self.count} units in {len(self.groups)} groups"
@@ -252,17 +298,15 @@ def _select_grouped(tensor: torch.Tensor, grouped: Ints, stays: Mask) -> torch.T
     return torch.cat(parts)
 
 
-def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -> Graph:
+def finalise(trace: Trace, order: Iterable[str]) -> Graph:
     """Turn the classes of a trace into units and groups.
 
     Args:
         trace: after its runs.
-        labels: those of the trace, tied further by decisions.
         order: names of the model's parameters in traversal order.
-        extra: what decisions add.
     """
-    roots = labels.roots()
-    frozen = _reasons(trace, roots, [*extra.frozen, *_unread(trace)])
+    roots = trace.labels.roots()
+    frozen = _reasons(trace, roots)
     neurons = np.zeros(len(roots), dtype=bool)
     for made in trace.layers.values():
         neurons[roots[made.neurons[made.neurons >= 0]]] = True
@@ -273,26 +317,39 @@ def finalise(trace: Trace, labels: Labels, order: Iterable[str], extra: Extra) -
     layers = tuple(_layer(table, made, trace.born.get(made.name, {})) for made in in_order)
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
-    rows = [_look(table, each) for each in [*trace.balance, *extra.balance]]
-    rows = [each[(each != FREE).any(axis=1)] for each in rows]  # zeros made in the forward follow whatever they meet
-    distinct = {(row.shape, row.tobytes()): row for row in rows if (row >= 0).any()}
-    balance = tuple(distinct.values())
-    least = _least(table, [*trace.wide, *extra.wide], group_of, len(groups))
-    reasons = _held(reasons, balance, groups, group_of, least)
-    return Graph(
+    sizes = [Size(held.module, held.key, _look(table, c.labels), c.number) for held, c in trace.counts.items()]
+    graph = Graph(
         count,
         reasons,
         layers,
         groups,
         group_of,
         parameters,
-        balance,
+        _balance(trace, table),
         trace.runs,
         table,
         outputs=trace.outputs,
-        least=least,
-        sizes=tuple(extra.sizes),
+        some=tuple(units[units >= 0] for labels in trace.some if not ((units := _look(table, labels)) == FIXED).any()),
+        least=_least(table, trace.wide, group_of, len(groups)),
     )
+    graph = replace(graph, sizes=tuple(size for size in sizes if size.counts(graph)))
+    return held_by_balance(graph)
+
+
+def _balance(trace: Trace, table: Ints) -> tuple[Ints, ...]:
+    """Return rows of units that keep equally many; zeros made in the forward follow whatever they meet."""
+    distinct: dict[tuple[tuple[int, ...], bytes], Ints] = {}
+    for labels in trace.balance:
+        rows = _look(table, labels)
+        rows = rows[(rows != FREE).any(axis=1)]
+        if len(rows) > 1 and (rows >= 0).any() and (np.sort(rows, axis=1) != np.sort(rows[:1], axis=1)).any():
+            distinct[rows.shape, rows.tobytes()] = rows
+    return tuple(distinct.values())
+
+
+def held_by_balance(graph: Graph) -> Graph:
+    """Return a graph in which rows are frozen that must be as long as another one stays at least."""
+    return replace(graph, reasons=_held(graph.reasons, graph.balance, graph.groups, graph.group_of, graph.least))
 
 
 def _held(
@@ -336,13 +393,13 @@ def _stays(
     return count, why
 
 
-def _layer(table: Ints, made: Made, born: dict[int, Ints]) -> Layer:
+def _layer(table: Ints, made: Called, born: dict[int, Ints]) -> Layer:
     units = _look(table, made.neurons)
     out_dim = _out_dim(made, units, {dim: _look(table, labels) for dim, labels in born.items()})
     return Layer(made.name, made.module, made.kind, out_dim, made.groups, units, made.bias, made.norm)
 
 
-def _out_dim(made: Made, units: Ints, dims: dict[int, Ints]) -> int:
+def _out_dim(made: Called, units: Ints, dims: dict[int, Ints]) -> int:
     """Return where a weight's output channels lie in its parameter, which may be mixed from several filters."""
     places = [made.out_dim, *dims] if made.groups == 1 else [made.out_dim]
     return next((dim for dim in places if np.array_equal(dims.get(dim, ()), units)), made.out_dim)
@@ -360,9 +417,9 @@ def _look(table: Ints, labels: Ints) -> Ints:
     return np.where(labels >= 0, table[labels], labels)
 
 
-def _reasons(trace: Trace, roots: Ints, extra: list[tuple[Ints, str]]) -> dict[int, str]:
+def _reasons(trace: Trace, roots: Ints) -> dict[int, str]:
     reasons: dict[int, str] = {}
-    for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *extra]:
+    for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *_unread(trace)]:
         for root in np.unique(roots[labels[labels >= 0]]).tolist():
             reasons.setdefault(root, reason)
     return reasons
@@ -393,8 +450,13 @@ def _number(trace: Trace, roots: Ints, frozen: dict[int, str], neurons: Mask) ->
         wanted[roots[labels]] = True
     heads = np.unique(roots)
     stays = np.isin(heads, np.fromiter(frozen, dtype=np.int64, count=len(frozen)))
-    heads = heads[wanted[heads] | ~stays]
-    numbers = np.full(len(roots), FIXED)
+    carries = np.ones(len(roots), dtype=bool)
+    if trace.shadows:  # what no parameter carries is free
+        shadow = np.zeros(len(roots), dtype=bool)
+        shadow[np.concatenate(trace.shadows)] = True
+        carries = np.bincount(roots[~shadow], minlength=len(roots)) > 0
+    heads = heads[(wanted[heads] | ~stays) & carries[heads]]
+    numbers = np.where(carries, FIXED, FREE)
     numbers[heads] = np.arange(len(heads))
     table = np.append(numbers[roots], [FIXED, FREE])  # a look-up by FREE or FIXED finds the tail
     return table, len(heads)

@@ -29,7 +29,8 @@ def resized(graph: Graph, model: Module, kept: Mask, *, private: bool = True) ->
         resize_(module, full[path], widths.get(path))
     modules = dict(slim.named_modules())
     for size in graph.sizes:
-        set_number(modules[size.module], size.key, graph.slim_shape(size.flow, kept)[size.dim])
+        if (number := size.under(graph, kept)) is not None:
+            set_number(modules[size.module], size.key, number)
     return slim
 
 

@@ -1,45 +1,13 @@
-"""Sizes that modules keep as plain numbers, and that count channels.
-
-`view(b, self.channels, -1)`, `if x.shape[1] != self.num_channels: raise ...`: a network's own modules hold widths as
-numbers that no parameter tells. Numbers in lists, tuples, dicts and partial functions count too. Which of them counts
-which channels is found by trial (`ranp.graph._counting`).
-"""
+"""The whole numbers that modules hold: attributes, and what stands in lists, tuples, dicts and partial functions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from ranp.graph.flow import Flow
-
 Key = tuple[str, int | str | None]  # an attribute, and the place inside it
 _OWN = frozenset(vars(nn.Module()))
-
-
-@dataclass(frozen=True)
-class Size:
-    """A number of a module that counts what a dimension of a tensor carries.
-
-    Args:
-        module: its path.
-        key: where it stands.
-        flow: of the tensor.
-        dim: the dimension.
-        final: whether it was taken for another dimension's before.
-    """
-
-    module: str
-    key: Key
-    flow: Flow
-    dim: int
-    final: bool = False
-
-    @property
-    def place(self) -> tuple[str, Key]:
-        """Where the number stands: no two sizes can be set there."""
-        return self.module, self.key
 
 
 def numbers_of(module: nn.Module) -> Iterator[tuple[Key, int]]:

@@ -2,16 +2,46 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from ranp.graph._places import Places
 from ranp.graph.flow import Flow, Shape, activation, constant, first_along, squeeze_constant, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph.origins import Held, Number, Read, held_in, line
 
-ATTRIBUTE = "_ranp_flow"
+Places = dict[int, tuple[int, ...]]
+"""Where an op acts (starts, steps, shifts, paddings), by dimension."""
+
+
+class Kind(StrEnum):
+    """What an op does, as far as anyone asks: how it is counted, and what a masked network must mind of it."""
+
+    ATTENTION = "attention"
+    BATCH_NORM = "batch norm"
+    CONVOLUTION = "convolution"
+    CREATION = "creation"
+    ELEMENTWISE = "elementwise"
+    FOURIER = "Fourier transform"
+    MOVE = "move"  # copies elements to other places
+    NORM = "norm of statistics over channels"
+    OTHER = "other"  # by count of results, named in the notes
+    POOL = "pool"
+    PRODUCT = "matrix product"
+    REDUCTION = "reduction"
+    RESAMPLING = "resampling"
+    SOFTMAX = "softmax"
+    SUM = "sum"  # a reduction that tells how many were summed
+    VARIANCE = "variance"
+    VIEW = "view"  # of the same storage
+    WRITE = "write"  # of a part of a tensor
+
+
+Site = tuple[str, int, str]
+"""What is equal for the same line of code in repeated blocks: (class and path in it, op number, op)."""
 
 
 @dataclass(slots=True)
@@ -45,8 +75,9 @@ class Record:
 
     Args:
         op: its ATen name without overload.
+        kind: what it does.
         module: path of the module it ran in.
-        site: what is equal for the same line of code in repeated blocks: (class and path in it, op number, op).
+        site: of the op.
         inputs: flows of its tensor arguments in order, parameters left out.
         outputs: flows of its tensor results in order.
         groups: of a convolution or of group norm; 1 otherwise.
@@ -57,11 +88,12 @@ class Record:
         scalars: the numbers it computes with.
         places: where it acts, by dimension, in those that can't shrink.
         summed: how many entries of a constant each of its results is a sum of, else 0.
+        made: how many of its results are feature maps; None for all.
     """
 
     op: str
     module: str
-    site: tuple[str, int, str]
+    site: Site
     inputs: list[Flow]
     outputs: list[Flow]
     groups: int = 1
@@ -72,19 +104,22 @@ class Record:
     scalars: tuple[float | str, ...] = ()
     places: Places = field(default_factory=dict)
     summed: int = 0
+    kind: Kind = Kind.OTHER
+    made: int | None = None
 
 
 @dataclass(slots=True)
 class Run:
-    """What one run of the network left: its ops, its calls of childless modules, its channel statistics.
+    """What one run of the network left: its ops, its calls of childless modules, its channel statistics, its outputs.
 
-    `answers` holds the conditions and whole numbers the network read, for a slim run to take the same path.
+    `answers` holds the conditions and numbers the network read, for a slim run to take the same path.
     """
 
     records: list[Record] = field(default_factory=list)
     calls: list["Call"] = field(default_factory=list)
     mixing: list["Mixing"] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
+    outputs: list[Flow] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -105,6 +140,14 @@ class Call:
 
 
 @dataclass(slots=True)
+class Count:
+    """Channels that a number of a module counts: their labels, and the number made from it that is to be as many."""
+
+    labels: Ints
+    number: Number
+
+
+@dataclass(slots=True)
 class Mixing:
     """An op that mixes channels in a statistic: a norm over channels or a softmax over channels."""
 
@@ -117,14 +160,16 @@ class Trace:
     """Labels and records of one network, over one or more runs of it.
 
     Args:
-        count: how many labels exist from the start.
+        second: where views that split channels among heads let others of them follow than at first.
     """
 
-    def __init__(self, count: int = 0) -> None:
+    def __init__(self, second: frozenset[Site] = frozenset()) -> None:
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
-        self.labels = Labels(count)
-        self.alias = Labels(count)  # ties among parameters alone: what is zeroed when a consumer is masked
+        self._flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # what each tensor of a run carries
+        self.bases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # whose storage a tensor is a view of
+        self.labels = Labels()
+        self.alias = Labels()  # ties among parameters alone: what is zeroed when a consumer is masked
         self.born: dict[str, dict[int, Ints]] = {}
         self.grouped: dict[str, Ints] = {}
         self.shapes: dict[str, Shape] = {}
@@ -132,6 +177,7 @@ class Trace:
         self.runs: dict[str, Run] = {}
         self.current = Run()
         self.balance: list[Ints] = []
+        self.some: list[Ints] = []  # labels of which one stays: no part of a cut is empty
         self.wide: list[Ints] = []  # labels whose groups keep at least two units
         self.consumers: list[Ints] = []
         self.summed: list[tuple[Ints, str]] = []  # of parameters a norm runs over: they stay unless they are read
@@ -139,6 +185,11 @@ class Trace:
         self.frozen: list[tuple[Ints, int]] = []
         self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
         self.read: set[str] = set()  # parameters that some op took
+        self.counts: dict[Held, Count] = {}
+        self.second = second
+        self.splits: list[tuple[Site, Ints]] = []  # labels of each such view
+        self.shadows: list[Ints] = []  # labels of tensors made in the forward, which no parameter has
+        self.checked: list[tuple[Ints, str]] = []  # labels whose number the network compares with one written in it
 
     def begin(self, name: str, tensors: list[torch.Tensor]) -> None:
         """Start the record of a run over these parameter tensors."""
@@ -164,8 +215,8 @@ class Trace:
 
     def flow(self, tensor: torch.Tensor) -> Flow:
         """Return what a tensor carries; a parameter is born with labels on every dimension longer than 1."""
-        known = getattr(tensor, ATTRIBUTE, None)
-        if isinstance(known, Flow):
+        known: Flow | None = self._flows.get(tensor)
+        if known is not None:
             return known
         name = self.names.get(id(tensor))
         if name is None:
@@ -180,43 +231,27 @@ class Trace:
         self.shapes.setdefault(name, tuple(tensor.shape))
         dims = self.born.setdefault(name, {})
         if dim not in dims:
-            dims[dim] = self.birth(name, dim, tensor.shape[dim])
+            size = tensor.shape[dim]
+            dims[dim] = self.fresh(size) if size > 1 else np.array([FIXED])
         return dims[dim]
-
-    def birth(self, name: str, dim: int, size: int) -> Ints:
-        """Return new labels for one dimension of a parameter."""
-        return self.fresh(size) if size > 1 else np.array([FIXED])
 
     def grouped_inputs(self, tensor: torch.Tensor, groups: int) -> Ints:
         """Return labels (groups, I / groups) for the inputs of a grouped convolution's weight."""
         name = self.names[id(tensor)]
         self.shapes.setdefault(name, tuple(tensor.shape))
         if name not in self.grouped:
-            self.grouped[name] = self.birth_grouped(name, groups, tensor.shape[1])
+            size = tensor.shape[1]
+            self.grouped[name] = self.fresh(groups * size).reshape(groups, size)
         return self.grouped[name]
-
-    def birth_grouped(self, name: str, groups: int, size: int) -> Ints:
-        """Return new labels for the inputs of a grouped weight."""
-        return self.fresh(groups * size).reshape(groups, size)
 
     def fresh(self, count: int) -> Ints:
         """Return new labels."""
         self.alias.new(count)
         return self.labels.new(count)
 
-    def is_depthwise(self, root: str | None, groups: int, channels: int) -> bool:
-        """Whether a convolution with these groups and input channels is depthwise.
-
-        Args:
-            root: the parameter its weight stands for, if any.
-            groups: of the convolution.
-            channels: that it reads.
-        """
-        return groups > 1 and groups == channels
-
     def is_parameter(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter, buffer or tensor attribute itself, not computed from one."""
-        return getattr(tensor, ATTRIBUTE, None) is None and id(tensor) in self.names
+        return id(tensor) in self.names and tensor not in self._flows
 
     def write_through(self, base: torch.Tensor, view: Flow, why: str) -> None:
         """Say that a tensor was written into through a view of it; fields along a part of a dimension are frozen."""
@@ -234,12 +269,79 @@ class Trace:
 
     def is_unknown(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is none of the run's: made outside it, as `torch.tensor(2.0)` is."""
-        return getattr(tensor, ATTRIBUTE, None) is None and id(tensor) not in self.names
+        return id(tensor) not in self.names and tensor not in self._flows
 
     def set(self, tensor: torch.Tensor, flow: Flow) -> None:
         """Say what a tensor carries."""
         assert tuple(tensor.shape) == flow.shape, (tuple(tensor.shape), flow.shape)
-        setattr(tensor, ATTRIBUTE, flow)
+        self._flows[tensor] = flow
+
+    # Sizes that the network reads and asks for
+
+    def sizes(self, tensor: torch.Tensor) -> list[int] | None:
+        """Return a tensor's shape with marks on the sizes that channels decide; None where none is."""
+        if torch._is_functional_tensor(tensor):
+            tensor = torch._from_functional_tensor(tensor)
+        known = self._flows.get(tensor)
+        if known is not None:
+            if not known.fields:
+                return None
+            marks = [Number(n, Read(known, dim), self.compared) for dim, n in enumerate(known.shape)]
+            return [mark if known.over(dim) else int(mark) for dim, mark in enumerate(marks)]
+        if id(tensor) in self.names:
+            return [Number(n) if n > 1 and dim < 2 else n for dim, n in enumerate(tensor.shape)]
+        return None
+
+    def compared(self, number: Number, other: int) -> None:
+        """Learn from a size that equals another number: one that a module holds counts what was read."""
+        if isinstance(number.origin, Held) and isinstance(other, Number):
+            number, other = other, number
+        labels = self.labels_read(number)
+        if labels is None:
+            return
+        if not isinstance(other, Number):
+            self.checked.append((labels, f"fixed size, compared with {other} ({line()})"))
+        elif isinstance(other.origin, Held):
+            self.count(labels, other)
+
+    def follow(self, labels: Ints, number: Number) -> None:
+        """Say that so many channels are asked for by a marked number: they are as many in every slim network."""
+        if held_in(number):
+            self.count(labels, number)
+            return
+        other = self.labels_read(number)
+        if other is not None and len(other) == len(labels):
+            self.pair(labels, other)
+
+    def count(self, labels: Ints, number: Number) -> None:
+        """Say that channels are counted by a number made from one that a module holds; the first count stands."""
+        held = held_in(number)
+        if len(held) != 1:
+            return
+        known = self.counts.setdefault(held[0], Count(labels, number))
+        if known.labels is not labels and len(known.labels) == len(labels):
+            self.pair(known.labels, labels)
+
+    def option(self, site: Site, labels: Ints, ways: int) -> int:
+        """Return which of several ways a view is taken that splits channels."""
+        if ways > 1:
+            self.splits.append((site, labels))
+        return 1 if ways > 1 and site in self.second else 0
+
+    def labels_read(self, number: Number) -> Ints | None:
+        """Return the channels a number counts that was read off a tensor as it is."""
+        origin = number.origin
+        return along(origin.flow, origin.dim) if isinstance(origin, Read) and origin.flow is not None else None
+
+    def shadow(self, size: int) -> Ints:
+        """Return labels of a tensor made in the forward."""
+        self.shadows.append(self.fresh(size))
+        return self.shadows[-1]
+
+    def pair(self, a: Ints, b: Ints) -> None:
+        """Say that two rows of channels keep equally many."""
+        if not np.array_equal(self.labels.find(a), self.labels.find(b)):
+            self.balance.append(np.stack([a, b]))
 
     # Ties
 
@@ -257,13 +359,15 @@ class Trace:
         self.freeze(right[left == FIXED], why)
         both = (left >= 0) & (right >= 0)
         if both.any():
-            self.join(left[both], right[both], why)
+            self.labels.tie(left[both], right[both])
             if alias:
                 self.alias.tie(left[both], right[both])
 
-    def join(self, a: Ints, b: Ints, why: str) -> None:
-        """Put real labels into one class."""
-        self.labels.tie(a, b)
+    def tie_along(self, field: Ints, axis: int) -> None:
+        """Tie the labels of a field along an axis."""
+        first = np.broadcast_to(first_along(field, axis), field.shape)
+        real = (field >= 0) & (first >= 0)
+        self.labels.tie(field[real], first[real])
 
     def freeze(self, labels: Ints, why: str) -> None:
         """Keep labels for ever, with the reason."""
@@ -382,6 +486,12 @@ def _found(tensor: torch.Tensor) -> Flow:
         return flow
     differs = (bool((tensor != tensor.narrow(dim, 0, 1)).any()) for dim in range(tensor.ndim))
     return replace(flow, fixed=tuple(differs))
+
+
+def along(flow: Flow, dim: int) -> Ints | None:
+    """Return the labels along a dimension where one field varies over it and over nothing else."""
+    over = flow.over(dim)
+    return over[0].ravel() if len(over) == 1 and varying(over[0]) == (dim,) else None
 
 
 def padded(flow: Flow, ndim: int) -> Flow:

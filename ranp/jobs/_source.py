@@ -1,15 +1,18 @@
 """What the options of data name, opened before any network is built."""
 
+from dataclasses import replace
+
 from ranp.data.sources import Opened, Reading, open_source, read_spacing
 from ranp.data.volumes import Sampling
-from ranp.jobs.options import Cut, Files, Labelled, Source
+from ranp.jobs.options import Cut, Files, Labelled, Source, SourceSettings, Voxels
+from ranp.options import Options
 
 
 def opened(options: Source, *, trusted: bool = True) -> Opened:
     """Open the data that options name.
 
     Args:
-        options: with the groups `Source`, `Files` and `Labelled`, and `Cut` where patches are drawn.
+        options: with the groups `Source`, `Files` and `Labelled`, and `Voxels` or `Cut` where volumes are read.
         trusted: whether the user named the data; a loader that a run's files name is never called.
 
     Raises:
@@ -17,12 +20,26 @@ def opened(options: Source, *, trusted: bool = True) -> Opened:
         MissingExtra: as `open_source`.
     """
     assert isinstance(options, Files)
+    return open_source(
+        options.data, options.images, options.labels, settings=options.data_settings, reading=reading_of(options),
+        trusted=trusted,
+    )  # fmt: skip
+
+
+def reading_of(options: Options) -> Reading:
+    """Return how options say that files are read.
+
+    Args:
+        options: with the groups `SourceSettings` and `Labelled`, and `Voxels` or `Cut` where volumes are read.
+
+    Raises:
+        UsageError: a spacing that is none.
+    """
+    assert isinstance(options, SourceSettings)
     assert isinstance(options, Labelled)
     sampling = Sampling()
+    if isinstance(options, Voxels):
+        sampling = replace(sampling, intensity=options.intensity, spacing=read_spacing(options.spacing))
     if isinstance(options, Cut):
-        spacing = read_spacing(options.spacing)
-        sampling = Sampling(options.foreground, options.pad, options.intensity, spacing)
-    reading = Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)
-    return open_source(
-        options.data, options.images, options.labels, settings=options.data_settings, reading=reading, trusted=trusted
-    )
+        sampling = replace(sampling, foreground=options.foreground, pad=options.pad)
+    return Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)

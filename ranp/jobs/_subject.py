@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ranp import runs
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.inputs import Shape, draw, flatten, generator_of, reshaped
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.input_words import read_words
@@ -74,15 +74,18 @@ def read_subject(
     if kind_of(model) is PRUNED or (Path(model).is_dir() and kind_of(model) is None):
         whole = read_request(full, **words, trusted=True).network(seed) if full else None
         if whole is None and any(words.values()):
-            raise UsageError(f"MODEL {model}: a run knows its own settings; give them with --model only")
+            only = f"give them with {named('full', flag='--model')} only"
+            raise UsageError(f"{named('MODEL', model)}: a run knows its own settings; {only}")
         run = runs.read(model)
         slim, loaded = run.slim_with(weights, whole)
         plain, spelled = read_words(size)
         if spelled:
-            raise UsageError(f"--input {size[0]}: {model} is a run and knows its inputs; expected a size")
+            raise UsageError(f"{named('input', size[0])}: {model} is a run and knows its inputs; expected a size")
         return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), plain, batch, seed), loaded)
     if full is not None:
-        raise UsageError(f"--model {full}: only of use where MODEL is a run folder, and {model} is none")
+        raise UsageError(
+            f"{named('full', full, flag='--model')}: only of use where MODEL is a run folder, and {model} is none"
+        )
     request = read_request(model, size=size, batch=batch, **words, trusted=True)
     built = request.network(seed)
     loaded = "" if weights is None else load_weights_(built, weights)
@@ -92,7 +95,7 @@ def read_subject(
 def _inputs_of(examples: Inputs, size: str | Sequence[int] | None, batch: int | None, seed: int) -> Inputs:
     """Return inputs shaped like examples, but for a size and a batch that are given."""
     if batch is not None and batch < 1:
-        raise UsageError(f"--batch {batch}: expected a positive number")
+        raise UsageError(f"{named('batch', batch)}: expected a positive number")
 
     def sized(shape: Shape) -> Shape:
         spatial = shape[2:] if size is None or len(shape) < 3 else read_size(size, len(shape) - 2)

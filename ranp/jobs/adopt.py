@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ranp import runs
-from ranp.errors import CheckFailed, UsageError
+from ranp.errors import CheckFailed, UsageError, named
 from ranp.files import sha256
 from ranp.jobs.options import Adopt
 from ranp.models.weights import load_weights_
@@ -30,7 +30,8 @@ def adopt(options: Adopt) -> dict[str, Any]:
         CheckFailed: slim and masked network differ.
     """
     if options.weights is None:
-        raise UsageError("--weights is missing: the trained weights of the slim network")
+        raise UsageError(f"{named('weights')} is missing: the trained weights of the slim network")
+    said = named("weights", options.weights)
     runs.check_out(options.run, force=True, option="RUN", keeps=True)
     run = runs.read(options.run)
     full = run.full(options.model, options.settings or None)
@@ -38,11 +39,11 @@ def adopt(options: Adopt) -> dict[str, Any]:
     loaded = load_weights_(slim, options.weights)
     for name, tensor in tensors_of(slim).items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"--weights {options.weights}: {name} holds NaN or infinite values")
+            raise UsageError(f"{said}: {name} holds NaN or infinite values")
     inputs = run.plan.example_inputs()
     checked = verify(full, slim, run.plan, inputs, seed=options.seed)
-    if not checked.passed:
-        raise CheckFailed(f"--weights {options.weights}: slim and masked network differ by {checked.max_rel_diff:.1e}")
+    if not checked.max_rel_diff <= checked.tolerance:
+        raise CheckFailed(f"{said}: slim and masked network differ by {checked.max_rel_diff:.1e}")
     trained = {"file": options.weights.name, "sha256": sha256(options.weights), "loaded": loaded}
     found = {"trained": trained, "verify": checked.to_dict()}
     stale = [run.values[kind]["file"] for kind in EXPORTS if isinstance(run.values.get(kind), dict)]

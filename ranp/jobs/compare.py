@@ -1,23 +1,24 @@
 """What `ranp compare` asks for: a network, data and scores, and a sparsity that all methods share."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ranp import runs
-from ranp.errors import UsageError, need
+from ranp import __version__, runs
+from ranp.errors import UsageError, named, need
 from ranp.files import check_file_place, whole_file
 from ranp.jobs.options import Compare, Prune, Scored
 from ranp.jobs.prune import Prepared, Track, plan_only, ready
 from ranp.models.folders import PRUNED, kind_of
+from ranp.models.spec import check_trusted
 from ranp.options import Budget, Selection, Shared
 from ranp.pipeline import FILE, METHODS, check_goal, compare
+from ranp.processes import is_first
 from ranp.reports import Comparison
-from ranp.version import __version__
 
 DEFAULT = "RANP-f"
 
@@ -39,16 +40,6 @@ class Asked:
     max_sparsity_of: str | None
     peers: bool
     out: Path | None
-
-
-class Rereadable(Iterable[Any]):
-    """Batches that are wrapped anew, say by a progress bar, at every iteration."""
-
-    def __init__(self, batches: Iterable[Any], track: Track) -> None:
-        self._batches, self._track = batches, track
-
-    def __iter__(self) -> Any:
-        return iter(self._track(self._batches))
 
 
 def prepare(options: Compare) -> Asked:
@@ -84,16 +75,25 @@ def _of_run(path: Path, asked: Compare) -> Compare:
     own = {**Scored.model_fields, **Shared.model_fields}
     kept = [name for name in own if name not in ("model", "device", "loss")]
     if any(getattr(asked, name) != own[name].get_default() for name in kept):
-        raise UsageError(f"MODEL {path}: a run knows its own network, data and scores; leave these options out")
+        raise UsageError(
+            f"{named('MODEL', path)}: a run knows its own network, data and scores; leave these options out"
+        )
     run = runs.read(path)
     try:
         made = Prune.model_validate(run.config)
     except ValidationError as error:
         name = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UsageError(f"MODEL {path}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
+        raise UsageError(f"{named('MODEL', path)}: not a run of `ranp prune`: {name} in {runs.CONFIG}") from None
     if asked.loss not in (None, made.loss):
-        raise UsageError(f"--loss {asked.loss}: {path} was scored with {made.loss}; leave it out, or repeat that one")
+        raise UsageError(
+            f"{named('loss', asked.loss)}: {path} was scored with {made.loss}; leave it out, or repeat that one"
+        )
     run.check_hashes()
+    try:
+        check_trusted(made.model)
+    except UsageError:
+        said = f"{named('MODEL', path)}: its network is built by a factory of your own, which no run makes ranp call"
+        raise UsageError(f"{said}; name {made.model} in the place of the run, with its options") from None
     open_goal = asked.sparsity is None and asked.max_sparsity_of is None and not asked.limits
     goal = run.plan.choice.sparsity if open_goal and not made.limits else asked.sparsity
     update = {name: getattr(made, name) for name in own if name != "device"}
@@ -117,17 +117,16 @@ def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track
     prepared, options = asked.prepared, asked.prepared.options
     assert prepared.batches is not None
     assert options.method is not None
-    batches = prepared.batches if track is None else Rereadable(prepared.batches, track)
     table = compare(
-        prepared.network, prepared.inputs, batches, prepared.loss, sparsity=asked.sparsity,
+        prepared.network, prepared.inputs, prepared.batches, prepared.loss, sparsity=asked.sparsity,
         max_sparsity_of=asked.max_sparsity_of, method=options.method, reduce=options.reduce, freeze=options.freeze,
         outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        peers=asked.peers, watch=watch, **options.only(Budget), **options.only(Shared),
+        peers=asked.peers, watch=watch, progress=track or False, **options.only(Budget), **options.only(Shared),
     )  # fmt: skip
     result = Comparison(**_head(asked), **table.to_dict(), ranp=__version__)
-    if asked.out is not None:
+    if asked.out is not None and is_first():
         with whole_file(asked.out) as temporary:
             temporary.write_text(json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
     return result

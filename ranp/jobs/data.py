@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from ranp.data.dataset import Dataset, Facts
 from ranp.data.layouts import LAYOUTS, open_dataset
 from ranp.data.loaders import load, names_loader
 from ranp.data.losses import IGNORED
-from ranp.data.sources import read_keys
+from ranp.data.sources import NIFTI, read_keys
+from ranp.data.volumes import files
 from ranp.errors import UsageError, listed, named, nearest, need
 from ranp.files import check_file_place
 from ranp.jobs.options import Data
@@ -64,7 +66,7 @@ def look(options: Data, track: Track = iter) -> dict[str, Any]:
         "source": options.data,
         "task": opened.task,
         "looked_at": len(facts),
-        "classes": len(opened.class_names) or (len({0, *values} - {IGNORED}) if values else None),
+        "classes": len(opened.class_names) or opened.classes(values),
         "class_names": list(opened.class_names),
         "shapes": _counted(each.shape for _, each in facts),
         "spacings": _counted(each.spacing for _, each in facts),
@@ -90,6 +92,7 @@ class _Files:
         self.dataset, self.limit = dataset, limit
         self.task: str = dataset.task
         self.class_names = tuple(dataset.class_names)
+        self.value_names = dataset.value_names() if dataset.task != "regions" else {}
 
     def head(self) -> dict[str, Any]:
         """Return what is known without looking at cases."""
@@ -130,6 +133,13 @@ class _Files:
             shown = None if case.target is None else target
             yield from tiles(case.name, inputs, shown, self.task, self.class_names, axes)
 
+    def classes(self, values: Sequence[int]) -> int | None:
+        """Return how many classes there are, where values are all that tells."""
+        if self.limit is None and not any(case.target is None for case in self.dataset.cases):
+            with suppress(UsageError):  # looking at the case says so
+                return self.dataset.classes()
+        return len({0, *values}) if values else None
+
     def _channels(self) -> list[int]:
         """Return the channels of each input; none where the first case, which tells, is damaged."""
         try:
@@ -145,6 +155,7 @@ class _Batches:
 
     def __init__(self, kind: str, batches: Iterable[Any], limit: int, names: tuple[str, ...] = ()) -> None:
         self.kind, self.batches, self.limit, self.class_names = kind, batches, limit, names
+        self.value_names = dict(enumerate(names))
         self.inputs, target = _tensors(next(iter(batches)))
         self.task = _task(self.inputs, target)
 
@@ -160,6 +171,10 @@ class _Batches:
             "without_target": 0,
             "channels": [int(tensor.shape[1]) for tensor in self.inputs if tensor.ndim > 1],
         }
+
+    def classes(self, values: Sequence[int]) -> int | None:
+        """Return how many classes occur."""
+        return len({0, *values} - {IGNORED}) if values else None
 
     def facts(self, track: Track) -> Iterator[tuple[str, Facts]]:
         """Look at batches."""
@@ -182,9 +197,14 @@ def _open(options: Data) -> _Files | _Batches:
     """Open what SOURCE names."""
     source, settings = options.data, options.data_settings
     limit, layouts = options.cases or _BATCHES, [layout.word for layout in LAYOUTS]
+    if source == NIFTI:
+        return _Files(files(options.images, options.labels), options.cases)
+    if options.images or options.labels:
+        said = f"are looked at as the SOURCE {NIFTI}, not {source}"
+        raise UsageError(f"{named('images')} and {named('labels')}: {said}")
     if source in _GENERATORS:
         given = {
-            "patch": read_size(options.patch or _PATCH, option="--patch"),
+            "patch": read_size(options.patch or _PATCH, option="patch"),
             "batches": limit,
             "seed": options.seed,
         } | settings
@@ -226,14 +246,14 @@ def _labels(facts: Sequence[Facts], opened: _Files | _Batches) -> list[dict[str,
     for each in facts:
         counts.update(each.labels)
         cases.update(each.labels.keys())
-    names = opened.class_names if opened.task != "regions" else ()
-    are_classes = all(0 <= value < len(names) or value == IGNORED for value in counts)
-    ignores = (opened.ignores or (bool(names) and are_classes)) and len(names) <= IGNORED
+    names = opened.value_names
+    are_named = all(value in names or value == IGNORED for value in counts)
+    ignores = (opened.ignores or (bool(names) and are_named)) and IGNORED not in names
     total = counts.total() - (counts[IGNORED] if ignores else 0)
     listed_labels = []
     for value, count in sorted(counts.items()):
         ignored = ignores and value == IGNORED
-        name = "ignored" if ignored else names[value] if are_classes and names else ""
+        name = "ignored" if ignored else names.get(value, "")
         share = None if ignored else count / total
         listed_labels.append({"value": value, "name": name, "count": count, "share": share, "cases": cases[value]})
     return listed_labels

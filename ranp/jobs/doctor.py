@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ranp.version import __version__
+from ranp import __version__
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+?)(?:>=(?P<least>[\w.]+))?(?:; extra == ['\"](?P<extra>\w+)['\"])?")
 

@@ -15,6 +15,7 @@ from ranp.options import (
     Intensity,
     Loss,
     LossPairs,
+    Optimizing,
     Options,
     Pad,
     Pairs,
@@ -28,6 +29,8 @@ from ranp.options import (
     Words,
     option,
 )
+
+Split = Literal["testing", "validation", "training", "all"]
 
 
 class Config(Options):
@@ -73,7 +76,7 @@ class Device(Options):
     """Where to run."""
 
     group: ClassVar[str] = "general"
-    device: str = option("cpu", "Where to run: cpu, cuda, cuda:1.")
+    device: str = option("cpu", "Where to run: cpu, cuda, cuda:1.", complete=("cpu", "cuda"))
 
 
 class Factory(Options):
@@ -121,8 +124,9 @@ class Full(Options):
 
     group: ClassVar[str] = "network"
     full: str | None = option(
-        None, "Where MODEL is a run folder: its full network, if ranp asks for it.", flag="--model"
-    )
+        None, "Where MODEL is a run folder: its full network, if ranp asks for it.", flag="--model", metavar="MODEL",
+        complete="model",
+    )  # fmt: skip
 
 
 class RunModel(Options):
@@ -163,11 +167,17 @@ class CostSize(Options):
     )  # fmt: skip
 
 
-class Files(Options):
-    """The user's files."""
+class Images(Options):
+    """The user's images."""
 
     group: ClassVar[str] = "data"
     images: tuple[Path, ...] = option((), "A volume of your own; repeat it, one for each case.", metavar="FILE")
+
+
+class Files(Images):
+    """The user's files."""
+
+    group: ClassVar[str] = "data"
     labels: tuple[Path, ...] = option((), "Its labels; repeat it, in the order of --images.", metavar="FILE")
 
 
@@ -205,12 +215,18 @@ class Labelled(Options):
     regions: str | None = option(None, "Overlapping masks of values: WT=1+2+4,TC=1+4,ET=4.", metavar="REGIONS")
 
 
-class Cut(Options):
-    """How volumes are normalised and cut."""
+class Voxels(Options):
+    """How volumes are normalised."""
 
     group: ClassVar[str] = "data"
     intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
     spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+
+
+class Cut(Voxels):
+    """How volumes are normalised and cut."""
+
+    group: ClassVar[str] = "data"
     foreground: float = option(0.5, "Share of the patches centred on a labelled voxel.", ge=0, le=1)
     pad: Pad = option("constant", "Around volumes smaller than the patch: {choices}.")
     workers: int = option(0, "Processes that read ahead; the batches are the same for any number.", ge=0)
@@ -237,6 +253,14 @@ class Batches(Patch, BatchSize):
 
     group: ClassVar[str] = "data"
     batches: int = option(8, "How many batches to score on.", ge=1)
+
+
+class Sliding(Options):
+    """How what is larger than the patch is looked at."""
+
+    group: ClassVar[str] = "data"
+    overlap: float = option(0.5, "Share of a window that the next one covers too.", ge=0, lt=1)
+    mirror: bool = option(False, "Take the mean over all mirrored forms of a window.")
 
 
 class Outputs(Options):
@@ -306,7 +330,7 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Draws, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
@@ -324,6 +348,7 @@ class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
     max_sparsity_of: str | None = option(
         None, "Take the largest sparsity of random, layer-wise, SNIP, vanilla, weighted, RANP-m or RANP-f.",
         metavar="METHOD", shown="RANP-f, without --sparsity or limits",
+        complete=("random", "layer-wise", "SNIP", "vanilla", "weighted", "RANP-m", "RANP-f"),
     )  # fmt: skip
     convention: Convention = option("standard", "Figures of the table: {choices}.")
     peers: bool = option(False, "Prune with Torch-Pruning at the same ratio too.")
@@ -332,9 +357,21 @@ class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
     )
 
 
+class Taught(Options):
+    """A trained network that has a part in the loss."""
+
+    group: ClassVar[str] = "training"
+    teacher: str | None = option(
+        None, "A trained network to learn from: a MODEL, with --teacher-weights, or a run folder.", metavar="MODEL"
+    )
+    teacher_weights: Path | None = option(None, "A checkpoint of the teacher.", metavar="FILE")
+    teacher_strength: float = option(0.5, "Share of the teacher in the loss.", ge=0, le=1)
+    temperature: float = option(4.0, "What logits are divided by, the teacher's too.", gt=0)
+
+
 class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Seed,
-    Device, Config, DryRun, Force, Printed,
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
+    Seed, Device, Config, DryRun, Force, Printed,
 ):  # fmt: skip
     """`ranp train`."""
 
@@ -411,7 +448,15 @@ class Inspect(Network, Outputs, Size, Full, Config, Force, Printed):
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 
 
-class Profile(Network, Size, Full, Weights, Seed, Device, Config, Printed):
+class Trained(Optimizing, Lossy):
+    """The training step whose memory is asked for."""
+
+    checkpoint: Words = option(
+        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
+    )
+
+
+class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
     """`ranp profile`."""
 
     group: ClassVar[str] = "costs"
@@ -421,8 +466,26 @@ class Profile(Network, Size, Full, Weights, Seed, Device, Config, Printed):
     )
     layers: bool = option(False, "List every convolution and linear layer.")
     training: bool = option(False, "Predict the least memory a training step takes.")
-    measure: bool = option(False, "Measure the time of a forward on --device.")
+    fit: str | None = option(
+        None, "Find the largest batch, and the largest input, whose training step fits into so much: 11GiB.",
+        metavar="BYTES",
+    )  # fmt: skip
+    measure: bool = option(
+        False, "Measure the time of a forward on --device; with --training, the memory of a step too."
+    )
     cross_check: bool = option(False, "Count multiply-accumulates with fvcore too.")
+
+
+class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
+    """`ranp bench`."""
+
+    group: ClassVar[str] = "costs"
+    batch: int | None = option(None, "Samples in a batch.", shown="the preset's, else 1", ge=1)
+    runs: int = option(20, "Runs that are measured of each setting, after three that are not.", ge=1)
+    seconds: float = option(10.0, "No further run of a setting starts after so long.", gt=0)
+    threads: tuple[int, ...] = option((), "Threads of the CPU to try; repeat it.", metavar="COUNT", shown="as they are")
+    compile: bool = option(False, "Try torch.compile too, which takes minutes.")
+    inference_only: bool = option(False, "Measure no training steps.")
 
 
 class Models(Printed):
@@ -441,12 +504,12 @@ class BuildKernels(Force, Printed):
     kind: Literal["cpu", "cuda"] = option("cpu", "The library to build: {choices}.", argument=True, metavar="KIND")
 
 
-class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
+class Data(SourceSettings, Files, Patch, Seed, Config, Force, Printed):
     """`ranp data`."""
 
     group: ClassVar[str] = "data"
     data: str = option(
-        ..., "A path, LAYOUT:PATH, a loader file.py:function, or a generator: phantom or shapes.",
+        ..., "A path, LAYOUT:PATH, nifti (the --images), a loader file.py:function, or a generator: phantom or shapes.",
         argument=True, metavar="SOURCE",
     )  # fmt: skip
     cases: int | None = option(
@@ -455,3 +518,40 @@ class Data(SourceSettings, Patch, Seed, Config, Force, Printed):
     sheet: Path | None = option(
         None, "Draw a few samples with their labels (.png, .pdf, .svg).", metavar="FILE", writes="picture"
     )
+
+
+class Evaluate(
+    Network, Full, Weights, Source, Files, Labelled, Voxels, Batches, Sliding, Outputs, Seed, Device, Config, Force,
+    Printed,
+):  # fmt: skip
+    """`ranp evaluate`."""
+
+    group: ClassVar[str] = "data"
+    split: Split | None = option(
+        None, "Cases to measure on: {choices}.", shown="testing, else validation; all where the data knows no splits"
+    )
+    tolerance: float = option(1.0, "Of the surface Dice: millimetres, or voxels where no file says their size.", ge=0)
+    csv: Path | None = option(None, "Write a row for each case (and class).", metavar="FILE", writes="csv")
+    sheet: Path | None = option(
+        None, "Draw the best, the median and the worst case, prediction beside truth (.png, .pdf, .svg).",
+        metavar="FILE", writes="picture",
+    )  # fmt: skip
+
+
+class Predict(
+    Network, Full, Weights, SourceName, SourceSettings, Images, Labelled, Voxels, Patch, BatchSize, Sliding, Outputs,
+    Device, Config, Force, Printed,
+):  # fmt: skip
+    """`ranp predict`."""
+
+    group: ClassVar[str] = "output"
+    out: Path = option(..., "The folder to write.", writes="predictions")
+    split: Split | None = option(
+        None, "Cases of --data to predict: {choices}.", shown="testing if there are any, else all"
+    )
+    probabilities: bool = option(False, "Write probabilities beside the labels.")
+    logits: bool = option(False, "Write logits beside the labels.")
+    exported: Path | None = option(
+        None, "Run this exported file of the network, by onnxruntime, in the place of torch.", flag="--onnx",
+        metavar="FILE",
+    )  # fmt: skip

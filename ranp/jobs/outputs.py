@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.files import check_replaces, same_place
 from ranp.models.folders import check_output
 from ranp.options import Options, listing
@@ -21,17 +21,18 @@ def check_outputs(options: Options) -> None:
             another kind.
     """
     listed = listing(type(options))
-    named = {entry.name: list(_paths(getattr(options, entry.name), entry.known)) for entry in listed}
-    inputs = [(entry.name, path) for entry in listed if not entry.known["writes"] for path in named[entry.name]]
+    places = {entry.name: list(_paths(getattr(options, entry.name), entry.known)) for entry in listed}
+    inputs = [(entry.name, path) for entry in listed if not entry.known["writes"] for path in places[entry.name]]
     taken: list[tuple[str, Path]] = []
     for entry in listed:
         kind = entry.known["writes"]
-        for path in named[entry.name] if kind else ():
-            check_output(path, entry.flag, [given for name, given in inputs if kind != "run" or name != "config"])
-            for flag, other in taken:
-                if same_place(path, other):
-                    raise UsageError(f"{entry.flag} {path}: {flag} writes there")
-            taken.append((entry.flag, path))
+        for path in places[entry.name] if kind else ():
+            read = [given for name, given in inputs if kind != "run" or name != "config"]
+            check_output(path, entry.name, read, entry.flag)
+            for other, place in taken:
+                if same_place(path, place):
+                    raise UsageError(f"{named(entry.name, path, entry.flag)}: {other} writes there")
+            taken.append((named(entry.name, flag=entry.flag), path))
             if kind != "run" and getattr(options, "force", False):
                 check_replaces(path, kind, entry.name)
 

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 
 from ranp import cost
+from ranp.errors import UsageError, named
 from ranp.graph.build import trace
 from ranp.inputs import check_device
-from ranp.jobs._subject import read_subject
-from ranp.jobs.options import Network, Profile
+from ranp.jobs._fit import fit
+from ranp.jobs._step import read_step
+from ranp.jobs._subject import Subject, read_subject
+from ranp.jobs.options import Network, Profile, Trained
+from ranp.options import read_bytes
 
 
 def profile_network(options: Profile) -> dict[str, Any]:
@@ -18,14 +23,18 @@ def profile_network(options: Profile) -> dict[str, Any]:
     Returns:
         model, preset, convention, input, batch, params, flops, memory_bytes, weights (where they come from, in words),
         layers (one row per convolution and linear layer), kinds (one row per kind of module, which add up to the
-        whole), notes (what was counted by default, what never ran), and training, latency, cross_check where asked.
+        whole), notes (what was counted by default, what never ran), and where asked training, fit, latency
+        and cross_check.
 
     Raises:
-        UsageError: no such convention or device.
+        UsageError: no such convention or device, a limit without a unit, options of a step that nobody asks for.
+        InfeasibleError: neither a sample nor an input fits into --fit.
         UnsupportedError: the network does not run, or not without data, or not under fvcore.
         MissingExtra: fvcore is not installed.
     """
     where = check_device(options.device)
+    _check_training(options)
+    limit = None if options.fit is None else read_bytes(options.fit, "fit")
     convention = options.convention
     subject = read_subject(
         options.only(Network), full=options.full, size=options.input, batch=options.batch, seed=options.seed,
@@ -46,12 +55,41 @@ def profile_network(options: Profile) -> dict[str, Any]:
         "notes": [*graph.notes, *(cost.counted_by_default(graph) if convention == "standard" else [])],
     }
     if options.training:
-        predicted = cost.peak_training_memory(subject.network, subject.inputs)
-        found["training"] = {**predicted.to_dict(), "optimizer_name": "AdamW", "at_least": True}
+        found["training"] = _training(options, subject, where)
+    if limit is not None:
+        assert options.fit is not None
+        found["fit"] = fit(subject, lambda other: read_step(options, other)[2], limit, options.fit)
     if options.cross_check:
         found["cross_check"] = cost.cross_check(subject.network, subject.inputs, graph).to_dict()
     if options.measure:
         found["latency"] = cost.measure_latency(subject.network, subject.inputs, where).to_dict()
+    return found
+
+
+def _check_training(options: Profile) -> None:
+    """Refuse options of a training step where none is asked for."""
+    if options.training or options.fit is not None:
+        return
+    for name, field in Trained.model_fields.items():
+        if getattr(options, name) != field.get_default():
+            said = f"only of use with {named('training', True)} or {named('fit')}"
+            raise UsageError(f"{named(name, getattr(options, name))}: {said}")
+
+
+def _training(options: Profile, subject: Subject, where: torch.device) -> dict[str, Any]:
+    """Return the memory of a training step in plain values: predicted, and where asked measured."""
+    word, training, step = read_step(options, subject)
+    predicted = cost.peak_training_memory(subject.network, subject.inputs, step)
+    how = {
+        "optimizer_name": training.optimizer, "amp": training.amp, "accumulate": training.accumulate, "loss": word,
+        "checkpoint": list(options.checkpoint), "at_least": True,
+    }  # fmt: skip
+    found: dict[str, Any] = {**predicted.to_dict(), **how}
+    if options.measure:
+        measured = cost.measure_training_memory(subject.network, subject.inputs, step, where)
+        found["measured"] = measured.to_dict()
+        if where.type == "cuda":  # where the figure holds nothing but tensors and what libraries work in
+            found["measured"]["workspace"] = measured.bytes - predicted.peak
     return found
 
 

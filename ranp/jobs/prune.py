@@ -2,16 +2,17 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from ranp import models, runs
+from ranp import models, processes, runs
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
@@ -23,8 +24,8 @@ from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import PATTERNS, Selection
-from ranp.pipeline import Result, costs_of, prune
+from ranp.options import DATA_FREE, PATTERNS, Selection
+from ranp.pipeline import Result, costs_of, prune, prune_again
 from ranp.reports import Report, Trial
 from ranp.selection import select
 
@@ -46,6 +47,8 @@ class Prepared:
         loss: of (outputs, target).
         loaded: what was found in the checkpoint, in a line; "" without one.
         source: what the batches are drawn from.
+        run: whose slim network this is, or None.
+        full: its full network.
     """
 
     options: Scored
@@ -56,6 +59,8 @@ class Prepared:
     loss: losses.Loss
     loaded: str = ""
     source: Opened | None = None
+    run: runs.Run | None = None
+    full: nn.Module | None = None
 
     def head(self) -> dict[str, Any]:
         """Return what every report begins with."""
@@ -85,20 +90,53 @@ def prepare(options: Prune) -> Prepared:
     """
     options.check(options.method, options.seed)
     if options.strength is not None and options.reweight is None:
-        raise UsageError(f"--strength {options.strength:g}: needs --reweight flops or memory")
+        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops or memory")
+    run, name = None, _folder_name(options.model, options.preset)
     if folders.kind_of(options.model) is folders.PRUNED:
-        raise UsageError(
-            f"MODEL {options.model}: is a run folder; a run is pruned from its full network, by its --config"
-        )
+        run = runs.read(options.model)
+        options, name = _of_run(run, options), f"{run.path.name}-again"
+    elif options.full is not None:
+        of_use = f"only of use where MODEL is a run, and {options.model} is none"
+        raise UsageError(f"{named('model', options.full)}: {of_use}")
     if options.draws > 1 and (options.init == "keep" or options.weights or options.rule == "random"):
-        raise UsageError(
-            f"--draws {options.draws}: needs weights that are drawn, --init glorot or orthogonal, and scores"
-        )
-    out = options.out or Path("runs") / _folder_name(options.model, options.preset)
-    runs.check_out(out, force=options.force)
+        drawn = f"weights that are drawn, {named('init')} glorot or orthogonal, and scores"
+        raise UsageError(f"{named('draws', options.draws)}: needs {drawn}")
     options = options.model_copy(update={"method": options.method or _method(options, options)})
-    needs_batches = options.method != "l1" and options.rule != "random"
-    return ready(options.model_copy(update={"out": out}), options, needs_batches=needs_batches)
+    out = options.out or Path("runs") / name
+    runs.check_out(out, force=options.force)
+    needs_batches = options.method not in DATA_FREE and options.rule != "random"
+    trusted = run is None or options.full is not None
+    options = options.model_copy(update={"out": out})
+    return ready(
+        options, options, needs_batches=needs_batches, trusted=trusted, trusted_loss=True, run=run,
+    )  # fmt: skip
+
+
+def _of_run(run: runs.Run, options: Prune) -> Prune:
+    """Return the options that prune a run's slim network: its full one is built as the run says.
+
+    Raises:
+        UsageError: options that a run knows were given.
+    """
+    fields = Prune.model_fields
+    for name in ("preset", "settings", "in_channels", "classes", "init", "outputs"):
+        if getattr(options, name) != fields[name].get_default():
+            raise UsageError(f"{named(name, getattr(options, name))}: {run.path} is a run and knows its own")
+    model = options.full or run.config.get("model")
+    if not isinstance(model, str):
+        raise UsageError(f"{run.path}: the run names no model: give it again ({named('model')})")
+    sizes: dict[str, Any] = (
+        {} if options.input or options.patch else {k: run.config[k] for k in ("input", "patch") if k in run.config}
+    )
+    if isinstance(sizes.get("input"), str):
+        sizes["input"] = (sizes["input"],)
+    return options.model_copy(
+        update={
+            "model": model, "preset": run.config.get("preset"), "settings": runs.settings_of(run.config),
+            "init": "keep", "outputs": run.plan.outputs, "weights": options.weights or run.path / run.weights_file,
+            **sizes,
+        }
+    )  # fmt: skip
 
 
 def ready(
@@ -108,6 +146,7 @@ def ready(
     needs_batches: bool = True,
     trusted: bool = True,
     trusted_loss: bool = False,
+    run: runs.Run | None = None,
 ) -> Prepared:
     """Return what options ask to work on: network, inputs, batches and loss; their output is not looked at.
 
@@ -117,19 +156,25 @@ def ready(
         needs_batches: whether batches are drawn where none are of the user's own.
         trusted: whether the user named the network; False for what a run's files name.
         trusted_loss: whether the user named the loss where a run's files name the network.
+        run: whose slim network is worked on; the options are those of its full one, and the weights the slim one's.
 
     Raises:
         UsageError: as `prepare`.
         MissingExtra: as `prepare`.
     """
     check_device(options.device)
-    source = opened(options, trusted=trusted)
+    source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
     options = as_the_data(options, source)
+    if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
+        options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
     maxdisp = maxdisp_of(request.model, request.preset, request.settings)
     network = request.network(options.seed, trusted=trusted)
     request, scored = request.fitted(network), scored.fitted(network)
+    full = None
+    if run is not None:
+        full, network = network, run.slim(network)
     given = output_shape(network, scored.inputs(device="meta"), options.outputs)
     word, loss = loss_of(
         options, request.model, request.preset, given, source, maxdisp, trusted=trusted or trusted_loss
@@ -147,7 +192,7 @@ def ready(
             scored.dtypes,
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
-    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source)
+    return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)
 
 
 def plan_only(prepared: Prepared, watch: Callable[[str], None] | None = None) -> Trial:
@@ -178,15 +223,18 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     options, batches = prepared.options, prepared.batches
     assert isinstance(options, Prune)
     assert options.method is not None
-    result = prune(
-        prepared.network, prepared.inputs, batches=batches,
-        loss=prepared.loss, method=options.method, reduce=options.reduce, freeze=options.freeze,
-        outputs=options.outputs,
-        dead_norms=options.dead_norms,
-        zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        redrawn=_redrawn(prepared, options), verify_input=options.verify_input, watch=watch, progress=track or False,
-        **options.only(Selection),
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "batches": batches, "loss": prepared.loss, "method": options.method, "reduce": options.reduce,
+        "freeze": options.freeze, "dead_norms": options.dead_norms,
+        "zero_conv_biases": options.init in ("glorot", "orthogonal"), "device": options.device, "seed": options.seed,
+        "verify_input": options.verify_input, "watch": watch, "progress": track or False, **options.only(Selection),
+    }  # fmt: skip
+    if prepared.run is None:
+        redrawn = _redrawn(prepared, options)
+        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, **asked)
+    else:
+        assert prepared.full is not None
+        result = prune_again(prepared.full, prepared.run.plan, prepared.network, prepared.inputs, **asked)
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
     if options.rule != "random":
@@ -211,7 +259,7 @@ def _redrawn(prepared: Prepared, options: Prune) -> Iterator[nn.Module]:
 
 
 def keep(prepared: Prepared, result: Result) -> Report:
-    """Write the run folder and return the report as it stands there.
+    """Write the run folder and return the report as it stands there; of several processes the first alone writes.
 
     Raises:
         UsageError: the folder exists or can't be written.
@@ -219,19 +267,38 @@ def keep(prepared: Prepared, result: Result) -> Report:
     options = prepared.options
     assert isinstance(options, Prune)
     assert options.out is not None
+    processes.gather(None)  # all have looked at the folder before the first writes it
+    if not processes.is_first():
+        return result.report
     runs.save(options.out, result.slim, result.plan, result.report, options.to_config(), force=options.force)
     return runs.read(options.out).report
 
 
 def _requests(options: Scored, trusted: bool) -> tuple[Request, Request]:
     """Return the network with the inputs its costs are counted at, and with those it is scored on."""
-    size, flag = (options.input or options.patch), "--input" if options.input else "--patch"
+    size, option = (options.input or options.patch), "input" if options.input else "patch"
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
-        classes=options.classes, size=size, batch=options.batch_size, size_option=flag, batch_option="--batch-size",
+        classes=options.classes, size=size, batch=options.batch_size, size_option=option, batch_option="batch_size",
         trusted=trusted,
     )  # fmt: skip
-    return request, request.sized(options.patch, "--patch") if options.input and options.patch else request
+    return request, request.sized(options.patch, "patch") if options.input and options.patch else request
+
+
+def _with_channels_of(source: Opened, options: Asked) -> Asked:
+    """Return the options with the channels of the data's images, where those are what an own network takes.
+
+    Where it does not run on them, its factory and its first convolution say what it takes, and the images are refused.
+    """
+    if len(source.channels()) != 1:
+        return options
+    asked = options.model_copy(update={"in_channels": source.channels()[0]})
+    with suppress(UsageError):  # also of inputs that are said in full, with their channels
+        request, scored = _requests(asked, trusted=True)
+        network = request.network(options.seed)
+        output_shape(network, scored.fitted(network).inputs(device="meta"), options.outputs)
+        return asked
+    return options
 
 
 def _resolved(options: Asked, selection: Selection, request: Request, scored: Request) -> Asked:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ranp import __version__
 from ranp.graph.build import trace
 from ranp.jobs.options import Suggest
 from ranp.jobs.prune import Prepared, Track, generated, ready
@@ -9,7 +10,6 @@ from ranp.options import Ranking, Selection, Shared
 from ranp.pipeline import suggest
 from ranp.reports import Suggestion
 from ranp.scores import importance
-from ranp.version import __version__
 
 
 def prepare(options: Suggest) -> Prepared:

@@ -10,14 +10,14 @@ import math
 import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ranp import runs
+from ranp import processes, runs
 from ranp.data import losses
 from ranp.data.dataset import TRAINING, VALIDATION, Dataset
 from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
@@ -26,7 +26,7 @@ from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs._source import opened
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
-from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Train
+from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Taught, Train
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
@@ -35,7 +35,7 @@ from ranp.models.weights import load_weights_
 from ranp.options import Training
 from ranp.pipeline import prune
 from ranp.reports import Report
-from ranp.training import Evaluation, History, Keep, Moment, Scores, evaluate, resolved, train_
+from ranp.training import Distillation, Evaluation, History, Keep, Moment, Scores, evaluate, resolved, train_
 
 _OF_A_RUN = ("preset", "settings", "in_channels", "classes", "init")  # what a run knows itself
 _SAMPLES = 8  # generated batches that are validated on
@@ -57,6 +57,8 @@ class Prepared:
         training: resolved options.
         per_epoch: steps in an epoch, None where there are none.
         trained_on: what the batches are drawn from, in words.
+        learned: what the network has to know of its data, for `ranp predict`.
+        teaching: the teacher, or None.
     """
 
     options: Train
@@ -70,6 +72,8 @@ class Prepared:
     training: Training
     per_epoch: float | None
     trained_on: str
+    learned: dict[str, Any] = field(default_factory=dict)
+    teaching: Distillation | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Validation:
     """Cases that a training is measured on, while it goes on."""
 
     source: Opened
-    shapes: tuple[Shape, ...]
+    inputs: tuple[Tensor, ...]
     how: Drawing
     split: str | None
     outputs: tuple[int, ...]
@@ -92,7 +96,7 @@ class Validation:
     def scores(self, network: nn.Module) -> Scores:
         """Measure a network, without its surfaces, which takes long."""
         return evaluate(
-            network, self.source, self.shapes, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
+            network, self.source, self.inputs, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
             surfaces=False,
         )  # fmt: skip
 
@@ -105,6 +109,7 @@ def prepare(options: Train) -> Prepared:
         MissingExtra: a reader of the data is not installed.
     """
     check_device(options.device)
+    processes.share_of(options.batch_size)
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
@@ -114,7 +119,8 @@ def prepare(options: Train) -> Prepared:
     base, network, shapes, config = _of_run(options) if _is_run(options) else _of_model(options, source)
     if base is None:
         options = as_the_data(options, source)
-    given = output_shape(network, tuple(torch.empty(1, *shape, device="meta") for shape in shapes), options.outputs)
+    inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
+    given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
     word, loss = loss_of(options, str(config.get("model")), config.get("preset"), given, source, maxdisp, trusted=True)
     losses.check_channels(word, given[0] if given else 0)
@@ -129,15 +135,33 @@ def prepare(options: Train) -> Prepared:
     measured = None
     if validation is not None:
         drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
-        measured = Validation(validation, shapes, drawn, split, options.outputs, options.device)
-        Evaluation(network, validation, shapes, drawn, split, options.outputs)  # an empty set is refused now
+        measured = Validation(validation, inputs, drawn, split, options.outputs, options.device)
+        Evaluation(network, validation, inputs, drawn, split, options.outputs)  # an empty set is refused now
+    teaching = _teaching(options, source, config, word, given, shapes, maxdisp)
     options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
     training = training.model_copy(update={"steps": steps, "epochs": None})
-    return Prepared(options, network, shapes, base, config, loss, batches, measured, training, per_epoch, source.said())
+    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
+    return Prepared(
+        options,
+        network,
+        shapes,
+        base,
+        config,
+        loss,
+        batches,
+        measured,
+        training,
+        per_epoch,
+        source.said(),
+        learned,
+        teaching,
+    )
 
 
 def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None) -> dict[str, Any]:
     """Train, and keep the result as a run; a training that is stopped goes on with --resume.
+
+    Of several processes the first alone reads and writes the run.
 
     Returns:
         `out`, and what `runs.TRAINING` holds but for the curve.
@@ -147,25 +171,33 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
         CheckFailed: the loss is not a number.
     """
     options, out = prepared.options, prepared.options.out
-    going_on = options.resume and (out / runs.TRAINING).is_file()
-    base = runs.read(out) if going_on else _begun(prepared)
-    if runs.TRAINED in base.hashes and going_on:  # it was stopped after its last step
-        return _summary(out, base.training)
-    network = base.slim(prepared.network if prepared.base is None else options.full)
+    processes.gather(None)  # all have looked at the folder before the first writes it
+    going_on, base, network = options.resume and (out / runs.TRAINING).is_file(), None, prepared.network
+    if processes.rank() == 0:
+        base = runs.read(out) if going_on else _begun(prepared)
+        network = base.slim(prepared.network if prepared.base is None else options.full)
+    before = base.training if base is not None and going_on and runs.TRAINED in base.hashes else None
+    if (done := processes.gather(before)[0]) is not None:  # it was stopped after its last step
+        return _summary(out, done)
     keep = Keep(out / runs.STATE, options.save_every, options.resume, _asked(prepared))
     try:
         trained = train_(
             network, prepared.batches, prepared.loss, prepared.training, per_epoch=prepared.per_epoch,
-            validate=prepared.validation, validate_every=options.val_every, keep=keep, device=options.device,
-            seed=options.seed, watch=watch,
+            validate=prepared.validation, validate_every=options.val_every, keep=keep, teaching=prepared.teaching,
+            device=options.device, seed=options.seed, watch=watch,
         )  # fmt: skip
     except CheckFailed as error:
         kept = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
         raise CheckFailed(f"{error}; {kept}: a smaller {named('lr')}, or {named('clip')}, may help") from error
-    said = _said(prepared, trained.history)
-    weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
-    runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
-    return _summary(out, said)
+
+    def written() -> dict[str, Any]:
+        assert base is not None
+        said = _said(prepared, trained.history)
+        weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
+        runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
+        return _summary(out, said)
+
+    return processes.from_first(written)
 
 
 def _summary(out: Path, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,8 +224,7 @@ def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dic
     sizes = [tuple(tensor.shape[1:]) for tensor in flatten(run.plan.example_inputs())]
     if options.patch:
         sizes = [
-            (*size[:1], *read_size(options.patch, len(size) - 1, "--patch")) if len(size) > 1 else size
-            for size in sizes
+            (*size[:1], *read_size(options.patch, len(size) - 1, "patch")) if len(size) > 1 else size for size in sizes
         ]
     return run, network, tuple(sizes), dict(run.config)
 
@@ -202,13 +233,14 @@ def _of_model(options: Train, source: Opened) -> tuple[None, nn.Module, tuple[Sh
     """Return no run, a network that is built, the shapes of its inputs and the config of the run to be."""
     if options.full is not None:
         raise UsageError(
-            f"--model {options.full}: only of use where MODEL is a run folder, and {options.model} is none"
+            f"{named('full', options.full, flag='--model')}: only of use where MODEL is a run folder, and "
+            f"{options.model} is none"
         )
     options = as_the_data(options, source)
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
-        classes=options.classes, size=options.patch, batch=options.batch_size, size_option="--patch",
-        batch_option="--batch-size", trusted=True,
+        classes=options.classes, size=options.patch, batch=options.batch_size, size_option="patch",
+        batch_option="batch_size", trusted=True,
     )  # fmt: skip
     network = request.network(options.seed, trusted=True)
     request = request.fitted(network)
@@ -223,6 +255,46 @@ def _of_model(options: Train, source: Opened) -> tuple[None, nn.Module, tuple[Sh
     }  # fmt: skip
     shapes = tuple(shape[1:] for shape in request.shapes)
     return None, network, shapes, {key: value for key, value in config.items() if value is not None}
+
+
+def _teaching(
+    options: Train, source: Opened, config: Mapping[str, Any], word: str, given: Shape, shapes: tuple[Shape, ...],
+    maxdisp: int,
+) -> Distillation | None:  # fmt: skip
+    """Return the teacher that options name, with its weights; the full network of a run is built as the run says.
+
+    Raises:
+        UsageError: it has no weights, does not load them, or gives another output than the network.
+    """
+    if options.teacher is None:
+        if options.teacher_weights is not None:
+            raise UsageError(f"{named('teacher_weights', options.teacher_weights)}: needs {named('teacher')}")
+        return None
+    said = named("teacher", options.teacher)
+    update: dict[str, Any] = {
+        "model": options.teacher,
+        "weights": options.teacher_weights,
+        "init": "keep",
+        "full": None,
+    }
+    if options.teacher == config.get("model"):
+        update |= {"settings": runs.settings_of(config), "preset": config.get("preset")}
+    asked = options.model_copy(update=update)
+    if _is_run(asked):
+        teacher = runs.read(options.teacher).slim_with(options.teacher_weights, None)[0]
+    elif options.teacher_weights is None:
+        raise UsageError(f"{said}: has learned nothing; give {named('teacher_weights')}, or a run that was trained")
+    else:
+        teacher = _of_model(asked, source)[1]
+    gives = output_shape(teacher, tuple(torch.empty(1, *shape, device="meta") for shape in shapes), options.outputs)
+    if gives != given:
+        raise UsageError(f"{said}: gives {spell(gives)}; expected {spell(given)}, as the network that learns")
+    sigmoid = source.task == "regions" or word in ("bce", "bce-dice") or given[0] == 1
+    values = source.task == "stereo" or word in ("stereo", "mse", "l1")
+    term = "values" if values else "sigmoid" if sigmoid else "softmax"
+    limit = maxdisp if word == "stereo" else math.inf
+    strength, temperature = options.teacher_strength, options.temperature
+    return Distillation(teacher, term, strength, temperature, options.outputs, limit)
 
 
 def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str | None]:
@@ -286,7 +358,8 @@ def _begun(prepared: Prepared) -> runs.Run:
 
 def _asked(prepared: Prepared) -> dict[str, Any]:
     """Return what a training that goes on has to be asked for again."""
-    data = {**_what(prepared)["data"], "seed": prepared.options.seed, "loss": prepared.options.loss}
+    what = _what(prepared)
+    data = {**what["data"], **what.get("teacher", {}), "seed": prepared.options.seed, "loss": prepared.options.loss}
     free = ("workers", "hold")  # which change no batch
     asked = {**prepared.training.model_dump(mode="json"), **{k: v for k, v in data.items() if k not in free}}
     return dict(json.loads(json.dumps(asked)))
@@ -299,10 +372,12 @@ def _what(prepared: Prepared) -> dict[str, Any]:
     names = [name for group in groups for name in group.model_fields]
     config = options.to_config()
     data = {name: config[name] for name in [*dict.fromkeys(names), "val", "fold", "augment"] if name in config}
+    taught = {name: config[name] for name in Taught.model_fields if name in config}
     measured = prepared.validation
     return {
         "options": prepared.training.model_dump(mode="json"),
         "data": data,
+        **({"teacher": taught} if options.teacher else {}),
         "loss": options.loss,
         "seed": options.seed,
         "trained_on": prepared.trained_on,
@@ -316,6 +391,7 @@ def _said(prepared: Prepared, history: History) -> dict[str, Any]:
     return {
         "done": True,
         **_what(prepared),
+        "learned": prepared.learned,
         "steps": steps,
         "best": history.best,
         "validations": history.validations,

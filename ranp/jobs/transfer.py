@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ranp import models, runs
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named, setting
 from ranp.figures import spell
 from ranp.inputs import Inputs, Shape, flatten, reshaped, specs
 from ranp.jobs._source import opened
@@ -60,7 +60,7 @@ def prepare(job: Transfer) -> Prepared:
     run.check_hashes()
     spec = job.model or run.config.get("model")
     if not isinstance(spec, str):
-        raise UsageError(f"{run.path}: the run names no model: give it (--model)")
+        raise UsageError(f"{run.path}: the run names no model: give it ({named('model')})")
     trusted = job.model is not None
     if not trusted:
         check_trusted(spec)
@@ -141,17 +141,17 @@ def _asked(
     channels, classes = job.in_channels, job.classes
     source = opened(job)
     if len(source.channels()) == 1:
-        channels = _agree("--in-channels", channels, source.channels()[0])
+        channels = _agree("in_channels", channels, source.channels()[0])
     if (needed := source.classes()) is not None:
-        classes = _at_least("--classes", classes, needed)
+        classes = _at_least("classes", classes, needed)
     asked: dict[str, Any] = {}
     notes = []
     own = trusted and ":" in spec
-    for option, value, names in (("--in-channels", channels, CHANNELS), ("--classes", classes, CLASSES)):
+    for option, value, names in (("in_channels", channels, CHANNELS), ("classes", classes, CLASSES)):
         if value is None:
             continue
         if value < 1:
-            raise UsageError(f"{option} {value}: expected a positive number")
+            raise UsageError(f"{named(option, value)}: expected a positive number")
         known = {**settings, **asked}
         inputs = _inputs(run, job, channels)
         if own and value == _now(run, job, spec, known, names):
@@ -160,11 +160,12 @@ def _asked(
         key = key or setting_by_name(spec, names, known, trusted=trusted)
         if key is None:
             usual = " or ".join(names[:3])
-            raise UsageError(f"{option} {value}: {spec} has no setting {usual}; name its own with --set")
+            own_name = f"name its own with {named('settings', flag='--set')}"
+            raise UsageError(f"{named(option, value)}: {spec} has no setting {usual}; {own_name}")
         if (said := job.settings.get(key, value)) != value:
-            raise UsageError(f"{option} {value}: --set {key}={said} says otherwise")
+            raise UsageError(f"{named(option, value)}: {setting(key, said)} says otherwise")
         asked[key] = value
-        notes += [f"{option} {value} is --set {key}={value} of {spec}"] * own
+        notes += [f"{named(option, value)} is {setting(key, value)} of {spec}"] * own
     return asked, tuple(notes), channels
 
 
@@ -180,13 +181,13 @@ def _now(run: runs.Run, job: Transfer, spec: str, settings: Mapping[str, Any], n
 
 def _agree(option: str, given: int | None, found: int) -> int:
     if given is not None and given != found:
-        raise UsageError(f"{option} {given}: the images have {found} channel(s)")
+        raise UsageError(f"{named(option, given)}: the images have {found} channel(s)")
     return found
 
 
 def _at_least(option: str, given: int | None, found: int) -> int:
     if given is not None and given < found:
-        raise UsageError(f"{option} {given}: the labels go up to {found - 1}, which takes {found} classes")
+        raise UsageError(f"{named(option, given)}: the labels go up to {found - 1}, which takes {found} classes")
     return given or found
 
 

@@ -40,6 +40,7 @@ def mask_figures(
         95th percentiles of the distances from one surface to the other, and `surface_dice`, the share of both surfaces
         that lies within the tolerance of the other (Nikolov et al., 2018, arXiv 1809.04430).
 
+    >>> import torch
     >>> left, right = torch.zeros(2, 4, 4, dtype=torch.bool)
     >>> left[:, :2] = right[:, 1:3] = True
     >>> mask_figures(left, right, surfaces=False)

@@ -15,6 +15,7 @@ def rank_figures(scores: Tensor, target: Tensor) -> dict[str, float]:
     Returns:
         `top1`, and `top5` where there are more than five classes: shares of the samples.
 
+    >>> import torch
     >>> rank_figures(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     {'top1': 0.5}
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.files import same_place
 
 
@@ -56,30 +56,31 @@ def factory_of(spec: str) -> str | None:
     return next((kind.factory for kind in kinds() if kind.factory and spec in (kind.factory, *kind.former)), None)
 
 
-def check_output(path: Path, option: str, inputs: Iterable[Path] = ()) -> None:
+def check_output(path: Path, option: str, inputs: Iterable[Path] = (), flag: str | None = None) -> None:
     """Refuse an output that would destroy what a command reads, or a part of a run; `--force` is no leave for that.
 
     Args:
         path: of the output, a file or a folder.
         option: that named it, for messages.
         inputs: files and folders that the command reads.
+        flag: how the command line calls the option, where that is not `--` and its name.
 
     Raises:
         UsageError: the output is an input, holds one, or is a file that a run is made of.
     """
-    real = path.resolve()
+    real, said = path.resolve(), named(option, path, flag)
     for given in inputs:
         if not given.exists():
             continue
         if same_place(path, given):
-            raise UsageError(f"{option} {path}: is the input {given}; name another output")
+            raise UsageError(f"{said}: is the input {given}; name another output")
         if real.is_dir() and real in given.resolve().parents:
-            raise UsageError(f"{option} {path}: holds the input {given}; name another output")
+            raise UsageError(f"{said}: holds the input {given}; name another output")
         kind = kind_of(given) if given.is_dir() else None
         for name in (kind.marker, *kind.files) if kind else ():
             if same_place(path, given / name):
-                raise UsageError(f"{option} {path}: is {name} of the run {given}; name another output")
+                raise UsageError(f"{said}: is {name} of the run {given}; name another output")
     for folder in real.parents[:3]:
         kind = kind_of(folder)
         if kind is not None and real.relative_to(folder).parts[0] in (kind.marker, *kind.files):
-            raise UsageError(f"{option} {path}: is {real.name} of a run; name another output")
+            raise UsageError(f"{said}: is {real.name} of a run; name another output")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ranp.errors import UsageError, nearest
+from ranp.errors import UsageError, named, nearest
 from ranp.figures import spell
 from ranp.inputs import Shape
 
@@ -42,7 +42,7 @@ Spelled = tuple[tuple[InputKind, Shape], ...]
 
 
 def read_words(
-    size: str | Sequence[int] | Sequence[str] | None, option: str = "--input"
+    size: str | Sequence[int] | Sequence[str] | None, option: str = "input"
 ) -> tuple[str | Sequence[int] | None, Spelled]:
     """Tell a size from inputs that are said in full.
 
@@ -64,10 +64,12 @@ def read_words(
     spelled = tuple(_read_input(str(word), option) for word in words)
     names = [kind.name for kind, _ in spelled]
     if any(names) and not all(names):
-        raise UsageError(f"{option} {words[names.index('')]}: has no name and others have; name all inputs or none")
+        raise UsageError(
+            f"{named(option, words[names.index('')])}: has no name and others have; name all inputs or none"
+        )
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice:
-        raise UsageError(f"{option}: {twice} is given twice")
+        raise UsageError(f"{named(option)}: {twice} is given twice")
     return None, spelled
 
 
@@ -75,21 +77,21 @@ def _read_input(word: str, option: str) -> tuple[InputKind, Shape]:
     match = _SPELLED.fullmatch(word)
     if match is None or not (match[2] or match[3]):
         said = "expected [NAME=]CHANNELSxSIZE[:DTYPE[:BELOW]], such as image=1x64x64x64 or ids=77:int64:1000"
-        raise UsageError(f"{option} {word}: {said}")
+        raise UsageError(f"{named(option, word)}: {said}")
     name, sizes, dtype, below = match.groups()
     shape = tuple(map(int, sizes.split("x"))) if sizes else ()
     if 0 in shape:
-        raise UsageError(f"{option} {word}: expected lengths of at least 1")
+        raise UsageError(f"{named(option, word)}: expected lengths of at least 1")
     known = _REALS + WHOLES
     if dtype and dtype not in known:
         raise UsageError(
-            f"{option} {word}: no dtype {dtype}; expected one of {', '.join(known)}{nearest(dtype, known)}"
+            f"{named(option, word)}: no dtype {dtype}; expected one of {', '.join(known)}{nearest(dtype, known)}"
         )
     if below is not None:
         most = 0 if dtype in _REALS else 2 if dtype == "bool" else torch.iinfo(getattr(torch, dtype)).max
         if not 1 <= int(below) <= most:
             said = f"expected a number from 1 to {most}" if most else f"{dtype} holds no whole numbers below a number"
-            raise UsageError(f"{option} {word}: {said}")
+            raise UsageError(f"{named(option, word)}: {said}")
     return InputKind(name or "", dtype or "", None if below is None else int(below)), shape
 
 

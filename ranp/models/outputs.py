@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ranp.errors import UsageError, told
+from ranp.errors import UsageError, named, told
 from ranp.figures import spell_all
 from ranp.inputs import Inputs, Shape, as_arguments, check_outputs, flatten, map_tensors, places_of
 from ranp.modules import copy_with, on_meta
@@ -32,7 +32,7 @@ def output_shape(network: nn.Module, inputs: Inputs, places: Sequence[int] = ())
     for place, leaf in enumerate(leaves):
         if place in counted and leaf.dim():
             return tuple(leaf.shape[1:])
-    raise UsageError(f"MODEL: {type(network).__name__} gives no tensor")
+    raise UsageError(f"{type(network).__name__} gives no tensor")
 
 
 def _run_for_real(network: nn.Module, inputs: Inputs) -> object:
@@ -43,7 +43,8 @@ def _run_for_real(network: nn.Module, inputs: Inputs) -> object:
         sizes = spell_all(tensor.shape for tensor in flatten(inputs))
         reason = told(error, 200)
         raise UsageError(
-            f"MODEL {type(network).__name__} does not run on an input of {sizes} (--patch, --input): {reason}"
+            f"{type(network).__name__} does not run on an input of {sizes} ({named('patch')}, {named('input')}): "
+            f"{reason}"
         ) from error
 
 

@@ -93,7 +93,9 @@ def built_in(name: str) -> BuiltIn:
         UsageError: no such built-in; the nearest is named.
     """
     if name not in _BUILT_INS:
-        raise UsageError(f"MODEL {name!r}: no such built-in (known: {', '.join(names())}){nearest(name, names())}")
+        raise UsageError(
+            f"{named('MODEL', name)}: no such built-in (known: {', '.join(names())}){nearest(name, names())}"
+        )
     return _BUILT_INS[name]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp import models
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named, setting
 from ranp.figures import spell, spell_all
 from ranp.files import read_json
 from ranp.inputs import Inputs, Shape, draw, generator_of, map_tensors, range_of, ranged
@@ -48,7 +48,7 @@ class Request:
         """Whether it is one of ranp's own networks."""
         return self.model in models.names()
 
-    def sized(self, size: str | Sequence[int], option: str = "--input") -> "Request":
+    def sized(self, size: str | Sequence[int], option: str = "input") -> "Request":
         """Return the same network with inputs of another size; those without a size keep their shape.
 
         Raises:
@@ -136,8 +136,8 @@ def read_request(
     classes: int | None = None,
     size: str | Sequence[int] | Sequence[str] | None = None,
     batch: int | None = None,
-    size_option: str = "--input",
-    batch_option: str = "--batch",
+    size_option: str = "input",
+    batch_option: str = "batch",
     trusted: bool = False,
 ) -> Request:
     """Read what a person wrote on the command line.
@@ -164,13 +164,15 @@ def read_request(
         UsageError: a value that is no size, pair or count, or that the network does not take.
     """
     given = dict(settings)
-    for flag, count in (("--in-channels", in_channels), ("--classes", classes), (batch_option, batch)):
+    for option, count in (("in_channels", in_channels), ("classes", classes), (batch_option, batch)):
         if count is not None and count < 1:
-            raise UsageError(f"{flag} {count}: expected a positive number")
+            raise UsageError(f"{named(option, count)}: expected a positive number")
     kind = kind_of(model)
     size, spelled = read_words(size, size_option)
     if spelled and kind is not None and kind.factory:
-        raise UsageError(f"{size_option} {written(spelled)}: {model} is a folder and knows its inputs; expected a size")
+        raise UsageError(
+            f"{named(size_option, written(spelled))}: {model} is a folder and knows its inputs; expected a size"
+        )
     if spelled:
         return _spelled(model, preset, given, in_channels, classes, spelled, batch, size_option)
     if kind is not None and kind.factory:
@@ -184,7 +186,7 @@ def read_request(
     return _built_in(model, preset, _with_shorthands(model, given, in_channels, classes), size, batch, size_option)
 
 
-def read_size(size: str | Sequence[int], dims: int | None = None, option: str = "--input") -> Shape:
+def read_size(size: str | Sequence[int], dims: int | None = None, option: str = "input") -> Shape:
     """Read a spatial size; one number stands for every dimension.
 
     >>> read_size("64", 3), read_size("16x112x112")
@@ -196,12 +198,12 @@ def read_size(size: str | Sequence[int], dims: int | None = None, option: str = 
     text = size if isinstance(size, str) else spell(size)
     parts = text.lower().split("x")
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"{option} {text}: expected a size such as 64 or 16x112x112")
+        raise UsageError(f"{named(option, text)}: expected a size such as 64 or 16x112x112")
     lengths = tuple(map(int, parts))
     if len(lengths) == 1:
         return lengths * (dims or 3)
     if dims is not None and len(lengths) != dims:
-        raise UsageError(f"{option} {text}: expected {dims} spatial dimensions, got {len(lengths)}")
+        raise UsageError(f"{named(option, text)}: expected {dims} spatial dimensions, got {len(lengths)}")
     return lengths
 
 
@@ -219,13 +221,15 @@ def _spelled(
     kinds, shapes = zip(*spelled, strict=True)
     if ":" in model:
         if in_channels is not None:
-            raise UsageError(f"--in-channels {in_channels}: {option} {written(spelled)} says the channels")
+            raise UsageError(
+                f"{named('in_channels', in_channels)}: {named(option, written(spelled))} says the channels"
+            )
         return Request(model, preset, settings, tuple((batch or 1, *shape) for shape in shapes), kinds)
     check_is_built_in(model)
     own = _built_in(model, preset, _with_shorthands(model, settings, in_channels, classes), None, batch, option)
     if [(len(s), s[:1]) for s in shapes] != [(len(s) - 1, s[1:2]) for s in own.shapes]:
         takes = spell_all(shape[1:] for shape in own.shapes)
-        raise UsageError(f"{option} {written(spelled)}: {model} takes inputs such as {takes}")
+        raise UsageError(f"{named(option, written(spelled))}: {model} takes inputs such as {takes}")
     return replace(own, shapes=tuple((own.batch, *shape) for shape in shapes), kinds=kinds)
 
 
@@ -233,13 +237,13 @@ def _with_shorthands(
     model: str, settings: dict[str, Any], in_channels: int | None, classes: int | None
 ) -> dict[str, Any]:
     known, merged = models.full_settings(model), dict(settings)
-    for flag, key, value in (("--in-channels", "in_channels", in_channels), ("--classes", "classes", classes)):
+    for key, value in (("in_channels", in_channels), ("classes", classes)):
         if value is None:
             continue
         if key not in known:
-            raise UsageError(f"{flag} {value}: {model} has no setting {key} (its settings: {', '.join(known)})")
+            raise UsageError(f"{named(key, value)}: {model} has no setting {key} (its settings: {', '.join(known)})")
         if merged.get(key, value) != value:
-            raise UsageError(f"{flag} {value}: --set {key}={merged[key]} says otherwise")
+            raise UsageError(f"{named(key, value)}: {setting(key, merged[key])} says otherwise")
         merged[key] = value
     return merged
 
@@ -272,15 +276,15 @@ def _of_folder(
     batch: int | None,
     size_option: str,
 ) -> Request:
-    for flag, value in (("--preset", preset), ("--in-channels", in_channels)):
+    for option, value in (("preset", preset), ("in_channels", in_channels)):
         if value is not None:
-            raise UsageError(f"{flag} {value}: {folder} is a run of `{kind.made_by}` and brings its own")
+            raise UsageError(f"{named(option, value)}: {folder} is a run of `{kind.made_by}` and brings its own")
     try:
         (shape,) = read_json(Path(folder, "report.json"))["inputs"]
         count, channels, *spatial = map(int, shape)
     except (UsageError, ValueError, TypeError, KeyError):
         wrote = f"expected one that `{kind.made_by}` wrote"
-        raise UsageError(f"MODEL {folder}: no inputs in its report.json; {wrote}") from None
+        raise UsageError(f"{named('MODEL', folder)}: no inputs in its report.json; {wrote}") from None
     sizes = tuple(spatial) if size is None else read_size(size, len(spatial), size_option)
     return Request(kind.factory, None, {"run": folder, **settings}, ((batch or count, channels, *sizes),))
 

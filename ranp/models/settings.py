@@ -91,7 +91,7 @@ def with_classes(factory: Callable[..., Any], settings: Mapping[str, Any], owner
             found = _class_named(value, home)
             if found is None and wants:
                 raise UsageError(
-                    f"--set {key}={value}: {owner} expects a class by its dotted name, such as torch.nn.Conv3d"
+                    f"{setting(key, value)}: {owner} expects a class by its dotted name, such as torch.nn.Conv3d"
                 )
             changed[key] = value if found is None else found
     return changed

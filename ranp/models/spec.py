@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from ranp.errors import UsageError, described, named, nearest, told
+from ranp.errors import UsageError, described, named, nearest, setting, told
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
 from ranp.models.settings import check_settings, with_classes
@@ -65,13 +65,13 @@ def resolve(
     factory = factory_of(spec)
     if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
         where, name = factory.split(":")
-        return build_with(_find(where, name, f"MODEL {factory}"), settings or {}, factory, seed)
+        return build_with(_find(where, name, named("MODEL", factory)), settings or {}, factory, seed)
     if not trusted:
         network = _find_in_monai(spec)
         return build_with(network, _without_download(network, settings or {}), spec, seed)
     where, _, name = (factory or spec).rpartition(":")
     with _importable(Path(where).resolve().parent if where.endswith(".py") else Path.cwd()):
-        return build_with(_find(where, name, f"MODEL {spec}"), settings or {}, spec, seed, classes=True)
+        return build_with(_find(where, name, named("MODEL", spec)), settings or {}, spec, seed, classes=True)
 
 
 def factory_named(spec: str, *, trusted: bool = True) -> Any:
@@ -81,7 +81,7 @@ def factory_named(spec: str, *, trusted: bool = True) -> Any:
         return built_in(spec).factory
     if not trusted:
         return _find_in_monai(spec)
-    return import_named(factory_of(spec) or spec, f"MODEL {spec}")
+    return import_named(factory_of(spec) or spec, named("MODEL", spec))
 
 
 def import_named(spec: str, called: str) -> Any:
@@ -149,10 +149,10 @@ def build_with(
         UsageError: it takes no such settings, fails, or makes no `nn.Module`.
     """
     if isinstance(factory, nn.Module):
-        raise UsageError(f"MODEL {spec}: is a network already; name the class or function that makes it")
+        raise UsageError(f"{named('MODEL', spec)}: is a network already; name the class or function that makes it")
     if not callable(factory):
         raise UsageError(
-            f"MODEL {spec}: expected a class or a function that makes an nn.Module, got {described(factory)}"
+            f"{named('MODEL', spec)}: expected a class or a function that makes an nn.Module, got {described(factory)}"
         )
     check_settings(factory, settings, spec)
     arguments = with_classes(factory, settings, spec) if classes else settings
@@ -160,10 +160,10 @@ def build_with(
         with seeded(seed):
             network = factory(**copy.deepcopy(dict(arguments)))  # a constructor may change the lists it is given
     except (Exception, SystemExit) as error:  # whatever a user's constructor raises is about what the user gave it
-        given = "".join(f" --set {key}={value}" for key, value in settings.items())
-        raise UsageError(f"MODEL {spec}{given}: {told(error)}") from error
+        given = "".join(f" {setting(key, value)}" for key, value in settings.items())
+        raise UsageError(f"{named('MODEL', spec)}{given}: {told(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"MODEL {spec}: expected an nn.Module, got {described(network)}")
+        raise UsageError(f"{named('MODEL', spec)}: expected an nn.Module, got {described(network)}")
     return network
 
 
@@ -184,7 +184,8 @@ def check_is_built_in(spec: str) -> None:
         module, _, name = spec.rpartition(".")
         hint = f"; did you mean {f'{module}:{name}'!r}?"
     raise UsageError(
-        f"MODEL {spec!r}: not a built-in ({', '.join(names())}), package.module:Factory or file.py:factory{hint}"
+        f"{named('MODEL', spec)}: not a built-in ({', '.join(names())}), package.module:Factory or "
+        f"file.py:factory{hint}"
     )
 
 

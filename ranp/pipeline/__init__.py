@@ -2,6 +2,7 @@
 
 from ranp.pipeline._compare import FILE, METHODS, check_goal, compare
 from ranp.pipeline._prune import Result, costs_of, prune
+from ranp.pipeline._rounds import prune_again
 from ranp.pipeline._suggest import suggest
 from ranp.pipeline._transfer import Transferred, transfer
 
@@ -14,6 +15,7 @@ __all__ = [
     "compare",
     "costs_of",
     "prune",
+    "prune_again",
     "suggest",
     "transfer",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from ranp import cost
+from ranp.data.paired import KEYS, Key, Paired, first_inputs
 from ranp.errors import InfeasibleError, UnsupportedError, UsageError, listed, named, nearest
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
@@ -42,10 +43,11 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def compare(
     model: nn.Module,
-    example_inputs: Inputs,
-    batches: Iterable[tuple[Any, Any]],
+    example_inputs: Inputs | None,
+    batches: Iterable[Any],
     loss: Callable[[Any, Any], Any],
     *,
+    keys: tuple[Key, Key] = KEYS,
     sparsity: float | None = None,
     max_sparsity_of: str | None = None,
     method: str = "mpmg",
@@ -58,6 +60,7 @@ def compare(
     seed: int = 0,
     peers: bool = False,
     watch: Callable[[str], None] | None = None,
+    progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
 ) -> Comparison:
     """Choose by every method of the paper at the same sparsity and count what each choice costs.
@@ -67,9 +70,10 @@ def compare(
 
     Args:
         model: the full module, initialised; it is untouched.
-        example_inputs: costs are counted at their shapes.
-        batches: can be iterated over more than once.
+        example_inputs: costs are counted at their shapes; None stands for those of the first batch.
+        batches: of (inputs, target), or dicts; can be iterated over more than once.
         loss: `loss(outputs, target) -> scalar`.
+        keys: of the inputs and of the target, where batches are dicts: see `prune`.
         sparsity: share of the neurons (for SNIP: of weight elements) to drop from the ranking.
         max_sparsity_of: a method of `METHODS` whose largest feasible sparsity is taken instead.
         method: of the scores: see `importance`.
@@ -82,6 +86,7 @@ def compare(
         seed: of the random rule and of dropout while scoring.
         peers: also prune with Torch-Pruning at the same channel ratio.
         watch: called with the name of each step as it begins.
+        progress: see `importance`.
         selection: options of `select` that all share: strength (of RANP-m and RANP-f), coupling, min_width, align, tie;
             and limits such as flops="10%", in the place of a sparsity, which every method is cut to.
 
@@ -92,9 +97,12 @@ def compare(
     """
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     check_goal(sparsity, max_sparsity_of, **selection)
-    check_given(batches, loss, method)
+    check_given(batches, loss, method, seed)
     if isinstance(batches, Iterator):
         raise UsageError("batches: an iterator can be read only once; expected a list, a DataLoader or the like")
+    if example_inputs is None:
+        example_inputs, batches = first_inputs(batches, keys)
+    batches = Paired(batches, keys)
     steps = Steps(watch)
     with steps("trace"):
         graph = trace(model, example_inputs, freeze=freeze, outputs=outputs)
@@ -104,6 +112,7 @@ def compare(
             scores[each] = importance(
                 model, graph, batches, loss, method=each, reduce=reduce,
                 device=device, seed=seed, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms,
+                progress=progress,
             )  # fmt: skip
     with steps("select"):
         chooser, prices = _Chooser(graph, scores, method, {**selection, "seed": seed}), _Prices(graph)

@@ -127,7 +127,7 @@ def prune(
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
     asked = Selection.read(selection)
     asked.check(method, seed)
-    check_given(batches, loss, "l1" if asked.rule == "random" else method)
+    check_given(batches, loss, "l1" if asked.rule == "random" else method, seed)
     if example_inputs is None:
         example_inputs, batches = first_inputs(batches, keys)
     if batches is not None:
@@ -202,6 +202,11 @@ def _said_of(choice: Choice) -> list[str]:
     """Say where much less is gone than was asked for."""
     if 2 * choice.achieved >= choice.sparsity:
         return []
+    if choice.rule == "snip":
+        return [
+            f"{share(choice.achieved)} of the neurons are gone: SNIP's {share(choice.sparsity)} is a share of weight "
+            "elements, and a neuron goes when all of its elements do"
+        ]
     return [
         f"{share(choice.achieved)} of the neurons are gone, less than half of the {share(choice.sparsity)} that the "
         "ranking dropped: what is frozen, tied layers and whole widths keep the rest"

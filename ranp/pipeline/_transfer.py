@@ -132,4 +132,4 @@ def _initialised(
         inherited.append(name)
         return trained[name].detach().to(own).clone()
 
-    return copy_with(model, chosen), tuple(inherited)
+    return copy_with(model, chosen, private=False), tuple(inherited)

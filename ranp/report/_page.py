@@ -2,8 +2,8 @@
 
 from importlib.resources import files
 
+from ranp import __version__
 from ranp.report._markup import Content, Html, element
-from ranp.version import __version__
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

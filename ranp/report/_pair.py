@@ -106,8 +106,7 @@ def _verifications(both: tuple[Run, Run]) -> Html:
     rows = []
     for letter, run in zip("AB", both, strict=True):
         proof = run.report.verify
-        word, kind = ("verified", "good") if proof.passed else ("FAILED", "bad")
-        status = element("span", word, class_=kind)
+        status = element("span", proof.words.partition(":")[0], class_="good" if proof.passed else "bad")
         rows.append([letter, status, f"{proof.max_rel_diff:.1e}", f"{proof.tolerance:.0e}"])
     return sections.section(
         "Verification",

@@ -188,9 +188,9 @@ def _behind(plan: Plan, stage: str, name: str) -> str:
     return f"x {plan.stages[stage][name]['mean'] / before:.2f}" if before else "-"
 
 
-def choice(plan: Plan) -> Html:
-    """Return the options the units were chosen by."""
-    made = plan.choice
+def choice(run: Run) -> Html:
+    """Return the options the units were chosen by, the data behind the scores, and where the weights come from."""
+    made = run.plan.choice
     entries = [("rule", made.rule), ("scores", f"{made.method}, {made.reduce}" if made.method else "none")]
     if made.rule == "global":
         entries.append(("weighting", "by layer (Eq. 5.9)" if made.weighting == "layer" else "none (vanilla)"))
@@ -198,6 +198,8 @@ def choice(plan: Plan) -> Html:
         entries.append(("reweighting", f"by {made.reweight}, lambda {made.strength:g} (Eq. 5.10)"))
     entries += [("coupling", made.coupling), ("least width", str(made.min_width)), ("align", str(made.align))]
     entries.append(("goal", _goal(made)))
+    entries += [("scored on", run.report.scored_on)] if run.report.scored_on else []
+    entries += [("weights", run.weights_are)] if run.weights_are else []
     return section("How it was chosen", definitions(entries))
 
 

@@ -24,7 +24,7 @@ def page(run: Run, comparison: Comparison | None = None) -> str:
         None if comparison is None else sections.comparison(comparison),
         sections.widths(run.plan),
         sections.scores(run.plan),
-        sections.choice(run.plan),
+        sections.choice(run),
         sections.frozen(run),
         sections.verification(run),
         sections.parity(run),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ranp import runs
-from ranp.errors import UsageError
+from ranp.errors import UsageError, named
 from ranp.files import check_file_place, check_replaces, check_writable, read_json, whole_file
 from ranp.models.folders import check_output
 from ranp.pipeline import FILE
@@ -41,9 +41,9 @@ def write_report(
         UsageError: a folder is no run, a file is not what ranp wrote, or `out` exists or can't be written.
     """
     if other is not None and comparison is not None:
-        raise UsageError(f"--compare {comparison}: shown for one run, and two are given")
+        raise UsageError(f"{named('compare', comparison)}: shown for one run, and two are given")
     if out is not None:
-        check_output(out, "--out", filter(None, [run, other, comparison]))
+        check_output(out, "out", filter(None, [run, other, comparison]))
         check_file_place(out, force=force)
         check_replaces(out, "page", "out")
     first = runs.read(run)
@@ -57,7 +57,7 @@ def write_report(
     if other is None:
         beside = run / FILE
         table = comparison or (beside if beside.is_file() else None)
-        shown = None if table is None else Comparison.read(read_json(table, "--compare"), table, "comparison")
+        shown = None if table is None else Comparison.read(read_json(table, "compare"), table, "comparison")
         text = single.page(first, shown)
     else:
         text = pair.page(*both)

@@ -22,6 +22,7 @@ _COLUMNS = 4
 _LETTERS = 44  # of a title
 _LEGEND = 30  # labels that it names
 _DARKEST = 0.4  # of a labelled pixel's colour, where the picture is black
+_WORDS = ("truth", "prediction")
 _UNKNOWN = (0.6, 0.6, 0.6)
 Array = NDArray[Any]
 
@@ -55,7 +56,7 @@ def tiles(
         names: of the classes. The first is not coloured, unless it is called something else than a background.
         axes: of a volume, as "RAS".
     """
-    title = name if len(name) <= _LETTERS else f"...{name[3 - _LETTERS :]}"
+    title = _title(name)
     image = inputs[0].numpy()
     labels = _labels(target, task, names)  # -1 where there is nothing to colour
     if image.ndim == 4:
@@ -65,6 +66,46 @@ def tiles(
         title = f"{title}\n{names[number] if number < len(names) else f'class {number}'}"
     first = Tile(title, _grey_or_colours(image), labels)
     return [first] if task != "stereo" or target is None else [first, _disparity(target.numpy())]
+
+
+def compared(
+    name: str,
+    inputs: Sequence[Tensor],
+    target: Tensor,
+    prediction: Tensor,
+    task: str,
+    names: Sequence[str] = (),
+    axes: str = "",
+) -> list[Tile]:
+    """Return the truth of one sample beside what a network says, on the same slice.
+
+    Args:
+        name: of the sample.
+        inputs: as of `tiles`.
+        target: as of `tiles`.
+        prediction: labels (*spatial), masks (R, *spatial), disparities (H, W), or probabilities of classes (K,).
+        task: as of `tiles`.
+        names: as of `tiles`.
+        axes: as of `tiles`.
+    """
+    image = inputs[0].numpy()
+    if task == "classification":
+        told, right = int(prediction.argmax()), int(target)
+        words = [names[number] if number < len(names) else f"class {number}" for number in (right, told)]
+        middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]
+        return [Tile(f"{_title(name)}\nis {words[0]}, told {words[1]}", _grey_or_colours(middle), None)]
+    if task == "stereo":
+        pair = [_disparity(values.numpy()) for values in (target, prediction)]
+        titles = f"{_title(name)}\ntrue {pair[0].title}", f"predicted {pair[1].title}"
+        return [Tile(title, tile.picture) for title, tile in zip(titles, pair, strict=True)]
+    both = [_labels(each, task, names) for each in (target, prediction.to(target.dtype))]
+    flat = np.broadcast_to(image, image.shape)
+    if image.ndim == 4:
+        place = _place(both[0], image.shape[1:], axes)
+        cuts = [_slice(image, labels, axes, place) for labels in both]
+        flat, both = cuts[0][0], [labels for _, labels in cuts]
+    picture = _grey_or_colours(flat)
+    return [Tile(f"{_title(name)}\n{word}", picture, labels) for word, labels in zip(_WORDS, both, strict=True)]
 
 
 def write_sheet(path: Path, pictures: Sequence[Tile], names: Sequence[str] = ()) -> None:
@@ -134,13 +175,25 @@ def _labels(target: Tensor | None, task: str, names: Sequence[str]) -> Array | N
     return labels
 
 
-def _slice(volume: Array, labels: Array | None, axes: str) -> tuple[Array, Array | None]:
-    """Return a slice (C, H, W) of a volume (C, *spatial), and of its labels."""
+def _title(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"...{name[3 - _LETTERS :]}"
+
+
+def _place(labels: Array | None, spatial: Sequence[int], axes: str) -> tuple[int, int]:
+    """Return the axis that a volume is cut across, and where: most labels are there, or the middle is."""
     upright = [place for place, letter in enumerate(axes) if letter in "SI"]
     axis = upright[0] if upright else 0
-    place = volume.shape[axis + 1] // 2
     if labels is not None and (labels >= 0).any():
-        place = int((labels >= 0).sum(axis=tuple(k for k in range(3) if k != axis)).argmax())
+        return axis, int((labels >= 0).sum(axis=tuple(k for k in range(3) if k != axis)).argmax())
+    return axis, spatial[axis] // 2
+
+
+def _slice(
+    volume: Array, labels: Array | None, axes: str, where: tuple[int, int] | None = None
+) -> tuple[Array, Array | None]:
+    """Return a slice (C, H, W) of a volume (C, *spatial), and of its labels: where most of these are, or as told."""
+    axis, place = _place(labels, volume.shape[1:], axes) if where is None else where
+    upright = bool(axes) and axes[axis] in "SI"
     cut = volume.take(place, axis=axis + 1)
     below = None if labels is None else labels.take(place, axis=axis)
     letters = axes[:axis] + axes[axis + 1 :] if upright else ""

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ranp.errors import UsageError, WrongType, saying
-from ranp.inputs import as_arguments
+from ranp.inputs import as_arguments, seed_of
 from ranp.modules import copy_with, tensors_of, unregistered
+from ranp.processes import OTHERS
 
 Loss = Callable[[Any, Any], Tensor]
 Batches = Iterable[Any]
@@ -59,22 +60,33 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def gradients(
-    network: nn.Module, scored: Mapping[str, Tensor], batches: Batches, loss: Loss, device: torch.device
+    network: nn.Module, scored: Mapping[str, Tensor], batches: Batches, loss: Loss, device: torch.device, seed: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the gradients of each batch; zeros for what the loss does not depend on.
+    """Yield the gradients of each batch; zeros for what the loss does not depend on, OTHERS for another process' batch.
+
+    Those of a batch do not depend on the ones before it: its forward draws by its number, from buffers as they were.
 
     Raises:
         UsageError: a batch, or its loss, that can't be used, by its number from 1; a gradient of the first batch that
             is zero everywhere.
     """
+    buffers = [buffer for module in (network, *unregistered(network)) for buffer in module.buffers()]
+    began = [buffer.clone() for buffer in buffers]
     for number, batch in enumerate(batches, start=1):
+        if batch is OTHERS:
+            yield OTHERS
+            continue
         where = f"batch {number}"
         inputs, target = _on_device(batch, device, where)
         args, kwargs = as_arguments(inputs)
-        with saying(UsageError, f"{where}: the network does not run in training mode on {_shapes(inputs)}"):
-            outputs = network(*args, **kwargs)
-        with saying(UsageError, f"{where}: the loss does not run"):
-            value = loss(outputs, target)
+        with torch.no_grad():
+            for buffer, first in zip(buffers, began, strict=True):
+                buffer.copy_(first)
+        with seeded(seed_of(seed, number), device):
+            with saying(UsageError, f"{where}: the network does not run in training mode on {_shapes(inputs)}"):
+                outputs = network(*args, **kwargs)
+            with saying(UsageError, f"{where}: the loss does not run"):
+                value = loss(outputs, target)
         _check_loss(value, where)
         with saying(UsageError, f"{where}: the loss has no gradient"):
             found = torch.autograd.grad(

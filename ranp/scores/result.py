@@ -28,14 +28,10 @@ def summary(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, fl
 class Scores:
     """Scores of neurons; larger means that the loss depends on it more.
 
-    Data parallel: where several processes scored equally many batches each, the mean of their scores is that of all
-    batches, for `mpmg` and `snip` and the reductions sum and mean (and for the elements of `snip`). `max` and the forms
-    of `mnmg` don't add up so, as a maximum or an absolute value follows the mean over batches: use one process.
-
     Args:
-        method: "mpmg", "mnmg", "mnmg-paper", "snip" or "l1".
+        method: a word of `ranp.options.Method`.
         reduce: "sum", "mean" or "max" over a neuron's elements.
-        batches: how many were averaged; 0 for `l1`, which needs none.
+        batches: how many were averaged; 0 for those that need none.
         neurons: by layer (its weight parameter), float64 (O,) in the order of its output channels.
         elements: for `snip`, by weight and bias parameter, in its shape; float32, as they are as many as the weights.
         transposed: whether neurons of transposed convolutions are their "outputs" or, as published, their "inputs".

@@ -2,8 +2,8 @@
 
 Sparsity is the share of neurons dropped from the ranking (Xu, Ajanthan, Vineet and Hartley, "RANP: Resource Aware
 Neuron Pruning at Initialization for 3D CNNs", 3DV 2020). The largest feasible sparsity is a rank, read off in one pass
-over the scores; the paper's bisection is not needed. Where so much would be a shortfall, it is the share of neurons
-that the smallest network lacks.
+over the scores; the paper's bisection is not needed. Where so much would be a shortfall, it is a largest sparsity that
+is none, so that what is named as the largest can be asked for.
 
 A shortfall: less than half of the neurons that the ranking dropped would go, and the others are more than rounding
 explains. Outputs of the network and what the user fixed do not count as dropped; `align` rounds what is left and is
@@ -41,6 +41,7 @@ from ranp.selection._stages import levels
 Floats = NDArray[np.float64]
 FLOOR = 4
 """Least width under limits where none is asked for: good choices like layers of one channel, which learn little."""
+STEPS, HALVINGS = 32, 12  # of the search for a sparsity without a shortfall
 AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expects to be overruled
 
 
@@ -272,13 +273,27 @@ class _Goal:
 
     @cached_property
     def largest(self) -> float:
-        """The same, and where that is a shortfall no more than the share of neurons that can go.
+        """The same where that is no shortfall; else a largest that is none, and no more than the share that can go.
 
-        SNIP's sparsity is a share of weight elements, not of neurons.
+        SNIP's sparsity is a share of weight elements, so that the share of neurons is no bound of it.
         """
-        if self.options.rule == "snip" or self.floored or not self.is_short(self.nominal):
+        if self.floored or not self.is_short(self.nominal):
             return self.nominal
-        return min(self.nominal, _achieved(self.graph, self.smallest))
+        can_go = 1.0 if self.options.rule == "snip" else _achieved(self.graph, self.smallest)
+        return self._without_shortfall(min(self.nominal, can_go))
+
+    def _without_shortfall(self, most: float) -> float:
+        """Return a largest sparsity up to some value that has no shortfall: of 32 steps, and halved between two."""
+        high = low = most
+        for part in range(STEPS, -1, -1):
+            low = most * part / STEPS
+            if not self.is_short(low):
+                break
+            high = low
+        for _ in range(HALVINGS if low < high else 0):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.is_short(middle) else (middle, high)
+        return low
 
     def check(self, sparsity: float) -> None:
         """Refuse what can't be had.
@@ -293,15 +308,15 @@ class _Goal:
                 f"the largest feasible value is {at_most(self.largest, 6)}",
                 closest=self.largest,
             )
-        if sparsity > self.largest:
+        can_go = _achieved(self.graph, self.smallest)
+        if sparsity > can_go >= self.largest and (self.options.rule != "snip" or not can_go):
             raise InfeasibleError(
-                f"{said}: no more than {share(_achieved(self.graph, self.smallest))} of the neurons can go, "
+                f"{said}: no more than {share(can_go)} of the neurons can go, "
                 f"{self._why()}; the largest feasible value is {at_most(self.largest, 6)}",
                 closest=self.largest,
             )
         if sparsity > 0 and self.is_short(sparsity):
-            lower = (sparsity * part / 32 for part in range(31, 0, -1))
-            closest = next((each for each in lower if not self.is_short(each)), 0.0)
+            closest = self._without_shortfall(sparsity)
             raise InfeasibleError(
                 f"{said}: {share(_achieved(self.graph, self.keep(sparsity)))} of the neurons would go, less than half "
                 f"of what the ranking drops, {self._why()}; the closest feasible value is {at_most(closest, 6)}, "

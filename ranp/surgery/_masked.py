@@ -15,13 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
+from ranp.graph.rules import RULES
 from ranp.graph.rules.registry import base_name
-from ranp.graph.trace import Mixing, Record
+from ranp.graph.trace import Kind, Mixing, Record
 from ranp.modules import Change, Module, copy_with
 
 Subset = dict[int, tuple[int, Tensor]]  # dimension -> its length, and the kept indices
 QUOTIENTS = {"div", "_weight_norm_interface"}
-SAME_SHAPE = {"native_group_norm", "native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax"}
+SAME_SHAPE = (Kind.NORM, Kind.SOFTMAX)  # results are as large as what statistics are taken of
 
 
 def masked(graph: Graph, model: Module, kept: Mask, change: Change | None = None) -> Module:
@@ -116,7 +117,7 @@ class KeptStatistics(TorchDispatchMode):
             raise OtherSize(f"{name}: statistics over channels of another size than in the trace")
         subset = {dim: (length, index.to(args[0].device)) for dim, (length, index) in subset.items()}
         out = func(*_subset_arguments(name, args, subset), **(kwargs or {}))
-        if name not in SAME_SHAPE:
+        if RULES[name].kind not in SAME_SHAPE:
             return out
         if isinstance(out, Tensor):
             return _spread(out, subset)

@@ -94,7 +94,7 @@ def _asked(paths: Paths | None, shapes: dict[str, Shape], size: Size) -> dict[st
     told = named("verify_input", size)
     if first is None:
         raise UsageError(f"{told}: the inputs {spell_all(shapes.values())} have no spatial size")
-    wanted = read_size(size if isinstance(size, str | Sequence) else (size,), len(first), named("verify_input"))
+    wanted = read_size(size if isinstance(size, str | Sequence) else (size,), len(first), "verify_input")
     asked = dict(shapes)
     for name, shape in shapes.items():
         if len(shape) == len(first) + 2:

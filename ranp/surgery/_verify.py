@@ -4,13 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, check_type, saying
-from ranp.graph.graph import Graph, Mask
+from ranp.graph.flow import Flow
+from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.transient import left_behind
-from ranp.inputs import Inputs, as_arguments, draw, flatten, places_of
+from ranp.inputs import Inputs, as_arguments, draw, flatten, generator_of
 from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
 from ranp.reports import Verification
@@ -43,7 +45,7 @@ def verify(
     what reads removed units is zeroed. Both run in evaluation mode in float64 on random inputs, of the smallest size on
     which the network does what it does on the example. A difference counts by how far the output varies between the
     inputs: one that does not vary (a head of zeros, dead units) says nothing, and is compared with random weights.
-    Outputs that may shrink (`outputs=` of `ranp.trace`) are named as not compared.
+    Outputs that may shrink (`outputs=` of `ranp.trace`) are compared on the channels that stay.
 
     Args:
         model: the full module, for its architecture; on any device, even meta.
@@ -65,7 +67,7 @@ def verify(
     model, slim = unwrapped(model), unwrapped(slim)
     graph = plan.graph_of(model)
     kept = plan.mask(graph)
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     check_values(slim)
     small = _doubled(slim)
     pair = _Pair(graph, kept, _full(graph, model, kept, small, generator, example_inputs), small)
@@ -78,11 +80,10 @@ def verify(
         example = example_inputs  # the ops are the same, and yet something asks for the size
         found = _agreements([pair], example, tries, generator)
     uncompared = [*KeptStatistics(graph, kept).uncompared]
-    stays = places_of(graph.outputs, len(found))
-    uncompared += [
-        f"output {index + 1} of {len(found)}: it may shrink" for index in range(len(found)) if index not in stays
-    ]
-    still = [index for index in sorted(stays) if not found[index].moves and found[index].relative <= tolerance]
+    mixed = [index for index in range(len(found)) if found[index].mixed]
+    uncompared += [f"output {index + 1} of {len(found)}: which part of it stays is not known" for index in mixed]
+    equal = [index for index in range(len(found)) if index not in mixed and found[index].relative <= tolerance]
+    still = [index for index in equal if not found[index].moves]
     if still:
         again = _with_random_weights(model, pair, example, tries, generator)
         for index in still:
@@ -115,10 +116,12 @@ class _Agreement:
     Attributes:
         gap: largest difference between the two.
         size: largest magnitude.
+        mixed: whether it was left, because it is not known which part of the full network's output stays.
     """
 
     def __init__(self) -> None:
         self.gap = self.size = 0.0
+        self.mixed = False
         self._low: Tensor | None = None
         self._high: Tensor | None = None
         self._resized = False
@@ -173,11 +176,29 @@ def _agreements(pairs: list[_Pair], example: Any, tries: int, generator: torch.G
         found += [_Agreement() for _ in range(max(len(expected), len(slim)) - len(found))]
         if len(expected) != len(slim):
             found[-1].gap = float("inf")
-        stays = places_of(pairs[0].graph.outputs, len(expected))
+        flows = pairs[0].graph.runs["eval"].outputs
         for index, (agreement, left, right) in enumerate(zip(found, expected, slim, strict=False)):
-            if index in stays:
-                agreement.add(left, right)
+            part = _staying_part(left, flows[index], pairs[0]) if index < len(flows) else left
+            agreement.mixed |= part is None
+            if part is not None:
+                agreement.add(part, right)
     return found
+
+
+def _staying_part(output: Tensor, flow: Flow, pair: _Pair) -> Tensor | None:
+    """Return the channels of the full network's output that the slim one has too, None where they lie mixed."""
+    stays, masks = staying(pair.kept), dict[int, Mask]()
+    for labels in flow.fields:
+        mask = stays[pair.graph.units_of(labels)]
+        if mask.all():
+            continue
+        axis, *others = (axis for axis, size in enumerate(mask.shape) if size > 1)
+        if others or output.ndim != mask.ndim or output.shape[axis] != mask.size:  # another input may be another size
+            return None
+        masks[axis] = masks.get(axis, True) & mask.ravel()
+    for axis, mask in masks.items():
+        output = output.index_select(axis, torch.from_numpy(np.flatnonzero(mask)))
+    return output
 
 
 def _with_random_weights(
@@ -200,13 +221,17 @@ def _with_random_weights(
 
 
 def _random(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Return random values for a parameter: of either sign for a weight and a bias, positive for a norm's scale."""
+    """Return random values for a parameter: of either sign for a weight and a bias, positive for a norm's scale.
+
+    Weights are as large as He et al. (ICCV 2015) draw them, for rectifiers, and biases small: after fifty layers what
+    varies with the input must not have faded behind what does not.
+    """
     if not isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
         return tensor
     values = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
     if tensor.ndim < 2:
-        return values.sub_(0.5) if name.endswith("bias") else values.add_(0.5)
-    return values.mul_(2).sub_(1).mul_(math.sqrt(3 / max(tensor[0].numel(), 1)))
+        return values.sub_(0.5).mul_(0.2) if name.endswith("bias") else values.add_(0.5)
+    return values.mul_(2).sub_(1).mul_(math.sqrt(6 / max(tensor[0].numel(), 1)))
 
 
 def _full(

@@ -25,7 +25,7 @@ WIDTH = re.compile(r"chan|feat|width|dim|filter|plane|embed|hidden|flat|(^|_)(ch
 INPUT = re.compile(r"(^|_)in(_|put|$)|^in(planes|channels|features|dim)")
 OTHER = re.compile(
     r"class|kernel|stride|pad|dilation|group|spatial|level|depth|head|patch|window|image|img|scale|ratio|block|stage|step"
-    r"|size|layer|rate|num_dims?$|ndims?$"
+    r"|(?<!hidden_)(?<!embed_)(?<!embedding_)(?<!feature_)size|layer|rate|num_dims?$|ndims?$"
 )
 Place = tuple[str, Key]
 

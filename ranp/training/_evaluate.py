@@ -6,7 +6,7 @@ What is generated is drawn from another seed than that of the training.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ranp.data import Source
 from ranp.data.dataset import TESTING, VALIDATION, Case, Dataset, Truth
 from ranp.data.losses import IGNORED
 from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
 from ranp.errors import UsageError, listed, named
 from ranp.figures import spell
-from ranp.inputs import Shape
+from ranp.inputs import Inputs, Shape, as_arguments, flatten
 from ranp.metrics import (
     EdgeScores,
     SegmentationScores,
@@ -69,7 +70,7 @@ class Evaluation:
 
     network: nn.Module
     source: Opened
-    shapes: Sequence[Shape]
+    inputs: Inputs
     how: Drawing = field(default_factory=Drawing)
     split: str | None = None
     outputs: Sequence[int] = ()
@@ -77,9 +78,11 @@ class Evaluation:
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
-        self.given = output_shape(
-            self.network, tuple(torch.empty(1, *shape, device="meta") for shape in self.shapes), self.outputs
-        )
+        tensors = flatten(as_arguments(self.inputs))
+        self.shapes: tuple[Shape, ...] = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
+        self.dtypes = tuple(tensor.dtype for tensor in tensors)
+        self.names = tuple(self.inputs) if isinstance(self.inputs, Mapping) else ()
+        self.given = output_shape(self.network, self.inputs, tuple(self.outputs))
         if isinstance(self.source, FromFiles):
             self._cases(self.source.fitted(self.shapes, self.given))
 
@@ -119,6 +122,11 @@ class Evaluation:
             for module, training in was.items():
                 module.training = training
 
+    def _fed(self, parts: Sequence[Tensor]) -> Any:
+        """Return inputs with the batch in front as the network takes them."""
+        cast = tuple(part.to(self.device, dtype) for part, dtype in zip(parts, self.dtypes, strict=True))
+        return dict(zip(self.names, cast, strict=True)) if self.names else cast
+
     def _split(self) -> str:
         """Return the split that is asked for; by default the testing cases, else those for validation."""
         assert isinstance(self.source, FromFiles)
@@ -143,7 +151,7 @@ class Evaluation:
         assert isinstance(self.source, FromFiles)
         dataset = self.source.fitted(self.shapes, self.given)
         cases = self._cases(dataset)
-        whole = Whole(network, self.shapes[0][1:], self.outputs)
+        whole = Whole(network, self.shapes[0][1:], self._fed, self.outputs)
         for case in track(cases if only is None else [cases[place] for place in only]):
             held = dataset.read(case)
             views = dataset.views(held, self.shapes)
@@ -151,12 +159,12 @@ class Evaluation:
             truth = dataset.truth(case, held, target)
             if dataset.task == "classification":
                 votes = [
-                    probabilities(run(network, tuple(part[None].to(self.device) for part in view), self.outputs)[0], "")
+                    probabilities(run(network, self._fed([part[None] for part in view]), self.outputs)[0], "")
                     for view, _ in views
                 ]
                 prediction = torch.stack(votes).mean(0)
             elif dataset.task == "stereo":
-                prediction = whole([part.to(self.device) for part in inputs])[0]
+                prediction = whole(inputs)[0]
             else:
                 prediction = self._labelled(network, inputs[0], truth, dataset.task)
             yield dataset.task, Judged(case.name, inputs, prediction.cpu(), truth)
@@ -166,7 +174,7 @@ class Evaluation:
         patch = self.shapes[0][1:]
 
         def predict(batch: Tensor) -> Tensor:
-            return sized(run(network, batch.to(self.device), self.outputs), patch)
+            return sized(run(network, self._fed([batch]), self.outputs), patch)
 
         if truth.back is not None:
             return decided(truth.back(windowed(image, patch, predict, self.windows).cpu()), task)
@@ -185,7 +193,10 @@ class Evaluation:
         drawn = isinstance(self.source, FromNumbers)
         how = replace(self.how, seed=self.how.seed + _OTHER) if drawn else self.how
         number = 0
-        for inputs, target in track(islice(self.source.batches(self.shapes, self.given, how), how.batches)):
+        batches = self.source.batches(self.shapes, self.given, how)
+        if isinstance(batches, Source):
+            batches = replace(batches, names=self.names, dtypes=self.dtypes)
+        for inputs, target in track(islice(batches, how.batches)):
             moved = tree_map_only(Tensor, lambda tensor: tensor.as_subclass(Tensor).to(self.device), inputs)
             scores = run(network, moved, self.outputs)
             parts = [part for part in tree_leaves(inputs) if isinstance(part, Tensor) and part.dim() > 1]
@@ -212,7 +223,7 @@ class Evaluation:
 def evaluate(
     network: nn.Module,
     source: Opened,
-    shapes: Sequence[Shape],
+    inputs: Inputs,
     *,
     how: Drawing | None = None,
     split: str | None = None,
@@ -228,7 +239,7 @@ def evaluate(
     Args:
         network: of one image, or of a stereo pair; it is moved to the device, and its mode is left as it was.
         source: of `ranp.data.sources.open_source`.
-        shapes: (C, *patch) of every input that the network was trained with.
+        inputs: example inputs with the batch, for shapes (1, C, *patch), dtypes and names; they need no data.
         how: how many batches are drawn where there are no files, from which seed (another one than a training's with
             that seed), and the largest disparity that counts.
         split: "testing", "validation", "training" or "all"; by default the first of the first two with cases, or all
@@ -247,7 +258,7 @@ def evaluate(
         UsageError: no cases, cases that can't be read, or a network that does not fit them.
     """
     asked = Evaluation(
-        network, source, shapes, how or Drawing(), split, outputs, windows or Windows(), torch.device(device)
+        network, source, inputs, how or Drawing(), split, outputs, windows or Windows(), torch.device(device)
     )
     return measured(asked, tolerance=tolerance, surfaces=surfaces, track=track)
 

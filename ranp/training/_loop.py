@@ -2,27 +2,33 @@
 
 Everything random in a step is drawn from its seed and number, the rate is a function of the number, and batches are
 asked for by number. So what has to be kept of a training are the weights, the optimizer and what was measured.
+
+Processes that work together (`ranp.processes`) draw the same batches, and each goes through its part of every one; the
+gradients are the mean of theirs, so that a step is that of one process where the loss is a mean over samples.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map_only
 
+from ranp import processes
 from ranp.errors import CheckFailed, UsageError, named
-from ranp.inputs import as_arguments
+from ranp.inputs import as_arguments, seed_of
 from ranp.modules import tensors_of
 from ranp.options import Training
 from ranp.training._checkpoints import read_state, write_state
+from ranp.training._distillation import Distillation
 from ranp.training._recipes import resolved
 from ranp.training._schedules import rate_at
 
@@ -118,11 +124,16 @@ def train_(
     validate: Validate | None = None,
     validate_every: int | None = None,
     keep: Keep | None = None,
+    teaching: Distillation | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Trained:
     """Train a network in place; it holds the last weights afterwards.
+
+    With several processes the first measures, keeps the state and says what was best. What is not a mean over samples
+    is one of a process' part: the statistics of batch norms (but with `sync_bn`, which changes the norms' class), and
+    losses that divide by what the batch holds. Dropout draws apart in each.
 
     Args:
         network: moved to the device and trained.
@@ -135,6 +146,7 @@ def train_(
             or else the first value, says which weights are the best.
         validate_every: steps; by default ten times in all.
         keep: the state, so that a killed training goes on to the same weights.
+        teaching: a trained network that has a part in the loss.
         device: where to train.
         seed: of dropout and whatever else a forward draws.
         watch: called after every step.
@@ -143,29 +155,39 @@ def train_(
         best and last weights, on the CPU, and what was measured.
 
     Raises:
-        UsageError: neither steps nor epochs, no batches, or a state of another training.
+        UsageError: neither steps nor epochs, no batches, a state of another training, or batches that can't be divided
+            among the processes.
         CheckFailed: the loss is NaN or infinite; the state that was kept last is that of a step before.
     """
     training = resolved(training)
-    state = _State(
-        network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, torch.device(device), seed
-    )
-    if keep is not None and keep.resume and keep.path.exists():
-        state.restore(read_state(keep.path, state.device), keep)
+    own = torch.device(processes.own_device(str(device)))
+    state = _State(network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, own, seed, teaching)
+    if keep is not None and keep.resume:
+        where, place = keep.path, own if processes.count() == 1 else "cpu"
+        before = processes.from_first(lambda: read_state(where, place) if where.exists() else None)
+        if before is not None:
+            state.restore(before, keep)
     every = validate_every or max(1, state.steps // 10)
     with torch.random.fork_rng(devices=state.cuda):
         stream = _drawn(batches, state.step * training.accumulate, seed)
         for step in range(state.step + 1, state.steps + 1):
-            state.advance(islice(stream, training.accumulate))
+            with processes.attended():
+                state.advance(islice(stream, training.accumulate))
             if validate is not None and (step % every == 0 or step == state.steps):
-                with torch.no_grad():
-                    state.validated(validate(state.averaged.eval()))
+                state.validated(processes.from_first(lambda: _measured(state.averaged, validate)))
             if watch is not None:
                 watch(state.moment())
             if keep is not None and (step % keep.every == 0 or step == state.steps):
                 state.check_losses()
-                write_state(keep.path, {**state.kept(), "asked": dict(keep.asked)})
+                kept = {**state.kept(), "asked": dict(keep.asked)}
+                if processes.rank() == 0:
+                    write_state(keep.path, kept)
     return Trained(state.best or state.weights(), state.weights(), state.history)
+
+
+def _measured(network: nn.Module, validate: Validate) -> Mapping[str, float]:
+    with torch.no_grad():
+        return dict(validate(network.eval()))
 
 
 class _State:
@@ -180,17 +202,24 @@ class _State:
         per_epoch: float | None,
         device: torch.device,
         seed: int,
+        teaching: Distillation | None = None,
     ) -> None:
+        self.teaching = teaching
         self.training, self.loss, self.device, self.seed = training, loss, device, seed
         self.steps, self.per_epoch, self.step = steps, per_epoch or float(steps), 0
+        if training.sync_bn:
+            network = _with_whole_norms_(network, device)
         self.network = network.to(device)
         if training.channels_last:
             for tensor in [*network.parameters(), *network.buffers()]:
                 tensor.data = _channels_last(tensor.data)
-        self.optimizer = _optimizer(network, training)
+        self.optimizer = optimizer_of(network.parameters(), training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp == "fp16")
         self.average = AveragedModel(network, use_buffers=True) if training.ema else None
-        self.forward: Callable[..., Any] = torch.compile(network) if training.compile else network
+        self.parallel = _parallel(network, device)
+        self._met = False  # whether a step was taken: its first backward, which learns the graph, has to be a joint one
+        forward = network if self.parallel is None else self.parallel
+        self.forward: Callable[..., Any] = torch.compile(forward) if training.compile else forward
         self.history = History()
         self.best: dict[str, Tensor] = {}
         self._losses = torch.full((max(1, steps // _POINTS),), torch.nan, device=device)  # since the last point
@@ -222,14 +251,23 @@ class _State:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         total, samples = torch.zeros((), device=self.device), 0
-        for inputs, target in batches:
-            inputs, target = tree_map_only(Tensor, self._moved, (inputs, target))
-            args, kwargs = as_arguments(inputs)
-            with torch.autocast(self.device.type, _TYPES.get(self.training.amp), enabled=self.training.amp != "off"):
-                value = self.loss(self.forward(*args, **kwargs), target) / self.training.accumulate
-            self.scaler.scale(value).backward()
-            total += value.detach()
+        for place, (inputs, target) in enumerate(batches, start=1):
             samples += len(target)
+            inputs, target = tree_map_only(Tensor, self._moved, self._part((inputs, target), len(target), place))
+            args, kwargs = as_arguments(inputs)
+            with ExitStack() as stack:
+                if self.parallel is not None and self._met and place < self.training.accumulate:
+                    stack.enter_context(self.parallel.no_sync())  # the last adds what all have
+                with torch.autocast(
+                    self.device.type, _TYPES.get(self.training.amp), enabled=self.training.amp != "off"
+                ):
+                    outputs = self.forward(*args, **kwargs)
+                    value = self.loss(outputs, target)
+                    if self.teaching is not None:
+                        value = self.teaching(value, inputs, outputs, target)
+                    value = value / self.training.accumulate
+                self.scaler.scale(value).backward()
+            total += value.detach()
         if not samples:
             raise UsageError(f"step {self.step + 1}: there are no batches")
         if self.training.clip:
@@ -238,6 +276,7 @@ class _State:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        self._met = True
         if self.average is not None:  # the first steps are left behind: a decay of 0.999 remembers a thousand
             decay = min(self.training.ema, (1 + self.step) / (10 + self.step))
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
@@ -254,11 +293,13 @@ class _State:
     def check_losses(self) -> None:
         """Refuse to go on with a loss that is not a number; one look for many steps, as a look waits for the device."""
         count = self.step % len(self._losses) or len(self._losses)
-        wrong = ~self._losses[:count].isfinite()
+        losses = processes.mean(self._losses[:count])
+        self._losses[:count] = losses
+        wrong = ~losses.isfinite()
         if wrong.any():
             place = int(wrong.nonzero()[0])
             step = self.step - count + place + 1
-            raise CheckFailed(f"step {step}: the loss is {float(self._losses[place])}")
+            raise CheckFailed(f"step {step}: the loss is {float(losses[place])}")
 
     def validated(self, found: Mapping[str, float]) -> None:
         """Enter a validation, and keep the weights if they are the best so far."""
@@ -313,6 +354,15 @@ class _State:
         self.best = {name: tensor.cpu() for name, tensor in kept["best"].items()}
         self._losses.copy_(kept["losses"])
 
+    def _part(self, batch: Any, size: int, place: int) -> Any:
+        """Return this process' part of the samples; its forward draws apart from those of the others."""
+        if self.parallel is None:
+            return batch
+        if rank := processes.rank():
+            torch.manual_seed(seed_of(self.seed, self.step, place, rank))
+        part = processes.share_of(size)
+        return tree_map_only(Tensor, lambda tensor: tensor[part] if tensor.shape[:1] == (size,) else tensor, batch)
+
     def _moved(self, tensor: Tensor) -> Tensor:
         moved = tensor.as_subclass(Tensor).to(self.device, non_blocking=True)
         return _channels_last(moved) if self.training.channels_last else moved
@@ -331,8 +381,36 @@ def _steps_of(training: Training, per_epoch: float | None, batches: Iterable[Any
     return math.ceil(training.epochs * (per_epoch or len(batches) / training.accumulate))  # type: ignore[arg-type]
 
 
-def _optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel | None:
+    """Return what runs the network and adds up the gradients of all processes, where there are several."""
+    if processes.count() == 1:
+        return None
+    with processes.attended():
+        devices = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices, static_graph=True)
+
+
+def _with_whole_norms_(network: nn.Module, device: torch.device) -> nn.Module:
+    """Let the batch norms of a network measure the batches of all processes.
+
+    Raises:
+        UsageError: on a CPU, which torch's can't do.
+    """
+    if device.type == "cpu":
+        raise UsageError(
+            f"{named('sync_bn', True)}: torch's SyncBatchNorm works on GPUs only; expected {named('device', 'cuda')}"
+        )
+    whole: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return whole
+
+
+def optimizer_of(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """Return the optimizer that resolved options name, of the parameters that are trained.
+
+    Raises:
+        UsageError: there are none.
+    """
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if not parameters:
         raise UsageError("the network has no parameter to train")
     assert training.lr is not None
@@ -364,7 +442,7 @@ def _drawn(batches: Iterable[Any], first: int, seed: int) -> Iterator[Any]:
 
 
 def _seed(seed: int, number: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    torch.manual_seed(seed_of(seed, number))
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What a network gives, as an answer: its main output, at the size of the input, and which class that is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, named, saying
 from ranp.figures import spell_all
-from ranp.inputs import as_arguments, flatten, places_of
+from ranp.inputs import as_arguments, flatten, map_tensors, places_of
 from ranp.modules import on_meta
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)  # of a side that networks ask for
+_SUM = 1e-4  # how far the sum of probabilities is rounded
 _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
@@ -62,12 +63,16 @@ def decided(scores: Tensor, task: str) -> Tensor:
 
 
 def probabilities(scores: Tensor, task: str) -> Tensor:
-    """Return scores (K, ...) as probabilities; a single one of classes as those of both."""
+    """Return scores (K, ...) as probabilities; a single one of classes as those of both.
+
+    What a network with a softmax of its own gives, from 0 to 1 and 1 in sum, stays as it is.
+    """
     if task == "regions":
         return scores.sigmoid()
     if len(scores) == 1:
         return torch.cat([1 - scores.sigmoid(), scores.sigmoid()])
-    return scores.softmax(0)
+    are_such = scores.amin() >= 0 and (scores.sum(0) - 1).abs().amax() < _SUM
+    return scores if are_such else scores.softmax(0)
 
 
 class Whole:
@@ -76,11 +81,21 @@ class Whole:
     Args:
         network: in evaluation mode.
         least: (H, W) that it is known to take.
+        fed: makes of inputs (1, C, H, W) what the network takes.
         outputs: as of `run`.
+        like: the network whose sizes count, where `network` is an exported file of it.
     """
 
-    def __init__(self, network: nn.Module, least: Sequence[int], outputs: Sequence[int] = ()) -> None:
-        self.network, self.least, self.outputs = network, tuple(least), tuple(outputs)
+    def __init__(
+        self,
+        network: nn.Module,
+        least: Sequence[int],
+        fed: Callable[[Sequence[Tensor]], Any],
+        outputs: Sequence[int] = (),
+        like: nn.Module | None = None,
+    ) -> None:
+        self.like = network if like is None else like
+        self.network, self.fed, self.least, self.outputs = network, fed, tuple(least), tuple(outputs)
         self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -89,20 +104,20 @@ class Whole:
         if size not in self._known:
             self._known[size] = self._taken(inputs, size)
         around = [n for p, s in zip(reversed(self._known[size]), reversed(size), strict=True) for n in (0, p - s)]
-        padded = tuple(F.pad(each, around)[None] for each in inputs)
+        padded = self.fed([F.pad(each, around)[None] for each in inputs])
         height, width = size
         return run(self.network, padded, self.outputs)[..., :height, :width]
 
     def _taken(self, inputs: Sequence[Tensor], size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the least size at which the network gives an output of the input's size."""
-        meta = on_meta(self.network).eval()
+        meta = on_meta(self.like).eval()
         for multiple in _MULTIPLES:
             sides = tuple(
                 max(least, -(-side // multiple) * multiple) for side, least in zip(size, self.least, strict=True)
             )
             try:
-                zeros = tuple(torch.zeros(1, len(each), *sides, device="meta") for each in inputs)
-                given = run(meta, zeros, self.outputs)
+                zeros = self.fed([torch.zeros(1, len(each), *sides) for each in inputs])
+                given = run(meta, map_tensors(zeros, lambda tensor: tensor.to("meta")), self.outputs)
             except Exception:  # which says that the size does not fit, as every network does in its own way
                 continue
             if tuple(given.shape[-len(sides) :]) == sides:

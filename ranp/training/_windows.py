@@ -89,7 +89,8 @@ def slabs(image: Tensor, patch: Sequence[int], predict: Predict, windows: Window
     for start, group in groupby(places, key=lambda place: place[axis].start):
         if start > done and weight is not None:  # what lies before this window is complete
             yield from _finished(total, counts, axis, done, start - done, before, spatial)
-            total, counts = (_moved(part, axis, start - done) for part in (total, counts))
+            for buffer in (total, counts):
+                _move_(buffer, axis, start - done)
         done = start
         these = list(group)
         for first in range(0, len(these), windows.batch):
@@ -97,9 +98,9 @@ def slabs(image: Tensor, patch: Sequence[int], predict: Predict, windows: Window
             scores = compute(torch.stack([grown[(slice(None), *place)] for place in some]))  # (B, K, *size)
             if weight is None:
                 weight = compute_importance_map(size, mode="gaussian", sigma_scale=0.125, device=scores.device)
-                buffer = (*sides[:axis], size[axis], *sides[axis + 1 :])
-                total = torch.zeros(scores.shape[1], *buffer, device=scores.device)
-                counts = torch.zeros(1, *buffer, device=scores.device)
+                held = (*sides[:axis], size[axis], *sides[axis + 1 :])
+                total = torch.zeros(scores.shape[1], *held, device=scores.device)
+                counts = torch.zeros(1, *held, device=scores.device)
             for place, one in zip(some, scores.float(), strict=True):
                 inside = (slice(None), *place[:axis], slice(None), *place[axis + 1 :])
                 total[inside] += one * weight
@@ -142,13 +143,12 @@ def _finished(
     yield Slab(axis, first - before[axis], total[place] / counts[place])
 
 
-def _moved(buffer: Tensor, axis: int, by: int) -> Tensor:
+def _move_(buffer: Tensor, axis: int, by: int) -> None:
     """Move a buffer (K, *spatial) on along an axis; what comes in is zero."""
-    length = buffer.shape[axis + 1]
-    moved = torch.zeros_like(buffer)
-    if by < length:
-        moved.narrow(axis + 1, 0, length - by).copy_(buffer.narrow(axis + 1, by, length - by))
-    return moved
+    left = max(buffer.shape[axis + 1] - by, 0)
+    if left:
+        buffer.narrow(axis + 1, 0, left).copy_(buffer.narrow(axis + 1, by, left).clone())  # the two may overlap
+    buffer.narrow(axis + 1, left, buffer.shape[axis + 1] - left).zero_()
 
 
 def _squeezed(predict: Predict, flat: bool) -> Predict:

@@ -99,4 +99,4 @@ def test_a_picture_takes_the_place_of_a_picture_only(ranp: Call, refused: Call, 
     assert "exists: choose another name" in refused(*words)
     ranp(*words, "--force")
     sheet.write_text("mine")
-    assert "not a picture, so --force does not replace it" in refused(*words, "--force")
+    assert "not a picture that ranp drew, so --force does not replace it" in refused(*words, "--force")

@@ -45,9 +45,24 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["fuse", "unet2", "--out", str(tmp_path / "run")])
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: MODEL 'unet2'")
+    assert result.stderr.startswith("error: MODEL unet2: ")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_of_an_own_factory_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net(input_channels=3):\n    return nn.Conv2d(input_channels, 9, 3, padding=1)\n"
+    )
+    own, run = f"{tmp_path / 'net.py'}:net", str(tmp_path / "run")
+    report = json.loads(
+        done(["fuse", own, "unet2d", "--set-b", "classes=9", "--input", "16x16", "--out", run, "--json"])
+    )
+    assert report["inputs"] == [[1, 3, 16, 16]]
+    report = json.loads(
+        done(["fuse", own, "--input", "16x16", "--set-a", "input_channels=2", "--out", run, "--json", "--force"])
+    )
+    assert report["inputs"] == [[1, 2, 16, 16]]
 
 
 def test_a_fused_run_is_a_model_of_every_command(tmp_path: Path) -> None:

@@ -6,9 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
 from ranp import models
+from ranp.adapters.jobs.options import Fuse, Refine
+from ranp.adapters.mrf._directions import _TABLES
+from ranp.adapters.transparent.activations import ACTIVATIONS
 from ranp.commands._words import BUILT_INS, complete_model, complete_preset
+from ranp.commands.main import app as program
+from ranp.jobs.options import Compare
+from ranp.options import Options, listing
+from ranp.pipeline import METHODS
 
 Call = Callable[..., Any]
 
@@ -46,6 +54,9 @@ def test_one_is_shown_as_set_takes_it(ranp: Call, answer: Call, refused: Call) -
         ("ranp prune --seed 1 i3d --preset u", ["ucf101"]),
         ("ranp export run --model un", ["unet2d", "unet3d"]),
         ("ranp transfer run --model ps", ["psm"]),
+        ("ranp inspect run --model ps", ["psm"]),
+        ("ranp compare run --max-sparsity-of R", ["RANP-m", "RANP-f"]),
+        ("ranp fuse seg", ["segnet"]),
     ],
 )
 def test_the_shell_is_offered_what_fits(line: str, offered: list[str]) -> None:
@@ -55,3 +66,24 @@ def test_the_shell_is_offered_what_fits(line: str, offered: list[str]) -> None:
         capture_output=True, text=True, check=True, env={**os.environ, **words},
     )  # fmt: skip
     assert done.stdout.split() == offered
+
+
+def test_every_option_of_fixed_words_offers_them() -> None:
+    group = typer.main.get_command(program)
+    offered = 0
+    for verb, command in group.commands.items():  # type: ignore[attr-defined]
+        known = {each.name: each for each in listing(getattr(command.callback, "options", Options))}
+        for parameter in command.params:
+            words = known[parameter.name].offered if parameter.name in known else ()
+            if words:
+                offered += 1
+                found = parameter.shell_complete(typer.Context(command), "")
+                assert [each.value for each in found] == list(words), (verb, parameter.name)
+    assert offered > 30
+
+
+def test_words_that_options_offer_are_those_there_are() -> None:
+    words = {each.name: set(each.offered) for options in (Compare, Fuse, Refine) for each in listing(options)}
+    assert words["max_sparsity_of"] == set(METHODS)
+    assert words["activation"] == set(ACTIVATIONS)
+    assert words["directions"] == {str(size) for _, sizes in _TABLES.values() for size in sizes}

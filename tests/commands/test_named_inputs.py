@@ -176,7 +176,7 @@ def test_a_built_in_takes_its_own_inputs_in_full(answer: Call, refused: Call) ->
         (["image="], "--input image=: expected [NAME=]"),
         (["image=1x0x8"], "--input image=1x0x8: expected lengths of at least 1"),
         (["ids=6:int64<50"], "--input ids=6:int64<50: expected [NAME=]"),
-        (["picture=1x8x8", "ids=6:int64"], "MODEL Conditioned does not run on an input of 1x1x8x8 and 1x6 (--patch"),
+        (["picture=1x8x8", "ids=6:int64"], "Conditioned does not run on an input of 1x1x8x8 and 1x6 (--patch"),
     ],
 )  # fmt: skip
 def test_mistakes(words: list[str], said: str, nets: str, refused: Call) -> None:

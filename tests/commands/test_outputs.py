@@ -36,6 +36,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notes.txt").write_text("mine")
     (folder / "other.json").write_text("{}")
     np.save(folder / "mine.npy", np.zeros((8, 9)))
+    torch.save({"weight": torch.ones(2)}, folder / "trained.pt2")
+    np.savez(folder / "arrays.pt2", weight=np.ones(2))
+    (folder / "arrays.pt2.npz").rename(folder / "arrays.pt2")
+    (folder / "mine.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><title>My house</title></svg>')
+    (folder / "mine.dot").write_text("digraph house { door -> room }")
+    (folder / "mine.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    (folder / "mine.pdf").write_bytes(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
     return folder
 
 
@@ -127,6 +134,13 @@ def test_no_output_is_an_input(refused: Call, run: Path, name: str) -> None:
 OTHERS = {
     "onnx": ["export", "run", "--onnx", "notes.txt"],
     "torch export": ["export", "run", "--torch-export", "notes.txt"],
+    "a checkpoint": ["export", "run", "--torch-export", "trained.pt2"],
+    "arrays": ["export", "run", "--torch-export", "arrays.pt2"],
+    "another svg": ["inspect", "run", "--svg", "mine.svg"],
+    "another dot": ["inspect", "run", "--dot", "mine.dot"],
+    "another picture": ["refine", "logits.npy", "--out", "o.npy", "--picture", "mine.png"],
+    "another page": ["refine", "logits.npy", "--out", "o.npy", "--picture", "mine.pdf"],
+    "a run of another command": ["fuse", "unet2d", "--classes", "3", "--input", "16", "--out", "run"],
     "compare": ["compare", *SMALL, "--out", "other.json"],
     "page": ["report", "run", "--out", "notes.txt"],
     "dot": ["inspect", "run", "--dot", "notes.txt"],
@@ -147,6 +161,10 @@ OWN = {
     "page": [["report", "run", "--out", "page.html"]],
     "dot and svg": [["inspect", "run", "--dot", "a.dot", "--svg", "a.svg"]],
     "labels": [["refine", "logits.npy", "--out", f"o{suffix}"] for suffix in (".npy", ".npz", ".nii", ".nii.gz")],
+    "pictures": [
+        ["refine", "logits.npy", "--out", f"{suffix}.npy", "--picture", f"p.{suffix}"]
+        for suffix in ("png", "pdf", "svg")
+    ],
     "compare": [[*WRITERS["compare"], "table.json"]],
     "torch export": [["export", "run", "--torch-export", "net.bin"]],
 }

@@ -38,6 +38,29 @@ def test_a_prune_takes_the_channels_of_the_factory(ranp: Call, name: str, tmp_pa
     assert runs.read(tmp_path / "run").report.input == [[3, 12, 12]]
 
 
+@pytest.mark.parametrize("channels", [3, 2])
+def test_a_prune_reads_channels_off_the_images(ranp: Call, refused: Call, channels: int, tmp_path: Path) -> None:
+    """Neither the argument called in_channels nor the first convolution is that of the image."""
+    nibabel = pytest.importorskip("nibabel")
+    (tmp_path / "net.py").write_text(
+        f"{HEAD}class Net(nn.Module):\n    def __init__(self, bands=3, in_channels=6):\n        super().__init__()\n"
+        "        self.last = nn.Conv2d(in_channels, 2, 1)\n        self.first = nn.Conv2d(bands, in_channels, 1)\n\n"
+        "    def forward(self, x):\n        return self.last(self.first(x).relu())\n"
+    )
+    image, labels = tmp_path / "i.nii.gz", tmp_path / "l.nii.gz"
+    volume = np.random.default_rng(0).normal(size=(8, 8, 8, channels)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), image)
+    nibabel.save(nibabel.Nifti1Image((np.arange(512).reshape(8, 8, 8) % 2).astype(np.uint8), np.eye(4)), labels)
+    data = ["--data", "nifti", "--images", image, "--labels", labels, "--patch", "6x6", "--batches", "1"]
+    words = ["prune", f"{tmp_path}/net.py:Net", *data, "--sparsity", "0.3", "--out", tmp_path / "run"]
+    if channels != 3:
+        assert "expected input[1, 6, 6, 6] to have 3 channels" in refused(*words)
+        return
+    ranp(*words)
+    run = runs.read(tmp_path / "run")
+    assert (run.report.input, run.config["in_channels"]) == ([[3, 6, 6]], 3)
+
+
 @pytest.mark.parametrize("data", [False, True])
 @pytest.mark.parametrize("name", FACTORIES)
 def test_a_transfer_finds_channels_and_classes_and_says_so(ranp: Call, name: str, data: bool, tmp_path: Path) -> None:
@@ -98,7 +121,7 @@ def test_classes_are_settings_by_their_dotted_names(ranp: Call, refused: Call, n
     ranp("verify", tmp_path / "run", "--model", f"{file}:net")
     if name != "unsaid":
         said = refused("inspect", f"{file}:net", "--set", "conv=torch.nn.Konv3d", "--input", "8")
-        assert "--set conv=torch.nn.Konv3d: " in said
+        assert "--set conv='torch.nn.Konv3d': " in said
         assert "expects a class by its dotted name" in said
 
 

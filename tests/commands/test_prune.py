@@ -15,6 +15,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 import ranp as library
+from ranp import runs
 from ranp.commands.main import app
 from ranp.models import build
 
@@ -269,11 +270,6 @@ def test_an_interrupt_is_130(ranp: Call, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_is_not_pruned_again(ranp: Call, refused: Call, tmp_path: Path) -> None:
-    ranp("prune", *SMALL, "--method", "l1", "--sparsity", "0.2", "--out", tmp_path / "run")
-    assert "is a run folder" in refused("prune", tmp_path / "run", "--sparsity", "0.3", "--out", tmp_path / "again")
-
-
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["prune", "unet3", "--sparsity", "0.3", "--debug", "--out", str(tmp_path / "run")])
     assert isinstance(result.exception, library.UsageError)
@@ -326,3 +322,22 @@ def test_what_was_scored_on_is_said(ranp: Call, answer: Call, case: list[object]
     found = answer(*words, *case, "--out", tmp_path / "b")
     assert found["scored_on"] == "1 image (2 batches of 1, 12x12x12)"
     assert answer(*words, "--method", "l1", "--out", tmp_path / "c")["scored_on"] == "no data"
+
+
+def test_a_run_is_pruned_again_into_a_run_of_its_full_network(ranp: Call, refused: Call, tmp_path: Path) -> None:
+    network = ("unet3d", "--set", "base_width=4", "--set", "depth=2", "--classes", 3, "--patch", 8)
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    ranp("prune", *network, "--method", "l1", "--sparsity", "0.3", "--out", one)
+    shown = ranp("prune", one, "--method", "l1", "--sparsity", "0.2", "--out", two).stdout
+    assert "pruned again: of " in shown
+    ranp("prune", two, "--method", "l1", "--sparsity", "0.2", "--out", three)
+    assert "verified: slim = masked" in ranp("verify", three).stdout
+    plans = [runs.read(path).plan for path in (one, two, three)]
+    assert len({plan.units().total for plan in plans}) == 1, "all are plans of the full network"
+    kept = [plan.units().kept for plan in plans]
+    assert kept[0] > kept[1] > kept[2]
+    before, after = runs.read(two).weights(), runs.read(three).weights()
+    assert {*after["final.bias"].tolist()} == {*before["final.bias"].tolist()}
+    assert refused("prune", one, "--classes", 4, "--sparsity", "0.2").startswith(f"--classes 4: {one} is a run")
+    said = "--model psm: only of use where MODEL is a run, and unet3d is none"
+    assert refused("prune", *network, "--model", "psm", "--sparsity", "0.2", "--out", tmp_path / "no") == said

@@ -141,7 +141,7 @@ def test_a_loss_that_is_no_number_leaves_the_state_before(refused: Call, tmp_pat
         ([*SMALL, "--data", "{data}", "--fold", "0/3", "--val", "{data}"], "--val {data}: --fold 0/3 validates on"),
         ([*SMALL, "--model", "unet3d"], "--model unet3d: only of use where MODEL is a run folder"),
         ([*SMALL, "--classes", "2", "--loss", "cee"], "--loss cee: expected"),
-        (["nothing", "--steps", "3"], "MODEL 'nothing': not a built-in"),
+        (["nothing", "--steps", "3"], "MODEL nothing: not a built-in"),
         ([*SMALL, "--optimizer", "adan"], "did you mean 'adam'?"),
         ([*SMALL, "--lr", "0"], "--lr 0.0: expected a number above 0"),
     ],
@@ -150,3 +150,27 @@ def test_mistakes(refused: Call, folder: Path, tmp_path: Path, words: list[str],
     filled = [word.replace("{data}", str(folder)) for word in words]
     assert message.replace("{data}", str(folder)) in refused("train", *filled, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_slim_network_learns_from_the_full_one(ranp: Call, answer: Call, refused: Call, tmp_path: Path) -> None:
+    full, slim = tmp_path / "full", tmp_path / "slim"
+    ranp("train", *SMALL, "--classes", 3, "--out", full)
+    best = full / runs.TRAINED
+    network = (*NETWORK, "--classes", 3, "--patch", 8)
+    ranp("prune", *network, "--weights", best, "--method", "taylor", "--sparsity", "0.3", "--out", slim)
+    learns = ("train", slim, "--steps", 3)
+    found = answer(*learns, "--teacher", full, "--temperature", 2, "--teacher-strength", "0.9", "--out", tmp_path / "a")
+    assert found["teacher"] == {"teacher": str(full), "teacher_strength": 0.9, "temperature": 2.0}
+    again = ("--teacher", "unet3d", "--teacher-weights", best, "--temperature", 2, "--teacher-strength", "0.9")
+    answer(*learns, *again, "--out", tmp_path / "b")
+    answer(*learns, "--out", tmp_path / "alone")
+    taught, same, alone = (list(runs.read(tmp_path / name).weights().values()) for name in ("a", "b", "alone"))
+    assert all(torch.equal(one, other) for one, other in zip(taught, same, strict=True)), "a run's full network"
+    assert not all(torch.equal(one, other) for one, other in zip(taught, alone, strict=True))
+    out = ("--out", tmp_path / "never")
+    assert refused(*learns, *out, "--teacher", "unet3d").startswith("--teacher unet3d: has learned nothing; give")
+    assert refused(*learns, *out, "--teacher-weights", best) == f"--teacher-weights {best}: needs --teacher"
+    ranp("train", *SMALL, "--classes", 4, "--out", tmp_path / "other")
+    said = refused(*learns, *out, "--teacher", tmp_path / "other")
+    assert said.endswith("gives 4x8x8x8; expected 3x8x8x8, as the network that learns")
+    assert not (tmp_path / "never").exists()

@@ -1,6 +1,8 @@
 """What the user's network prints, warns of and raises, from the command line."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,16 @@ from ranp.commands import start
 pytestmark = pytest.mark.filterwarnings("always:take care")  # the network's own
 
 SOURCE = """
+import os
 import warnings
+import torch
 from torch import nn
 
 print("on import")
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
 
 class Net(nn.Module):
     def __init__(self, how="runs"):
@@ -40,6 +48,18 @@ class Net(nn.Module):
             raise StopIteration
         if self.how == "exit":
             raise SystemExit(3)
+        if self.how == "base":
+            raise GeneratorExit
+        if self.how == "unspeakable":
+            raise Unspeakable
+        if self.how == "timed" and not x.is_meta or self.how == "trained" and self.training:
+            raise NotImplementedError
+        if self.how == "interrupt":
+            raise KeyboardInterrupt
+        if self.how == "exporting" and torch.compiler.is_exporting():
+            raise AssertionError
+        if self.how == "system":
+            os.write(1, b"past Python\\n")
         if self.how == "lines":
             raise ValueError("two\\nlines")
         return x
@@ -50,6 +70,8 @@ RAISED = {
     "assert": "AssertionError",
     "stop": "StopIteration",
     "exit": "SystemExit: 3",
+    "base": "GeneratorExit",
+    "unspeakable": "Unspeakable",
     "lines": "ValueError: two lines",
 }
 
@@ -67,10 +89,10 @@ def test_what_a_forward_raises_is_told_with_its_place(
     how: str, verb: str, net: str, ranp: Callable[..., Result]
 ) -> None:
     words = ("--sparsity", 0.3, "--batches", 1, "--patch", "8x8") if verb == "prune" else ("--input", "8x8")
-    code = 3 if verb == "inspect" and how != "exit" else 2
+    code = 3 if verb == "inspect" and how not in ("exit", "base") else 2
     result = ranp(verb, net, "--set", f"how={how}", *words, code=code)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert f"{RAISED[how]} (net.py:16 in forward, ... net.py:" in line
+    assert f"{RAISED[how]} (net.py:22 in forward, ... net.py:" in line
     assert line.endswith("in middle)")
     assert result.stdout == ""
 
@@ -88,6 +110,55 @@ def test_stdout_is_one_object_whatever_the_network_prints(verb: str, net: str, r
     assert isinstance(json.loads(result.stdout), dict)
     for said in ("on import", "on build", "on forward", "warning: take care"):
         assert said in result.stderr.splitlines()
+
+
+def test_what_is_printed_past_python_is_kept_off_stdout(net: str, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "from ranp.commands.start import run; run()"]
+    words = ["inspect", net, "--set", "how=system", "--input", "8x8", "--json"]
+    done = subprocess.run([*program, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["layers"]
+    assert "past Python" in done.stderr.splitlines()
+
+
+def test_an_interrupt_is_an_object_too(net: str, ranp: Callable[..., Result]) -> None:
+    result = ranp("inspect", net, "--set", "how=interrupt", "--input", "8x8", "--json", code=130)
+    said = {"message": "interrupted", "kind": "KeyboardInterrupt", "exit_code": 130, "closest": None}
+    assert json.loads(result.stdout) == {"error": said}
+    assert result.stderr.splitlines()[-1] == "interrupted"
+
+
+def test_what_a_forward_raises_while_it_is_exported(net: str, ranp: Callable[..., Result]) -> None:
+    ranp("prune", net, "--set", "how=exporting", "--patch", "8x8", "--method", "l1", "--sparsity", 0.3, "--out", "run")
+    line = ranp("export", "run", "--model", net, "--torch-export", "a.pt2", code=3).stderr.splitlines()[-1]
+    assert line.startswith("error: --torch-export: the network can't be captured: ")
+    assert "AssertionError" in line
+    assert "net.py:22 in forward" in line
+
+
+@pytest.mark.parametrize(
+    ("how", "option", "said"),
+    [
+        ("timed", "--measure", "the network does not run while it is timed: NotImplementedError (net.py:22 in forward"),
+        ("trained", "--training", "the training step can't be replayed: NotImplementedError (net.py:22 in forward"),
+    ],
+)
+def test_what_a_forward_raises_while_it_is_profiled(
+    how: str, option: str, said: str, net: str, ranp: Callable[..., Result]
+) -> None:
+    result = ranp("profile", net, "--set", f"how={how}", "--input", "8x8", option, code=3)
+    assert result.stderr.splitlines()[-1].startswith(f"error: {said}")
+
+
+def test_a_run_of_an_own_factory_is_not_compared_by_its_folder(net: str, ranp: Callable[..., Result]) -> None:
+    ranp("prune", net, "--patch", "8x8", "--method", "l1", "--sparsity", 0.3, "--out", "run")
+    line = ranp("compare", "run", code=2).stderr.splitlines()[-1]
+    assert line.endswith("name net.py:Net in the place of the run, with its options")
+
+
+def test_what_a_forward_raises_while_it_is_fused(net: str, ranp: Callable[..., Result]) -> None:
+    line = ranp("fuse", net, "--set-a", "how=bare", "--input", "8x8", "--out", "run", code=2).stderr.splitlines()[-1]
+    assert line.startswith("error: segmenter: the network does not run on the example: NotImplementedError (net.py:22")
+    assert not Path("run").exists()
 
 
 def test_people_get_results_on_stdout_alone(net: str, ranp: Callable[..., Result]) -> None:

@@ -67,3 +67,36 @@ def test_a_factory_put_into_the_config_is_refused_and_never_called(refused: Call
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "model": spec.format(file=file)}))
     assert spec.format(file=file) in refused("verify", run)
     assert not mark.exists()
+
+
+NOTHING = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, in_channels=1):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(in_channels, 8, 3), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        return self.b(self.a(x)) * 0 + 1
+"""
+
+
+def test_what_proves_nothing_is_kept_and_no_success(
+    ranp: Call, answer: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text(NOTHING)
+    monkeypatch.chdir(tmp_path)
+    words = ("prune", "net.py:Net", "--patch", "8x8", "--method", "l1", "--sparsity", 0.4, "--out", "run")
+    said = ranp(*words, code=1).stdout
+    assert "NOT PROVED: no output changes with the input" in said
+    assert said.rstrip().endswith("wrote run")
+    assert answer(*words, "--force", code=1)["verify"]["passed"] is False
+    assert not answer("verify", "run", "--model", "net.py:Net", code=1)["passed"]
+    moved = ranp("transfer", "run", "--model", "net.py:Net", "--in-channels", 3, "--out", "moved", code=1)
+    assert moved.stdout.rstrip().endswith("wrote moved")
+    save_file(load_file("run/slim.safetensors"), "same.safetensors")
+    adopted = ranp("adopt", "run", "--model", "net.py:Net", "--weights", "same.safetensors", code=1)
+    assert "NOT PROVED" in adopted.stdout
+    assert "trained" in json.loads(Path("run/report.json").read_text())

@@ -1,5 +1,6 @@
 """Ops that the table of costs does not know are named; those it knows are not."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ class Op(nn.Module):
 
 
 UNKNOWN = {
-    "_fft_r2c": lambda x: torch.fft.rfft2(x).abs().mean((2, 3), keepdim=True) * x,
     "_cdist_forward": lambda x: x * torch.cdist(x.flatten(2), x.flatten(2)).mean(),
     "linalg_inv_ex": lambda x: torch.linalg.inv(x + 9 * torch.eye(8)),
 }
@@ -36,6 +36,8 @@ def test_what_was_counted_by_default_is_named(name: str) -> None:
 
 
 KNOWN = [
+    lambda x: torch.fft.rfft2(x).abs().mean((2, 3), keepdim=True) * x,
+    lambda x: nn.functional.pad(x, (1,) * 4, "reflect"),
     nn.GELU(), nn.PReLU(4), nn.Hardswish(), nn.GroupNorm(2, 4), nn.BatchNorm2d(4), nn.Softmax(1),
     nn.Upsample(scale_factor=2),
     nn.AvgPool2d(2), nn.PixelUnshuffle(1), nn.LogSigmoid(), nn.GLU(2), lambda x: torch.where(x > 0, x, x.exp()),
@@ -47,3 +49,14 @@ KNOWN = [
 @pytest.mark.parametrize("number", range(len(KNOWN)))
 def test_known_ops_are_not(number: int) -> None:
     assert cost.counted_by_default(ranp.trace(Op(KNOWN[number]), torch.randn(1, 1, 8, 8))) == []
+
+
+def test_a_fourier_transform_counts_by_the_length_it_transforms() -> None:
+    shape = torch.zeros(1, 1, 8, 8)
+    counts = [
+        cost.compile(graph)(np.ones(graph.count, dtype=bool)).flops
+        for graph in (ranp.trace(Op(op), shape) for op in (lambda x: x, lambda x: torch.fft.rfft2(x).abs()[..., :1]))
+    ]
+    spectrum = 4 * 8 * 5  # of four channels
+    before = 2 * 2 * 4 * 64 + 2 * 64  # the second convolution, with its bias, on 8 x 8 and then on 8 x 1 positions
+    assert counts[1] - counts[0] == spectrum * 30 + spectrum - before * 7 // 8

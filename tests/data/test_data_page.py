@@ -1,10 +1,12 @@
-"""The commands of docs/data.md on clips, stereo pairs and pictures take data in the layout that stands above them.
+"""The commands of docs/data.md on volumes, clips, stereo pairs and pictures take data in the layout above them.
 
 They are dry runs: the layout is opened, a first batch drawn and the network traced.
 """
 
+import json
 import re
 import shlex
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +15,14 @@ import pytest
 from typer.testing import CliRunner
 
 from ranp.commands.main import app
-from ranp.data.layouts import LAYOUTS, clips, pictures, stereo
+from ranp.data.layouts import LAYOUTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text().replace("\\\n", "")
 COMMANDS = re.findall(r"^    (ranp prune .*--data \w+:.*)$", PAGE, flags=re.MULTILINE)
 
 Image = pytest.importorskip("PIL.Image")
 av = pytest.importorskip("av")
+nibabel = pytest.importorskip("nibabel")
 
 STEREO = (256, 512)
 
@@ -111,7 +114,46 @@ def photographs(root: Path) -> None:
         picture(root / name / "a.jpg", (100, 120))
 
 
+def volume(path: Path, labels: tuple[int, ...] = ()) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    values = rng.choice(labels, (32, 32, 32)).astype(np.uint8) if labels else rng.normal(size=(32, 32, 32))
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+def decathlon(root: Path) -> None:
+    volume(root / "imagesTr" / "spleen_2.nii.gz")
+    volume(root / "labelsTr" / "spleen_2.nii.gz", (0, 1))
+    entry = {"image": "./imagesTr/spleen_2.nii.gz", "label": "./labelsTr/spleen_2.nii.gz"}
+    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": [entry]}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def nnunet(root: Path) -> None:
+    volume(root / "imagesTr" / "hippocampus_001_0000.nii.gz")
+    volume(root / "labelsTr" / "hippocampus_001.nii.gz", (0, 1, 2))
+    labels = {"background": 0, "anterior": 1, "posterior": 2}
+    content = {"channel_names": {"0": "MRI"}, "labels": labels, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(content))
+    (root / "splits_final.json").write_text(json.dumps([{"train": ["hippocampus_001"], "val": []}]))
+
+
+def brats(root: Path) -> None:
+    for modality in ("t1", "t1ce", "t2", "flair"):
+        volume(root / "HGG" / "CASE" / f"CASE_{modality}.nii.gz")
+    volume(root / "HGG" / "CASE" / "CASE_seg.nii.gz", (0, 1, 2, 4))
+
+
+def scans(root: Path) -> None:
+    volume(root / "images" / "a.nii.gz")
+    volume(root / "labels" / "a.nii.gz", (0, 255))
+
+
 MAKE: dict[str, Callable[[Path], None]] = {
+    "decathlon": decathlon,
+    "nnunet": nnunet,
+    "brats": brats,
+    "volumes": scans,
     "ucf101": ucf101,
     "clips": class_folders,
     "sceneflow": sceneflow,
@@ -134,9 +176,7 @@ OWN = [command for command in COMMANDS if data_of(command)[0] in MAKE]
 
 
 def test_every_layout_has_a_command() -> None:
-    own = [
-        layout.word for layout in LAYOUTS if layout.__module__ in (clips.__name__, stereo.__name__, pictures.__name__)
-    ]
+    own = [layout.word for layout in LAYOUTS if layout.word != "shapenet"]  # which has points, and a test of its own
     assert sorted(data_of(command)[0] for command in OWN) == sorted(own) == sorted(MAKE)
 
 
@@ -145,6 +185,19 @@ def test_a_command_takes_its_layout(command: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     word, path = data_of(command)
     MAKE[word](tmp_path / path)
-    done = CliRunner().invoke(app, [*shlex.split(command)[1:], "--dry-run"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "volumes smaller than the patch")  # which these small ones are
+        done = CliRunner().invoke(app, [*shlex.split(command)[1:], "--dry-run"])
     assert done.exit_code == 0, done.output[-2000:]
     assert "dry run: would write runs/" in done.stdout
+
+
+def test_a_few_files_are_named_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^    (ranp prune .*--images case1.*)$", PAGE, flags=re.MULTILINE)
+    for number in (1, 2):
+        volume(tmp_path / f"case{number}.nii.gz")
+        volume(tmp_path / f"labels{number}.nii.gz", (0, 1, 2))
+    done = CliRunner().invoke(app, [*shlex.split(command)[1:], "--patch", "32", "--dry-run"])
+    assert done.exit_code == 0, done.output[-2000:]
+    assert "scored on 2 images" in done.stdout

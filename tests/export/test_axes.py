@@ -61,7 +61,7 @@ class Counting(nn.Module):
 
 
 def test_a_network_that_counts_its_input_has_no_free_axis() -> None:
-    with pytest.raises(UnsupportedError, match=r"--dynamic: .* changes with its length"):
+    with pytest.raises(UnsupportedError, match=r"dynamic=True: .* changes with its length"):
         rules(Counting(), (1, 1, 4))
 
 

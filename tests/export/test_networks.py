@@ -111,6 +111,6 @@ def test_a_dynamic_file_computes_what_the_network_does(name: str, tmp_path: Path
 
 def test_what_exporters_cannot_leave_free_is_said(tmp_path: Path) -> None:
     run = saved(Keywords, {"image": torch.zeros(1, 1, 8, 8)}, tmp_path / "run")
-    with pytest.raises(UnsupportedError, match=r"--dynamic: .* sizes of \*\*kwargs free"):
+    with pytest.raises(UnsupportedError, match=r"dynamic=True: .* sizes of \*\*kwargs free"):
         export_run(run, onnx=tmp_path / "net.onnx", dynamic=True, model=Keywords())
     assert export_run(run, onnx=tmp_path / "net.onnx", model=Keywords())["onnx"]["passed"]

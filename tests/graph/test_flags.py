@@ -93,7 +93,31 @@ class Together(nn.Module):
         self.one = self.two = on
 
 
-CASES = [DeepSupervision, ByClass, Residual, Together]
+class Config:
+    def __init__(self) -> None:
+        self.auxiliary, self._loaded = False, True
+
+
+class Configured(nn.Module):
+    """What is switched on stands in an object, and in a dict; one of them holds what can't be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.options = Config(), {"second": False, "name": "x"}
+        self.a, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.aux, self.second = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x).relu()
+        out = [self.head(x)]
+        out += [self.aux(x)] if self.config.auxiliary else []
+        return out + ([self.second(x)] if self.options["second"] else [])
+
+    def switch(self, on: bool) -> None:
+        self.config.auxiliary = self.options["second"] = on
+
+
+CASES = [DeepSupervision, ByClass, Residual, Together, Configured]
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -129,6 +153,100 @@ def test_flags_off_and_on_give_one_plan(tmp_path: Any) -> None:
     outputs = on(x)
     assert [tuple(each.shape) for each in outputs] == [(1, 3, 8, 8)] * 3
     assert torch.equal(outputs[0], result.slim.eval()(x))
+
+
+class Skip(nn.Module):
+    """A skip connection without parameters, which is off; its flag stands at the top."""
+
+    def __init__(self, skip: bool = False) -> None:
+        super().__init__()
+        self.skip, self.features = skip, False
+        self.a, self.b, self.c = (nn.Conv2d(i, o, 3, padding=1) for i, o in ((1, 8), (8, 8), (8, 2)))
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x).relu()
+        y = self.b(x).relu()
+        out = self.c(x + y if self.skip else y)
+        return (out, x) if self.features else out
+
+
+class Fixed(Skip):
+    """What the flag switches on writes a width in the code."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.c(self.a(x).view(-1, 8, 8, 8)) if self.skip else super().forward(x)
+
+
+class Step(nn.Module):
+    def __init__(self, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else torch.relu(self.conv(x))
+
+
+def steps(residual: bool) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3), Step(residual), Step(residual), nn.Conv2d(8, 2, 1))
+
+
+def test_what_a_flag_ties_without_running_parameters_is_coupled(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    model, x = Skip(), torch.randn(1, 1, 8, 8)
+    result = ranp.prune(model, x, sparsity=0.4, method="l1")
+    assert "coupled, so that slim networks run with Skip.skip=True too: a, b" in result.report.notes
+    assert not any("features" in note for note in result.report.notes)  # further outputs would only freeze channels
+    assert result.plan.choice.achieved > 0.3
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    model.skip = True
+    on = ranp.load(tmp_path / "off", model=Skip(True)).eval()
+    assert ranp.verify(model, on, result.plan, x).max_rel_diff < 1e-12
+    assert ranp.verify(Skip(True), on, ranp.Plan.read(tmp_path / "off" / "plan.json"), x).passed
+    model.features = on.features = True
+    proof = ranp.verify(model, on, ranp.Plan.read(tmp_path / "off" / "plan.json"), x)
+    assert (proof.passed, proof.compared) == (True, 2)
+    assert on(x)[1].shape[1] < 8
+
+
+def test_what_every_block_has_is_no_switch_and_is_said(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.zeros(1, 1, 8, 8)
+    result = ranp.prune(steps(False), x, sparsity=0.4, method="l1")
+    said = "Step.residual=True ties further layers (0, 1.conv, 2.conv): slim networks may not run with it"
+    assert any(note.startswith(said) for note in result.report.notes)
+    assert len({len(group.kept) for group in result.plan.groups[:3]}) > 1
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    with pytest.raises(ranp.UsageError, match=r"otherwise: give those of the run, or prune it as it is$"):
+        ranp.load(tmp_path / "off", model=steps(True))
+    other = ranp.prune(steps(True), x, sparsity=0.4, method="l1")
+    assert not any("residual" in note for note in other.report.notes)  # off, it only unties
+
+
+def test_a_plan_that_removes_what_a_flag_needs_is_refused(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    result = ranp.prune(Fixed(), torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
+    assert result.plan.choice.achieved > 0.3
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    with pytest.raises(ranp.UsageError, match=r"does not fit the model"):
+        ranp.load(tmp_path / "off", model=Fixed(True))
+
+
+def test_flags_that_act_outside_of_the_network_are_never_switched() -> None:
+    class Acting(Skip):
+        def __init__(self) -> None:
+            super().__init__()
+            self.debug = self.save_images = self.verbose = self.plot_maps = False
+            self.never = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            if self.debug or self.save_images or self.verbose or self.plot_maps:
+                acted.append(1)
+            return super().forward(x)
+
+    acted: list[int] = []
+    ranp.trace(Acting(), torch.zeros(1, 1, 8, 8))
+    assert acted == []
 
 
 def test_heads_that_are_made_by_a_flag_name_the_command_that_makes_the_run_fit(tmp_path: Any) -> None:
@@ -199,3 +317,63 @@ def test_what_ran_on_no_path_is_named_parameter_by_parameter() -> None:
             return nn.functional.conv2d(self.a(x), self.b.weight)
 
     assert ranp.trace(Half(), torch.zeros(1, 1, 8, 8)).notes == ("never ran, keeps its full size: b.bias",)
+
+
+def test_heads_that_are_tied_to_the_output_name_the_command_too(tmp_path: Any) -> None:
+    class Stacked(nn.Module):
+        def __init__(self, auxiliary: bool) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
+            self.heads = nn.ModuleList(nn.Conv2d(8, 2, 1) for _ in range(auxiliary))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x).relu()
+            return sum((head(x) for head in self.heads), self.head(self.b(x).relu()))
+
+    torch.manual_seed(0)
+    result = ranp.prune(Stacked(False), torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
+    ranp.save(tmp_path / "off", result.slim, result.plan, result.report)
+    said = r"group 'head' is made by head.weight in the plan, by head.weight and heads.0.weight in the model; `ranp tra"
+    with pytest.raises(ranp.UsageError, match=said):
+        ranp.load(tmp_path / "off", model=Stacked(True))
+    moved = ranp.transfer(result.plan, Stacked(True), torch.zeros(1, 1, 8, 8), weights=result.slim)
+    assert torch.equal(moved.slim.b.weight, result.slim.b.weight)
+
+
+def test_what_an_argument_of_the_forward_switches_on_is_coupled() -> None:
+    class Asked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.head, self.aux = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor, scale: float = 1.0, *, auxiliary: bool = False, **more: Any) -> Any:
+            x = self.a(x).relu() * scale
+            return (self.head(x), self.aux(x)) if auxiliary else self.head(x)
+
+    torch.manual_seed(0)
+    model, x = Asked(), torch.randn(1, 1, 8, 8)
+    for inputs in (x, (x, 2.0), {"x": x}, {"x": x, "auxiliary": False}):
+        result = ranp.prune(model, inputs, sparsity=0.4, method="l1")
+        notes = result.report.notes
+        if isinstance(inputs, dict) and "auxiliary" in inputs:
+            assert "never ran, keeps its full size: aux" in notes  # said by the inputs to stay off
+            continue
+        assert "off the path as it is, and coupled with it: aux, by forward(auxiliary=True)" in notes
+        assert [each.shape[1] for each in result.slim(x, auxiliary=True)] == [2, 4]
+        assert ranp.verify(model, result.slim, result.plan, {"x": x, "auxiliary": True}).compared == 2
+
+
+def test_what_can_not_be_copied_is_never_switched() -> None:
+    class Locked(Config):
+        def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+            raise TypeError("no")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            assert not self.__dict__.get("_loaded")
+            super().__setattr__(name, value)
+
+    model = Configured()
+    model.config = Locked()
+    graph = ranp.trace(model, torch.zeros(1, 1, 8, 8))
+    assert any(note.startswith("never ran, keeps its full size: aux") for note in graph.notes)
+    assert model.config.auxiliary is False

@@ -89,9 +89,40 @@ def test_what_is_not_named_shrinks_and_what_is_stays_exact(
     stays = {place % len(full) for place in outputs}
     assert all(slim[place].shape == full[place].shape for place in stays)
     assert any(slim[place].shape[1] < full[place].shape[1] for place in range(len(full)) if place not in stays)
-    others = [f"output {place + 1} of {len(full)}: it may shrink" for place in range(len(full)) if place not in stays]
-    assert list(result.report.verify.uncompared) == others
+    assert result.report.verify.uncompared == ()
+    assert result.report.verify.compared == len(full)
     assert result.report.verify.passed
+
+
+def test_the_proof_sees_a_fault_in_a_feature_that_may_shrink() -> None:
+    torch.manual_seed(0)
+    model, x = Side().eval(), torch.randn(1, 1, 8, 8, 8)
+    result = ranp.prune(model, x, method="l1", sparsity=0.4, outputs=(0,))
+
+    class Faulty(Side):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            out, side = super().forward(x)
+            return out, side.flip(1)
+
+    slim = result.slim
+    slim.__class__ = Faulty
+    proof = ranp.verify(model, slim, result.plan, x)
+    assert proof.max_rel_diff > 0.1
+    assert not proof.passed
+
+
+def test_a_feature_whose_channels_lie_among_positions_is_said_not_to_be_compared() -> None:
+    class Flat(Side):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            out, side = super().forward(x)
+            return out, side.flatten(1)
+
+    torch.manual_seed(0)
+    result = ranp.prune(Flat(), torch.randn(1, 1, 24, 24, 24), method="l1", sparsity=0.4, outputs=(0,))
+    proof = result.report.verify
+    assert proof.passed
+    assert proof.uncompared == ("output 2 of 2: which part of it stays is not known",)
+    assert ranp.verify(Flat(), result.slim, result.plan, torch.randn(1, 1, 24, 24, 24), verify_input=24).compared == 2
 
 
 def test_slim_equals_the_full_network_without_what_was_removed() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,6 @@ def classes(op: Callable[[Tensor], Tensor], width: int, after: int) -> tuple[lis
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], int, int, list[int], list[int]]] = {
     "pointwise": (torch.relu, 4, 4, [0, 1, 2, 3], [0, 1, 2, 3]),
     "flip": (lambda x: x.flip(1), 4, 4, [0, 1, 2, 3], [3, 2, 1, 0]),
-    "roll": (lambda x: x.roll(1, 1), 4, 4, [0, 1, 2, 3], [3, 0, 1, 2]),
     "concat": (lambda x: torch.cat([x, -x], 1), 2, 4, [0, 1], [0, 1, 0, 1]),
     "repeat": (lambda x: x.repeat(1, 2, 1, 1), 2, 4, [0, 1], [0, 1, 0, 1]),
     "repeat_interleave": (lambda x: x.repeat_interleave(2, 1), 2, 4, [0, 1], [0, 0, 1, 1]),
@@ -56,6 +56,13 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], int, int, list[int], list[int
     "pad": (lambda x: F.pad(x, (0, 0, 0, 0, 0, 2)), 2, 4, [0, 1], [0, 1, -1, -1]),
     "matrix product": (lambda x: torch.eye(4) @ x, 2, 2, [0, 1], [0, 1]),
 }
+
+
+@pytest.mark.parametrize(("shift", "stay"), [(1, [3]), (-1, [0]), (3, [1, 2, 3])])
+def test_of_rotated_channels_those_stay_that_change_their_end(shift: int, stay: list[int]) -> None:
+    made, read, frozen = classes(lambda x: x.roll(shift, 1), 4, 4)
+    assert read == np.roll(made, shift).tolist()
+    assert np.flatnonzero(frozen).tolist() == stay
 
 
 @pytest.mark.parametrize("name", CASES)

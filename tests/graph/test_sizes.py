@@ -1,4 +1,4 @@
-"""Numbers that modules keep and that count channels: found by trial, set in the slim module."""
+"""Numbers that modules keep and that count channels: known by where they are used, set in the slim module."""
 
 from functools import partial
 
@@ -107,9 +107,36 @@ def test_sizes_follow_the_channels(kind: type[nn.Module]) -> None:
             check(graph, randomise(net.double()), (inputs.double(),), removed, seed)
 
 
-def test_a_size_in_repeated_blocks_is_found_once_for_all() -> None:
+def test_a_size_in_repeated_blocks_is_found_in_each() -> None:
     graph = trace(Checked(), torch.zeros(1, 3, 6, 6))
     assert sorted(size.module for size in graph.sizes) == ["blocks.0", "blocks.2", "blocks.4"]
+
+
+def test_numbers_that_are_set_are_named() -> None:
+    (note,) = trace(InTuple(), torch.zeros(1, 3, 6, 6)).notes
+    assert note == "numbers that count channels, set in the slim network: shape[1]"
+
+
+class Written(Base):
+    """Sizes written in the code, and one that goes through what forgets where it came from."""
+
+    def __init__(self, forgets: bool) -> None:
+        super().__init__()
+        self.forgets = forgets
+
+    def middle(self, x: Tensor) -> Tensor:
+        return forgetful(x) if self.forgets else x.view(-1, 8, 36).view(x.shape)
+
+
+def forgetful(x: Tensor) -> Tensor:
+    return x.view(x.shape[0], int(x.shape[1]), 36).view(x.shape)
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_written_size_freezes_with_its_line_and_a_forgotten_one_does_not(forgets: bool) -> None:
+    graph = trace(Written(forgets), torch.zeros(1, 3, 6, 6))
+    (reason,) = {graph.reasons[unit] for unit in graph.parameters["first.weight"].dims[0]}
+    assert (reason is None) if forgets else str(reason).startswith("fixed size in view at the top (test_sizes.py:")
 
 
 def test_the_model_keeps_its_numbers_and_the_slim_one_gets_its_own() -> None:

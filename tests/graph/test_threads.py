@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ranp
-from ranp.graph import run
+from ranp.graph import _run as run
 
 
 class Straight(torch.autograd.Function):
@@ -93,3 +93,26 @@ def test_threads_that_trace_find_what_one_finds() -> None:
         thread.join()
     assert {width: [len(g.units) for g in graphs[width].groups] for width in widths} == {w: [w, 2] for w in widths}
     assert gradient() == 1.0
+
+
+class Traces(torch.utils.data.Dataset[list[int]]):
+    """Traces a network for each sample, as code that makes smaller ones for a search would."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> list[int]:
+        graph = ranp.trace(Rounding(3 + index), torch.zeros(1, 1, 8, 8))
+        return [len(group.units) for group in graph.groups]
+
+
+def test_tracing_in_a_worker_of_a_loader() -> None:
+    loader = torch.utils.data.DataLoader(Traces(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert list(loader) == [[3, 2], [4, 2], [5, 2], [6, 2]]
+
+
+def test_a_trace_leaves_nothing_on_tensors() -> None:
+    net, x = Rounding(3), torch.zeros(1, 1, 8, 8)
+    before = [set(vars(each)) for each in (*net.parameters(), x)]
+    ranp.trace(net, x)
+    assert [set(vars(each)) for each in (*net.parameters(), x)] == before

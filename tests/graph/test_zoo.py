@@ -1,23 +1,14 @@
 """Every network of the zoo, slimmed by random plans, equals its masked self and trains."""
 
-import graph_zoo.attending
-import graph_zoo.blocks
-import graph_zoo.counting
-import graph_zoo.cutting
-import graph_zoo.kinds
-import graph_zoo.library
-import graph_zoo.norms
-import graph_zoo.sharing
-import graph_zoo.traps
-import graph_zoo.values
-import graph_zoo.wrapping  # noqa: F401
 import pytest
 import torch
-from graph_zoo.case import CASES
+from graph_zoo import every
 from graph_zoo.checking import check, over_frozen, randomise
 
 from ranp.graph.build import trace
 from ranp.modules import unwrapped
+
+CASES = every()
 
 
 def test_the_zoo_is_large_enough() -> None:

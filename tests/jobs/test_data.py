@@ -235,3 +235,23 @@ def test_unknown_sources(tmp_path: Path) -> None:
         asked(f"shapnet:{tmp_path}")
     with pytest.raises(UsageError, match=r"of no layout that is known; looked for .*shapenet"):
         asked(tmp_path)
+
+
+def test_loose_volumes_and_files_that_are_named_are_looked_at(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    for name, values in (("t1", rng.normal(size=(6, 5, 4))), ("masks", rng.integers(0, 2, (6, 5, 4)) * 255)):
+        nibabel.save(
+            nibabel.Nifti1Image(values.astype(np.int16), np.diag([-1.0, -1, 3, 1])), tmp_path / f"{name}.nii.gz"
+        )
+    loose = look(Data.read({"data": str(tmp_path)}))
+    assert (loose["layout"], loose["cases"], loose["without_target"]) == ("volumes", 2, 2)
+    assert loose["spacings"] == [{"value": [1.0, 1.0, 3.0], "cases": 2}]
+    assert loose["axes"] == [{"value": "LPS", "cases": 2}]
+    files = {"images": (tmp_path / "t1.nii.gz",), "labels": (tmp_path / "masks.nii.gz",)}
+    found = look(Data.read({"data": "nifti", **files}))
+    assert found["classes"] == 2
+    assert [label["value"] for label in found["labels"]] == [0, 255]
+    assert sum(label["share"] for label in found["labels"]) == pytest.approx(1)
+    with pytest.raises(UsageError, match="are looked at as the SOURCE nifti, not phantom"):
+        look(Data.read({"data": "phantom", **files}))

@@ -32,7 +32,7 @@ def test_a_name_is_registered_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        (("unet3",), {}, "MODEL 'unet3'.*did you mean 'unet3d'"),
+        (("unet3",), {}, "MODEL unet3: .*did you mean 'unet3d'"),
         (("unet3d", "brats15"), {}, "--preset brats15.*did you mean 'brats-15'"),
         (("unet2d", "brats-15"), {}, "--preset brats-15: unet2d has no presets"),
         (("unet3d",), {"in_chanels": 1}, "--set in_chanels.*did you mean 'in_channels'"),

@@ -98,4 +98,4 @@ def test_another_size_keeps_everything_else() -> None:
     asked = read_request("unet3d", in_channels=2, size="8x9x10", batch=3)
     assert asked.sized("16").shapes == ((3, 2, 16, 16, 16),)
     with pytest.raises(UsageError, match="--patch 8x8: expected 3 spatial dimensions"):
-        asked.sized("8x8", "--patch")
+        asked.sized("8x8", "patch")

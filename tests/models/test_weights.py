@@ -117,6 +117,17 @@ SAVED: dict[str, tuple[Any, str]] = {
         "w: 7 tensors, _orig_mod. stripped from their names",
     ),
     "only averages": ({"state_dict_ema": STATE}, "w: 7 tensors under state_dict_ema"),
+    "a Lightning module's own word": (
+        {"state_dict": {**under("unet.", STATE), "criterion.weight": torch.ones(2)}},
+        "w: 7 tensors under state_dict, unet. stripped from their names, left out criterion.weight",
+    ),
+    "one of two encoders": (
+        {"state_dict": {**under("module.encoder_q.", STATE), "module.queue": torch.ones(2, 3)}},
+        "w: 7 tensors under state_dict, module.encoder_q. stripped from their names, left out module.queue",
+    ),
+    "a number beside the tensors": ({**STATE, "epoch": 3}, "w: 7 tensors, left out epoch"),
+    "arrays": ({name: value.numpy() for name, value in STATE.items()}, "w: 7 tensors"),
+    "nested": ({"checkpoint": {"model": STATE}}, "w: 7 tensors under checkpoint.model"),
     "averages too": (
         {"ema_state_dict": under("", network().state_dict()), "state_dict": STATE},
         "w: 7 tensors under state_dict, not taken: ema_state_dict",
@@ -147,6 +158,26 @@ def test_what_people_save_is_found_and_said(name: str, tmp_path: Path) -> None:
     assert said == expected if expected.startswith("w") else expected in said
     assert "\n" not in said
     assert all(torch.equal(value, STATE[key]) for key, value in state.items() if "num_batches" not in key)
+
+
+def test_a_prefix_that_only_the_network_has_is_put_before_the_names(tmp_path: Path) -> None:
+    inner = network()
+    torch.save(inner.state_dict(), tmp_path / "w")
+    outer = nn.ModuleDict({"unet": network()})
+    assert load_weights_(outer, tmp_path / "w") == "w: 7 tensors, unet. put before their names"
+    assert torch.equal(outer["unet"][0].weight, inner[0].weight)
+    parallel = nn.DataParallel(network())
+    assert load_weights_(parallel, tmp_path / "w") == "w: 7 tensors"
+    assert torch.equal(parallel.module[0].weight, inner[0].weight)
+
+
+def test_files_are_read_by_what_they_are(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "w.pth")
+    torch.save(STATE, tmp_path / "w.safetensors")
+    for name in ("w.pth", "w.safetensors"):
+        fresh = network()
+        assert load_weights_(fresh, tmp_path / name) == f"{name}: 7 tensors"
+        assert torch.equal(fresh.state_dict()["0.weight"], STATE["0.weight"])
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -192,6 +223,22 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "another width": (
         {**STATE, "0.weight": torch.zeros(3, 1, 3, 3)}, r"0.weight is \(3, 1, 3, 3\); the network's is \(2",
     ),
+    "two that fit": (
+        {**under("student.", STATE), **under("teacher.", STATE)}, "the names under student. and teacher. fit",
+    ),
+    "complex numbers": (
+        {**STATE, "0.weight": STATE["0.weight"] + 1j}, "0.weight is complex64; the network's is float32",
+    ),
+    "whole numbers that a float can't hold": (
+        {**STATE, "0.bias": torch.tensor([2**24 + 1, 0])}, "0.bias is int64; the network's is float32",
+    ),
+    "a sparse one": (
+        {**STATE, "0.weight": STATE["0.weight"].to_sparse()}, "0.weight is sparse; expected plain numbers",
+    ),
+    "no values": (
+        {name: value.to("meta") for name, value in STATE.items()}, "0.weight is on the meta device and has no values",
+    ),
+    "objects": ({"model": STATE, "names": np.array(["a", None], dtype=object)}, "it holds numpy.dtypes.ObjectDType"),
     "an unknown key": ({"student": STATE}, "expected a state dict .*, found student"),
     "weight norm": (
         {**{name: value for name, value in STATE.items() if name != "0.weight"}, "0.weight_g": torch.ones(2)},
@@ -222,9 +269,15 @@ def test_files_of_other_kinds_are_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "pickle").write_bytes(pickle.dumps(STATE))
     (tmp_path / "text").write_text("hello")
     (tmp_path / "empty").touch()
+    (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    torch.save(STATE, tmp_path / "whole")
+    (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:900])
+    (tmp_path / "folder").mkdir()
     for name, expected in (
-        ("scripted", "a TorchScript archive"), ("pickle", "UnpicklingError"), ("text", "not written by torch.save"),
-        ("empty", "not written by torch.save"),
+        ("scripted", "a TorchScript archive"), ("pickle", "not written by torch.save"),
+        ("text", "not written by torch.save"),
+        ("empty", "not written by torch.save"), ("pointer", "git lfs pull"), ("cut", "cut short or damaged"),
+        ("folder", "a folder; expected a file"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=expected) as error:
             load_weights_(network(), tmp_path / name)

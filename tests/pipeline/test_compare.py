@@ -1,5 +1,6 @@
 """The table of the paper's methods against the choices it is made of."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -154,3 +155,27 @@ def test_mistakes_come_before_any_work(options: dict[str, Any], words: str, netw
 def test_batches_that_can_be_read_only_once_are_refused(network: nn.Module, batches: Batches) -> None:
     with pytest.raises(UsageError, match="can be read only once"):
         compare(network, INPUTS, iter(batches), losses.get("ce"), sparsity=0.1)
+
+
+def test_dicts_of_batches_and_a_bar_as_for_prune(network: nn.Module, batches: Batches) -> None:
+    read: list[int] = []
+
+    def bar(items: Iterable[Any]) -> Iterable[Any]:
+        read.append(0)
+        for item in items:
+            read[-1] += 1
+            yield item
+
+    dicts = [{"scan": image, "mask": label} for image, label in batches]
+    of_dicts = ranp.compare(
+        network, None, dicts, losses.get("ce"), sparsity=0.3, keys=("scan", "mask"), progress=bar
+    ).to_dict()
+    of_pairs = compare(network, INPUTS, batches, losses.get("ce"), sparsity=0.3).to_dict()
+    assert of_dicts["rows"] == of_pairs["rows"]
+    assert read == [2, 2]  # once by the method, once by SNIP
+
+
+def test_keys_that_a_batch_has_not_are_refused(network: nn.Module, batches: Batches) -> None:
+    dicts = [{"scan": image, "mask": label} for image, label in batches]
+    with pytest.raises(UsageError, match=r"a dict of scan and mask has no 'image': .*keys="):
+        ranp.compare(network, INPUTS, dicts, losses.get("ce"), sparsity=0.3)

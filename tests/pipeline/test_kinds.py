@@ -116,6 +116,8 @@ def test_convolutions_in_lists_and_dicts_freeze_what_they_meet(options: dict[str
     assert net.many[0].weight.dtype == torch.float32
     assert net.many[0].weight.requires_grad
     assert result.slim.many[0] is not net.many[0]
+    said = "layers in plain lists or dicts keep their size, with what they meet: Conv2d; nn.ModuleList shows them"
+    assert said in result.report.notes
 
 
 class Autocast(nn.Module):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranp.report.contact import Tile, _coloured, _colours, tiles, write_sheet
+from ranp.report.contact import Tile, _coloured, _colours, compared, tiles, write_sheet
 
 NAN, INF = float("nan"), float("inf")
 
@@ -133,3 +133,29 @@ def test_the_legend_names_labels(tmp_path: Path) -> None:
     assert "<svg" in text
     assert "liver" in text or "<!-- liver -->" in text
     assert "<!-- 10 more labels are not named -->" in text
+
+
+def test_a_prediction_is_shown_beside_the_truth_on_its_slice() -> None:
+    image = torch.rand(1, 6, 7, 8, generator=torch.Generator().manual_seed(0))
+    truth, said = torch.zeros(2, 6, 7, 8, dtype=torch.int64)
+    truth[4, 2:5, 2:5], said[1, :, :] = 1, 1  # most of the truth is in one plane, most of the prediction in another
+    pair = compared("a", (image,), truth, said.to(torch.uint8), "segmentation", ("background", "tumour"))
+    assert [tile.title for tile in pair] == ["a\ntruth", "a\nprediction"]
+    assert np.array_equal(pair[0].picture, pair[1].picture)
+    assert pair[0].labels is not None
+    assert pair[1].labels is not None
+    assert (pair[0].labels == 1).sum() == 9
+    assert (pair[1].labels == -1).all()
+
+
+def test_regions_classes_and_disparities_are_compared_too() -> None:
+    image = torch.rand(1, 6, 7, generator=torch.Generator().manual_seed(0))
+    masks = torch.stack([torch.ones(6, 7), torch.zeros(6, 7)])
+    truth, said = compared("a", (image,), masks, masks.flip(0) == 1, "regions", ("WT", "ET"))
+    assert truth.labels is not None
+    assert said.labels is not None
+    assert (int(truth.labels.max()), int(said.labels.max())) == (0, 1)
+    (told,) = compared("a", (image,), torch.tensor(1), torch.tensor([0.9, 0.1]), "classification", ("x", "y"))
+    assert told.title == "a\nis y, told x"
+    pair = compared("a", (image, image), torch.ones(6, 7), torch.zeros(6, 7), "stereo")
+    assert [tile.title.partition(" ")[0] for tile in pair] == ["a\ntrue", "predicted"]

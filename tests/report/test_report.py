@@ -195,6 +195,24 @@ def test_a_run_saved_from_python_has_a_page_too(tmp_path: Path, run: Path) -> No
     assert result.plan.model in Balanced(write_report(path, run).read_text()).text
 
 
+def test_it_says_what_was_scored_on_and_where_the_weights_come_from(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    trained = {"file": "last.ckpt", "sha256": "0" * 64, "loaded": "last.ckpt: 12 tensors under 'state_dict'"}
+    runs.read(folder).enter({"scored_on": "2 NIfTI images (8 batches of 1, 64x64x64)", "trained": trained})
+    text = Balanced(write_report(folder).read_text()).text
+    assert "2 NIfTI images (8 batches of 1, 64x64x64)" in text
+    assert "trained, last.ckpt: 12 tensors under 'state_dict'" in text
+
+
+def test_a_proof_of_nothing_is_no_failure_and_no_success(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name) for name in ("first", "second")]
+    verify = runs.read(folders[1]).values["verify"]
+    runs.read(folders[1]).enter({"verify": {**verify, "outputs": 1, "compared": 0}})
+    text = Balanced(write_report(*folders).read_text()).text
+    assert "NOT PROVED" in text
+    assert "FAILED" not in text
+
+
 def test_two_runs_say_what_differs(pair: str, run: Path, other: Path) -> None:
     text = Balanced(pair).text
     for path, letter in ((run, "A"), (other, "B")):

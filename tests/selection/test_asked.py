@@ -1,5 +1,7 @@
 """What is asked for goes: silent layers, equal scores, rows that keep equally many; a shortfall is refused."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 
 import ranp
 from ranp.errors import InfeasibleError
+from ranp.graph.graph import Graph
 from ranp.scores import Scores
 
 
@@ -177,13 +180,82 @@ def test_a_shortfall_names_the_closest_that_can_be_had_and_allow_less_takes_it()
     assert graph.reason_of(graph.groups[0]) is not None
     scores = ranp.importance(model, graph, method="l1")
     maximum = ranp.largest_sparsity(graph, scores)
-    assert maximum == pytest.approx(11 / 74)  # all but one of the narrow layer, not the ranking's 0.9
-    with pytest.raises(InfeasibleError, match=r"largest feasible value is 0\.1486") as error:
+    assert 0 < maximum <= 11 / 74  # all but one of the narrow layer, not the ranking's 0.9
+    assert ranp.select(graph, scores, sparsity=maximum).choice.maximum == maximum
+    with pytest.raises(InfeasibleError, match=r"no more than 14\.9 % .* largest feasible value is 0\.0") as error:
         ranp.select(graph, scores, sparsity=0.6)
     assert error.value.closest == maximum
+    with pytest.raises(InfeasibleError, match="less than half of what the ranking drops") as error:
+        ranp.select(graph, scores, sparsity=11 / 74)
+    assert ranp.select(graph, scores, sparsity=error.value.closest).choice.achieved >= 0
     result = ranp.prune(model, torch.zeros(1, 1, 8, 8), sparsity=0.6, method="l1", allow_less=True)
-    assert 0 < result.report.sparsity.achieved <= maximum
+    assert 0 < result.report.sparsity.achieved <= 11 / 74
     assert any("less than half of the 60.0 %" in note for note in result.report.notes)
+
+
+class Branches(nn.Module):
+    """Residual branches, whose last layers may be zero."""
+
+    def __init__(self, count: int, width: int, zero: bool) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, width, 3, padding=1), nn.Conv2d(width, 3, 1)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+            for _ in range(count)
+        )
+        for branch in self.branches if zero else ():
+            nn.init.zeros_(branch[2].weight)
+            nn.init.zeros_(branch[2].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for branch in self.branches:
+            x = x + branch(x)
+        return self.head(x)
+
+
+class Written(nn.Module):
+    """Shuffled between grouped convolutions, the number of parts written in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(2, 32, 1), nn.Conv2d(32, 32, 1, groups=8), nn.Conv2d(32, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        b, c, h, w = x.shape
+        return self.c(self.b(x.view(b, 4, c // 4, h, w).transpose(1, 2).reshape(b, c, h, w)))
+
+
+@pytest.mark.parametrize("rule", ["global", "layerwise", "random", "snip"])
+@pytest.mark.parametrize(
+    "make",
+    [Stopped, Written, lambda: Branches(4, 16, True), lambda: Branches(8, 8, False), lambda: Branches(2, 6, True)],
+)
+def test_the_maximum_can_be_asked_for(make: Callable[[], nn.Module], rule: str) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = make()
+        x = torch.randn(2, 1 if isinstance(model, Stopped) else 2, 8, 8)
+        graph = ranp.trace(model, x)
+        batches = [(x, torch.randint(3 if not isinstance(model, Stopped) else 2, (2, 8, 8)))]
+        method = "snip" if rule == "snip" else "mpmg"
+        scores = ranp.importance(model, graph, batches, nn.functional.cross_entropy, method=method)
+        maximum = ranp.largest_sparsity(graph, scores, rule=rule)
+        assert maximum > 0
+        assert ranp.select(graph, scores, rule=rule, sparsity=maximum).choice.maximum == maximum
+        for asked in (0.5, 0.99):
+            closest = nearest_to(asked, graph, scores, rule)
+            assert ranp.select(graph, scores, rule=rule, sparsity=closest).choice.sparsity == closest <= asked
+
+
+def nearest_to(asked: float, graph: Graph, scores: Scores, rule: str) -> float:
+    """Return a sparsity, or what an error names as the closest."""
+    try:
+        ranp.select(graph, scores, rule=rule, sparsity=asked)
+    except InfeasibleError as error:
+        return -1.0 if error.closest is None else error.closest
+    return asked
 
 
 def test_what_the_user_fixed_is_no_shortfall() -> None:
@@ -202,3 +274,14 @@ def test_rows_that_keep_equally_many_lose_about_what_is_asked(kind: str) -> None
     result = ranp.prune(model, torch.zeros(1, 1, 8, 8), sparsity=0.4, method="l1")
     assert result.report.sparsity.achieved == pytest.approx(0.4, abs=0.2)
     assert result.slim[0].out_channels % 8 == 0
+
+
+def test_snip_says_what_its_sparsity_is_a_share_of() -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(2, 2, 8, 8), torch.randint(3, (2, 8, 8))
+    result = ranp.prune(
+        Branches(4, 16, False), x, batches=[(x, target)], loss=nn.functional.cross_entropy,
+        method="snip", rule="snip", sparsity=0.3,
+    )  # fmt: skip
+    assert result.report.sparsity.achieved < 0.15
+    assert any("SNIP's 30.0 % is a share of weight elements" in note for note in result.report.notes)

@@ -153,7 +153,8 @@ def test_maximum_equals_brute_force_with_coupling(name: str, rule: str, seed: in
         nominal, largest = plan.choice.sparsity, plan.choice.maximum
         assert (count - int(count * nominal) if rule == "random" else int(count * (1 - nominal))) == lowest
         assert all(len(group.kept) >= min(least, group.width) for group in plan.groups)
-        assert largest == nominal or (rule != "snip" and plan.choice.achieved <= largest < nominal)
+        assert largest <= nominal
+        assert ranp.select(graph, scores, sparsity=largest, **options).choice.maximum == largest
         if lowest > 1:
             with pytest.raises(InfeasibleError) as error:
                 ranp.select(graph, scores, sparsity=min(1 - (lowest - 1) / count + 1e-9, 1 - 1e-9), **options)

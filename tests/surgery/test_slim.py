@@ -85,6 +85,18 @@ class AlsoASize(Net):
         return super().forward(nn.functional.interpolate(x, size=(self.width, self.width)))
 
 
+@pytest.mark.parametrize("name", ["hidden_size", "embed_size", "n_features", "out_channels"])
+@pytest.mark.parametrize("other", ["patch_size", "kernel_size", "image_size"])
+def test_sizes_of_features_are_widths_and_others_are_not(name: str, other: str) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    body = nn.Sequential(net[0])
+    setattr(body, name, 8)
+    setattr(body, other, 8)
+    slim = pruned(nn.Sequential(body, *net[1:]), torch.zeros(1, 1, 8, 8)).slim
+    assert getattr(slim[0], name) == slim[0][0].out_channels < 8
+    assert getattr(slim[0], other) == 8
+
+
 @pytest.mark.parametrize(("kind", "name", "number"), [(Unlike, "hidden_dim", 16), (AlsoASize, "width", 8)])
 def test_a_number_that_can_not_follow_is_said_to_be_stale(kind: type[nn.Module], name: str, number: int) -> None:
     result = pruned(kind())

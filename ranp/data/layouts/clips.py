@@ -33,7 +33,8 @@ from ranp.data.dataset import TESTING, TRAINING, Case, Dataset, Facts, Sample, S
 from ranp.data.layouts._folders import by_class, check_there, holds_classes, lines
 from ranp.data.layouts._pixels import Scaling, anywhere, covering, middle, spatial_size
 from ranp.data.layouts._settings import Settings
-from ranp.data.layouts._video import VIDEOS, Video
+from ranp.data.layouts._video import VIDEOS as VIDEOS
+from ranp.data.layouts._video import Video
 from ranp.errors import UsageError, named, nearest
 
 _SHOWN = 16  # frames of a whole clip
@@ -68,8 +69,8 @@ class _Clips(Dataset[tuple[Video, int]]):
             UsageError: it can't be decoded, or was cut short.
             MissingExtra: PyAV is not installed.
         """
-        assert isinstance(case.target, int)
-        return Video.look_through(case.files[0]), case.target
+        label = case.target if isinstance(case.target, int) else -1
+        return Video.look_through(case.files[0]), label
 
     def draw(self, held: tuple[Video, int], shapes: Sequence[Shape], rng: np.random.Generator) -> Sample:
         """Draw one clip (3, frames, H, W) and its class.
@@ -207,3 +208,10 @@ class ClipFolders(_Clips):
         """
         known = Settings(cls.word, settings, _SETTINGS)
         return cls(path, *by_class(path, VIDEOS, "video"), known)
+
+
+def of_files(paths: Sequence[Path], settings: Mapping[str, Any]) -> ClipFolders:
+    """Return videos that are named one by one, without classes."""
+    cases = tuple(Case(path.stem, (path,)) for path in paths)
+    given = {key: value for key, value in settings.items() if key in _SETTINGS}
+    return ClipFolders(paths[0].parent, cases, (), Settings(ClipFolders.word, given, _SETTINGS))

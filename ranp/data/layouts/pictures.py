@@ -42,7 +42,8 @@ from ranp.data.layouts._folders import (
     name_of,
     splits,
 )
-from ranp.data.layouts._pillow import LOSSLESS, PICTURES, header, read_labels, read_picture, resized
+from ranp.data.layouts._pillow import LOSSLESS, header, read_labels, read_picture, resized
+from ranp.data.layouts._pillow import PICTURES as PICTURES
 from ranp.data.layouts._pixels import IMAGENET, Scaling, anywhere, covering, middle, padded, spatial_size
 from ranp.data.layouts._settings import Settings, named_setting
 from ranp.errors import UsageError, listed, named
@@ -156,6 +157,10 @@ class _Masked(_Pictures):
             expected = f"expected 0 to {len(classes) - 1}, and {_IGNORED} where it is ignored"
             raise UsageError(f"{named('data', file)}: a mask with label {shown}; {expected}")
         return table[labels]
+
+    def answers(self, classes: int) -> tuple[int, ...]:
+        """Return the labels that are classes, in their order."""
+        return self._classes if len(self._classes) == classes else ()
 
     @property
     def _classes(self) -> tuple[int, ...]:
@@ -341,7 +346,8 @@ class PictureFolders(_Pictures):
         Raises:
             UsageError: it is damaged.
         """
-        return read_picture(case.files[0], self._channels), np.array(case.target, np.int64)
+        label = -1 if case.target is None else case.target
+        return read_picture(case.files[0], self._channels), np.array(label, np.int64)
 
     def draw(
         self, held: tuple[NDArray[Any], NDArray[np.int64]], shapes: Sequence[Shape], rng: np.random.Generator
@@ -380,3 +386,18 @@ class PictureFolders(_Pictures):
         except UsageError as error:
             return Facts(problems=(str(error),))
         return Facts(shape=(pixels.shape[2], *pixels.shape[:2]), labels={int(label): 1})
+
+
+def of_files(paths: Sequence[Path], settings: Mapping[str, Any], *, masked: bool) -> Masks | PictureFolders:
+    """Return pictures that are named one by one, without masks or classes.
+
+    Args:
+        paths: of the pictures.
+        settings: as of the layouts.
+        masked: whether a network labels their pixels, or tells their class.
+    """
+    cases = tuple(Case(path.stem, (path,)) for path in paths)
+    kind = Masks if masked else PictureFolders
+    known = ("classes", *_SETTINGS) if masked else ("resize", *_SETTINGS)
+    given = {key: value for key, value in settings.items() if key in known}
+    return kind(paths[0].parent, cases, (), Settings(kind.word, given, known))

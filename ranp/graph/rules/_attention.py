@@ -2,7 +2,7 @@
 
 from ranp.graph.flow import Flow, activation
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Kind, Trace
 
 
 @rule(
@@ -13,6 +13,8 @@ from ranp.graph.trace import Trace
     "_scaled_dot_product_attention_math",
     "_scaled_dot_product_cudnn_attention",
     "_scaled_dot_product_fused_attention_overrideable",
+    kind=Kind.ATTENTION,
+    results=1,
 )
 def scaled_dot_product(op: Op, trace: Trace) -> list[Flow]:
     """(B, h, N, d) queries, keys and values: the d of queries and keys is frozen, that of values passes."""

@@ -5,11 +5,12 @@ import torch
 
 from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
+from ranp.graph.rules._sized import hold
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Layer, Trace, joined_roots
+from ranp.graph.trace import Kind, Layer, Trace, joined_roots
 
 
-@rule("convolution", "_convolution", "convolution_overrideable")
+@rule("convolution", "_convolution", "convolution_overrideable", kind=Kind.CONVOLUTION)
 def convolution(op: Op, trace: Trace) -> Flow:
     """Tie input channels to the weight's input labels; outputs carry the weight's output labels.
 
@@ -22,8 +23,9 @@ def convolution(op: Op, trace: Trace) -> Flow:
     flow = trace.settle(flow, spatial, f"position in {op.where}")
     inputs = trace.channels(flow, 1, f"meets a fixed dimension in {op.where}")
     shape = tuple(weight.shape)
-    root = trace.names[id(weight)] if trace.is_parameter(weight) else weight_root(trace, trace.flow(weight))
-    depthwise = trace.is_depthwise(root, groups, len(inputs))
+    depthwise = 1 < groups == len(inputs)
+    if depthwise and op.asked is not None:
+        hold(op, trace, flow, 1, op.asked.told(op.asked.argument(6, "groups")))
     if trace.is_parameter(weight):
         weight_flow = Flow(shape, (), (True,) * len(shape), frozenset([trace.names[id(weight)]]))
         outputs = _leaf_outputs(op, trace, transposed, groups, depthwise)
@@ -88,10 +90,10 @@ def _computed_labels(op: Op, trace: Trace, weight: Flow, transposed: bool, group
 
 
 def _contract(trace: Trace, inputs: Ints, reads: Ints, why: str, weight: Flow) -> None:
-    """Tie what is read to what reads it; what a constant of free size reads stays, because masking can't zero it."""
+    """Tie what is read to what reads it; what a constant reads stays, because masking can't zero it."""
     trace.consume(weight, reads)
     trace.tie(inputs, reads, why)
-    summed = np.broadcast_to(inputs, reads.shape)[reads == FREE]
+    summed = np.broadcast_to(inputs, reads.shape)[(reads == FREE) | weight.constant]
     trace.freeze(summed, why.replace("network input or fixed dimension read", "summed with constant weights"))
 
 
@@ -128,20 +130,32 @@ def weight_root(trace: Trace, weight: Flow) -> str | None:
 # Matrix products
 
 
-@rule("mm", "bmm")
+@rule("mm", "bmm", kind=Kind.PRODUCT, left="self")
 def product(op: Op, trace: Trace) -> Flow:
     """Multiply matrices (..., N, K) and (..., K, M)."""
     return _product(op, trace, op["self"], op["mat2"], None)
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm", kind=Kind.PRODUCT, left="mat1")
 def product_plus(op: Op, trace: Trace) -> Flow:
     """Multiply matrices and add a third."""
-    names = ("mat1", "mat2") if op.name == "addmm" else ("batch1", "batch2")
-    return _product(op, trace, op[names[0]], op[names[1]], op["self"])
+    return _product(op, trace, op["mat1"], op["mat2"], op["self"])
 
 
-@rule("mv", "dot", "vdot", "addmv")
+@rule("baddbmm", kind=Kind.PRODUCT, left="batch1")
+def batch_plus(op: Op, trace: Trace) -> Flow:
+    """Multiply batches of matrices and add another."""
+    return _product(op, trace, op["batch1"], op["batch2"], op["self"])
+
+
+@rule("addmv", kind=Kind.PRODUCT, left="mat")
+def vector_product_plus(op: Op, trace: Trace) -> Flow:
+    """Multiply a matrix by a vector and add another."""
+    out = vector_product(op, trace)
+    return trace.merge([trace.flow(op["self"]), out], op.shape(), f"meets a fixed dimension in {op.where}")
+
+
+@rule("mv", "dot", "vdot", kind=Kind.PRODUCT, left="self")
 def vector_product(op: Op, trace: Trace) -> Flow:
     """Multiply a matrix or vector by a vector."""
     left = trace.flow(op["mat"] if op.name == "addmv" else op["self"])
@@ -149,13 +163,10 @@ def vector_product(op: Op, trace: Trace) -> Flow:
     _sum_over(op, trace, left, right, len(left.shape) - 1, 0)
     fields = [f.reshape(-1) for f in left.fields if f.shape[-1] == 1]
     roots = joined_roots([left, right])
-    out = Flow(op.shape(), tuple(f for f in fields if f.size > 1), (True,) * len(op.shape()), roots)
-    if op.name == "addmv":
-        return trace.merge([trace.flow(op["self"]), out], op.shape(), f"meets a fixed dimension in {op.where}")
-    return out
+    return Flow(op.shape(), tuple(f for f in fields if f.size > 1), (True,) * len(op.shape()), roots)
 
 
-@rule("linear")
+@rule("linear", kind=Kind.PRODUCT, left="input")
 def linear(op: Op, trace: Trace) -> Flow:
     """Apply a weight (O, I) to the last dimension, where a backend keeps the op whole."""
     flow, weight = trace.flow(op["input"]), trace.flow(op["weight"])

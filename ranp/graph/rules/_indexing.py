@@ -9,7 +9,7 @@ import torch
 from ranp.graph.flow import Flow, activation
 from ranp.graph.rules._view import reshaped
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Trace, padded
+from ranp.graph.trace import Kind, Trace, padded
 
 
 def _passing(trace: Trace, flow: Flow, dims: list[int], why: str) -> Flow:
@@ -17,7 +17,7 @@ def _passing(trace: Trace, flow: Flow, dims: list[int], why: str) -> Flow:
     return flow.with_fields([f for f in flow.fields if all(f.shape[dim] == 1 for dim in dims)])
 
 
-@rule("embedding")
+@rule("embedding", kind=Kind.MOVE)
 def embedding(op: Op, trace: Trace) -> Flow:
     """Rows of a table (V, C) by number: rows are frozen, columns pass."""
     table = _passing(trace, trace.flow(op["weight"]), [0], f"rows of a table in {op.where}")
@@ -26,7 +26,7 @@ def embedding(op: Op, trace: Trace) -> Flow:
     return activation(shape, fields)
 
 
-@rule("index_select", "gather", "take_along_dim")
+@rule("index_select", "gather", "take_along_dim", kind=Kind.MOVE)
 def pick(op: Op, trace: Trace) -> Flow:
     """Pick indices of one dimension."""
     flow = trace.flow(op["self"])
@@ -35,7 +35,7 @@ def pick(op: Op, trace: Trace) -> Flow:
     return Flow(op.shape(), passing.fields, (*flow.fixed[:dim], True, *flow.fixed[dim + 1 :]), flow.roots)
 
 
-@rule("index", "_unsafe_index")
+@rule("index", "_unsafe_index", kind=Kind.MOVE)
 def index(op: Op, trace: Trace) -> Flow:
     """`x[..., i, j, ...]` with index tensors or masks: indexed dimensions are frozen, those around them pass."""
     flow, dims, why = trace.flow(op["self"]), _indexed(op), f"picked by number in {op.where}"
@@ -50,7 +50,7 @@ def index(op: Op, trace: Trace) -> Flow:
     return Flow(op.shape(), tuple(fields), fixed, flow.roots)
 
 
-@rule("index_put", "_unsafe_index_put")
+@rule("index_put", "_unsafe_index_put", kind=Kind.MOVE)
 def index_put(op: Op, trace: Trace) -> Flow:
     """`x[..., i, ...] = y`: what is written by number stays; a constant written by a mask acts on each element."""
     flow, values, dims = trace.flow(op["self"]), trace.flow(op["values"]), _indexed(op)
@@ -117,7 +117,21 @@ def _written(op: Op, trace: Trace, values: Flow, dims: list[int], why: str) -> F
     return Flow(shape, fields, fixed, flow.roots)
 
 
-@rule("index_add", "index_copy", "index_fill", "scatter", "scatter_add", "scatter_reduce", "index_reduce")
+@rule("masked_select", kind=Kind.MOVE)
+def chosen(op: Op, trace: Trace) -> Flow:
+    """Pick elements by a mask: which they were is lost."""
+    for tensor in op.tensors:
+        trace.freeze_flow(trace.flow(tensor), f"picked by number in {op.where}")
+    return activation(op.shape(), [])
+
+
+@rule("index_add", "scatter_add", "scatter_reduce", "index_reduce", kind=Kind.ELEMENTWISE)
+def add(op: Op, trace: Trace) -> Flow:
+    """Add along one dimension by number."""
+    return write(op, trace)
+
+
+@rule("index_copy", "index_fill", "scatter", kind=Kind.MOVE)
 def write(op: Op, trace: Trace) -> Flow:
     """Write or add along one dimension by number: that dimension is frozen, the others are tied."""
     why = f"written by number in {op.where}"

@@ -6,14 +6,17 @@ import torch
 
 from ranp.graph.flow import Flow, activation
 from ranp.graph.labels import Ints
+from ranp.graph.rules._sized import hold
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Mixing, Trace
+from ranp.graph.trace import Kind, Mixing, Trace
 
 
 @rule(
     *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
     *("_native_batch_norm_legit_functional", "_batch_norm_with_update", "_batch_norm_with_update_functional"),
     *("_batch_norm_no_update", "batch_norm_update_stats", "native_batch_norm_legit", "miopen_batch_norm"),
+    kind=Kind.BATCH_NORM,
+    results=1,
 )
 def batch_norm(op: Op, trace: Trace) -> list[Flow]:
     """Each channel for itself: weight, bias and running statistics belong to the channel."""
@@ -51,7 +54,7 @@ def _remember_affine(op: Op, trace: Trace, flow: Flow) -> None:
         layer.norm = names[0], names[1]
 
 
-@rule("native_group_norm")
+@rule("native_group_norm", kind=Kind.NORM, results=1)
 def group_norm(op: Op, trace: Trace) -> list[Flow]:
     """Statistics over the channels of a group: each keeps equally many of its own channels.
 
@@ -63,6 +66,8 @@ def group_norm(op: Op, trace: Trace) -> list[Flow]:
         _tie_parameter(op, trace, op.arguments.get(name), labels)
     _remember_affine(op, trace, flow)
     groups = op["group"]
+    if groups == len(labels) and op.asked is not None and op.asked.name == "group_norm":
+        hold(op, trace, flow, 1, op.asked.told(op.asked.argument(1, "num_groups")))
     if groups < len(labels):
         trace.mixing.append(Mixing(len(trace.records), (1,), groups))
         if groups > 1:
@@ -78,7 +83,7 @@ def _mix(op: Op, trace: Trace, flow: Flow, dims: tuple[int, ...]) -> None:
         trace.freeze_flow(flow, f"statistic of a parameter in {op.where}", dims)
 
 
-@rule("native_layer_norm")
+@rule("native_layer_norm", kind=Kind.NORM, results=1)
 def layer_norm(op: Op, trace: Trace) -> list[Flow]:
     """Statistics over the last dimensions, channels among them."""
     flow = trace.flow(op["input"])
@@ -86,6 +91,9 @@ def layer_norm(op: Op, trace: Trace) -> list[Flow]:
     dims = tuple(range(ndim - count, ndim))
     if any(flow.over(dim) for dim in dims):
         _mix(op, trace, flow, dims)
+    asked = op.asked.argument(1, "normalized_shape") if op.asked is not None and op.asked.name == "layer_norm" else None
+    for dim, number in zip(dims, asked or (), strict=False):
+        hold(op, trace, flow, dim, op.asked.told(number) if op.asked is not None else None)
     why = f"meets a fixed dimension in {op.where}"
     tensors = [op[name] for name in ("weight", "bias") if isinstance(op[name], torch.Tensor)]
     _remember_affine(op, trace, flow)
@@ -94,7 +102,7 @@ def layer_norm(op: Op, trace: Trace) -> list[Flow]:
     return [main, *(activation(tuple(r.shape), apart) for r in op.results[1:])]
 
 
-@rule("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")
+@rule("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", kind=Kind.SOFTMAX)
 def softmax(op: Op, trace: Trace) -> Flow:
     """A softmax over channels mixes them; over anything else it acts on each channel for itself."""
     flow = trace.flow(op["self"])

@@ -7,16 +7,28 @@ import torch
 from ranp.graph.flow import Flow, varying
 from ranp.graph.labels import Ints
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Mixing, Trace
+from ranp.graph.trace import Kind, Mixing, Trace
 
 COUNTING = {"argmax", "argmin", "median", "nanmedian", "prod", "any", "all", "count_nonzero", "aminmax"}
 LARGEST = {"amax", "amin", "max", "min", "logsumexp"}
 ZERO_SAFE = {"sum", "norm", "linalg_vector_norm"}
 
 
+@rule("var", "std", "var_mean", "std_mean", kind=Kind.VARIANCE)
+def variance(op: Op, trace: Trace) -> list[Flow]:
+    """Reduce to a deviation."""
+    return reduce(op, trace)
+
+
+@rule("sum", "nansum", "norm", "linalg_vector_norm", "logsumexp", "prod", "count_nonzero", kind=Kind.SUM)
+def total(op: Op, trace: Trace) -> list[Flow]:
+    """Reduce to what tells how many there were."""
+    return reduce(op, trace)
+
+
 @rule(
-    *("mean", "sum", "nansum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "norm"),
-    *("linalg_vector_norm", "logsumexp", *COUNTING),
+    *("mean", "amax", "amin", "max", "min", *sorted(COUNTING - {"prod", "count_nonzero"})),
+    kind=Kind.REDUCTION,
 )
 def reduce(op: Op, trace: Trace) -> list[Flow]:
     """Drop the reduced dimensions; a statistic over channels of features is remembered as mixing.
@@ -88,7 +100,10 @@ def _reduced(flow: Flow, dims: list[int], shape: tuple[int, ...]) -> Flow:
     return Flow(shape, tuple(fields), fixed, flow.roots)
 
 
-@rule("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "kthvalue", "argsort", "mode", "renorm")
+@rule(
+    *("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "kthvalue", "argsort", "mode", "renorm"),
+    kind=Kind.REDUCTION,
+)
 def along(op: Op, trace: Trace) -> list[Flow]:
     """Scan or sort one dimension: channels there are frozen, the rest passes."""
     flow = trace.flow(op["self"])
@@ -100,7 +115,7 @@ def along(op: Op, trace: Trace) -> list[Flow]:
     return [replace(same, shape=tuple(r.shape)) for r in op.results]
 
 
-@rule("_weight_norm_interface", "_weight_norm")
+@rule("_weight_norm_interface", "_weight_norm", kind=Kind.REDUCTION, results=1)
 def weight_norm(op: Op, trace: Trace) -> list[Flow]:
     """`g v / |v|`: the labels of v, those of g tied along the dimension that is kept."""
     why = f"meets a fixed dimension in {op.where}"

@@ -3,17 +3,41 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from ranp.graph.flow import Flow, Shape, activation
-from ranp.graph.trace import Record, Trace
+from ranp.graph.origins import Asked
+from ranp.graph.trace import Kind, Places, Record, Site, Trace
 
-Rule = Callable[["Op", Trace], Flow | list[Flow]]
+Flows = Callable[["Op", Trace], Flow | list[Flow]]
+Made = TypeVar("Made", bound=Flows)
+Placed = Callable[[dict[str, Any], Shape], Places]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """All that is known of an op.
+
+    Args:
+        flow: how labels pass.
+        kind: what it does, by which it is counted and treated.
+        left: of a matrix product, the operand whose last dimension is summed over.
+        results: how many of its results are feature maps, where not all are.
+        places: where it acts, by dimension, from its arguments and the shape of its whole.
+        flops: per element of its result, in place of what its kind costs.
+    """
+
+    flow: Flows
+    kind: Kind
+    left: str | None = None
+    results: int | None = None
+    places: Placed | None = None
+    flops: Callable[[Record], int] | None = None
+
+
 RULES: dict[str, Rule] = {}
-ELEMENT_FLOPS: dict[str, Callable[[Record], int]] = {}
-"""FLOPs per element of the result of ops that are not PyTorch's; who brings one enters them beside its rule."""
 
 
 @dataclass(slots=True)
@@ -27,6 +51,8 @@ class Op:
         tensors: its tensor arguments in order, those inside lists too.
         results: its tensor results in order.
         module: path of the module it runs in.
+        site: where it runs.
+        asked: the call in the network's own code that runs it, if any.
     """
 
     name: str
@@ -35,6 +61,8 @@ class Op:
     tensors: list[torch.Tensor]
     results: list[torch.Tensor]
     module: str
+    site: Site
+    asked: Asked | None = None
 
     @property
     def where(self) -> str:
@@ -49,13 +77,20 @@ class Op:
         return self.arguments[name]
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for some ops; a second rule for one op is a defect."""
+def rule(
+    *names: str,
+    kind: Kind = Kind.OTHER,
+    left: str | None = None,
+    results: int | None = None,
+    places: Placed | None = None,
+    flops: Callable[[Record], int] | None = None,
+) -> Callable[[Made], Made]:
+    """Register what is known of some ops (see `Rule`) with how labels pass; a second rule for one op is a defect."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: Made) -> Made:
         for name in names:
             assert name not in RULES, f"two rules for {name}"
-            RULES[name] = function
+            RULES[name] = Rule(function, kind, left, results, places, flops)
         return function
 
     return register
@@ -111,14 +146,33 @@ def _scalar_names(overload: torch._ops.OpOverload) -> list[str]:
     ]
 
 
+def rule_of(name: str, overload: torch._ops.OpOverload) -> Rule | None:
+    """Return the rule of an op; one that acts on each element needs none of its own."""
+    pointwise = RULES["pointwise"] if torch.Tag.pointwise in overload.tags else None
+    return RULES.get(name, pointwise)
+
+
+def places(op: str, arguments: dict[str, Any], shape: Shape) -> Places:
+    """Return the places an op acts at, by dimension; sizes are those of its whole.
+
+    >>> places("slice", {"dim": -1, "start": -3, "end": 9223372036854775807, "step": 1}, (2, 8))
+    {1: (5, 8, 1)}
+
+    Args:
+        op: its name.
+        arguments: by name.
+        shape: of its first tensor.
+    """
+    known = RULES.get(op)
+    return {} if known is None or known.places is None or not shape else known.places(arguments, shape)
+
+
 def apply(op: Op, trace: Trace) -> list[Flow]:
     """Return the flows of an op's results by its rule; without one, freeze what touches it."""
-    rule = RULES.get(op.name)
-    if rule is None and torch.Tag.pointwise in op.overload.tags:
-        rule = RULES["pointwise"]
+    rule = rule_of(op.name, op.overload)
     if rule is None:
         return _unknown(op, trace)
-    flows = rule(op, trace)
+    flows = rule.flow(op, trace)
     return flows if isinstance(flows, list) else [flows]
 
 

@@ -2,12 +2,16 @@
 
 import re
 from math import prod
+from typing import Any
 
-from ranp.graph.flow import Flow, varying
-from ranp.graph.labels import FREE
+import numpy as np
+
+from ranp.graph.flow import Flow, Shape, varying, vector_field
+from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.origins import Number, held_in
 from ranp.graph.rules._view import permuted, reshaped
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Kind, Places, Trace
 
 POOLS = [
     f"{prefix}{kind}_pool{n}d"
@@ -32,15 +36,27 @@ def over_positions(op: Op, trace: Trace, flow: Flow, count: int) -> list[Flow]:
     return [Flow(tuple(r.shape), settled.fields, fixed, settled.roots) for r in op.results]
 
 
-@rule(*POOLS, *RESAMPLES, *PADS)
+@rule(*POOLS, kind=Kind.POOL, results=1)
+def pooled(op: Op, trace: Trace) -> list[Flow]:
+    """Pool the last dimensions; max-pool indices carry the channels they were found in."""
+    return positions(op, trace)
+
+
+@rule(*RESAMPLES, kind=Kind.RESAMPLING)
+def resampled(op: Op, trace: Trace) -> list[Flow]:
+    """Resample the last dimensions."""
+    return positions(op, trace)
+
+
+@rule(*PADS, kind=Kind.MOVE)
 def positions(op: Op, trace: Trace) -> list[Flow]:
-    """Pool, resample or pad the last dimensions; max-pool indices carry the channels they were found in."""
+    """Change the last dimensions, as many as the name says."""
     match = re.search(r"(\d)d", op.name)
     assert match
     return over_positions(op, trace, trace.flow(op["self"]), int(match.group(1)))
 
 
-@rule("max_unpool2d", "max_unpool3d")
+@rule("max_unpool2d", "max_unpool3d", kind=Kind.MOVE)
 def unpool(op: Op, trace: Trace) -> list[Flow]:
     """Put values back where indices say: values and indices carry the same channels."""
     flows = [trace.flow(op["self"]), trace.flow(op["indices"])]
@@ -48,15 +64,18 @@ def unpool(op: Op, trace: Trace) -> list[Flow]:
     return over_positions(op, trace, both, int(op.name[-2]))
 
 
-@rule("constant_pad_nd", "pad")
+def _place_of_pad(arguments: dict[str, Any], shape: Shape) -> Places:
+    pad = arguments["pad"]
+    return {len(shape) - 1 - index: tuple(pad[2 * index : 2 * index + 2]) for index in range(len(pad) // 2)}
+
+
+@rule("constant_pad_nd", "pad", kind=Kind.MOVE, places=_place_of_pad)
 def constant_pad(op: Op, trace: Trace) -> Flow:
     """Pad with a constant; padded channels are free, zero widths change nothing.
 
     Where channels lie over other dimensions too, as a pixel shuffle of a 1 x 1 map lays them, they are tied along the
     padded one: what is padded there is a row of positions.
     """
-    import numpy as np
-
     flow, shape = trace.flow(op["self"]), op.shape()
     widths = [(0, 0)] * len(shape)
     for index in range(len(op["pad"]) // 2):
@@ -70,14 +89,38 @@ def constant_pad(op: Op, trace: Trace) -> Flow:
         for dim, (before, after) in enumerate(widths):
             if field.shape[dim] > 1 and (before < 0 or after < 0):
                 field = field.take(range(max(-before, 0), field.shape[dim] - max(-after, 0)), axis=dim)
-        fields.append(np.pad(field, low, constant_values=FREE))
+        fields.append(_padded(op, trace, field, low))
     fixed = tuple(
         f or (w != (0, 0) and not flow.over(d)) for d, (f, w) in enumerate(zip(flow.fixed, widths, strict=True))
     )
     return Flow(shape, (), fixed, flow.roots).with_fields(fields)
 
 
-@rule("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback", "cudnn_grid_sampler")
+def _padded(op: Op, trace: Trace, field: Ints, widths: list[tuple[int, int]]) -> Ints:
+    """Return a field with channels of zeros beside it: as many as are written, or as a number that is marked says."""
+    call = op.asked if op.asked is not None and op.asked.name == "pad" else None
+    given = list(call.argument(1, "pad")) if call is not None else []
+    for dim, width in enumerate(widths):
+        for behind, count in enumerate(width):
+            if not count:
+                continue
+            place = 2 * (len(widths) - 1 - dim) + behind
+            asked = call.told(given[place]) if call is not None and place < len(given) else None
+            if isinstance(asked, Number) and held_in(asked):
+                zeros = trace.shadow(count)
+                trace.follow(zeros, asked)
+            else:
+                zeros = np.full(count, FREE if asked is None or isinstance(asked, Number) else FIXED)
+            sizes = [count if axis == dim else n for axis, n in enumerate(field.shape)]
+            beside = np.broadcast_to(vector_field(zeros, dim, field.ndim), sizes)
+            field = np.concatenate([field, beside] if behind else [beside, field], axis=dim)
+    return field
+
+
+@rule(
+    *("grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "_grid_sampler_2d_cpu_fallback", "cudnn_grid_sampler"),
+    kind=Kind.RESAMPLING,
+)
 def grid_sample(op: Op, trace: Trace) -> Flow:
     """Sample features at coordinates: the features' channels pass, the grid's coordinates are frozen."""
     flow, grid = trace.flow(op["input"]), trace.flow(op["grid"])
@@ -85,7 +128,7 @@ def grid_sample(op: Op, trace: Trace) -> Flow:
     return over_positions(op, trace, flow, len(flow.shape) - 2)[0]
 
 
-@rule("pixel_shuffle")
+@rule("pixel_shuffle", kind=Kind.MOVE)
 def pixel_shuffle(op: Op, trace: Trace) -> Flow:
     """(..., C r r, H, W) -> (..., C, r H, r W): the r r channels of one output live and die together."""
     flow, factor = trace.flow(op["self"]), op["upscale_factor"]
@@ -96,7 +139,7 @@ def pixel_shuffle(op: Op, trace: Trace) -> Flow:
     return reshaped(trace, trace.settle(mixed, [n + 2, n + 4], f"position in {op.where}"), op.shape())
 
 
-@rule("pixel_unshuffle")
+@rule("pixel_unshuffle", kind=Kind.MOVE)
 def pixel_unshuffle(op: Op, trace: Trace) -> Flow:
     """(..., C, r H, r W) -> (..., C r r, H, W)."""
     flow, factor = trace.flow(op["self"]), op["downscale_factor"]
@@ -106,7 +149,7 @@ def pixel_unshuffle(op: Op, trace: Trace) -> Flow:
     return reshaped(trace, permuted(split, [*range(n), n, n + 2, n + 4, n + 1, n + 3]), op.shape())
 
 
-@rule("channel_shuffle", "native_channel_shuffle")
+@rule("channel_shuffle", "native_channel_shuffle", kind=Kind.MOVE)
 def channel_shuffle(op: Op, trace: Trace) -> Flow:
     """(B, g c, ...) -> (B, c g, ...): the g channels that come to stand together live and die together."""
     flow, groups = trace.flow(op["self"]), op["groups"]
@@ -116,11 +159,9 @@ def channel_shuffle(op: Op, trace: Trace) -> Flow:
     return reshaped(trace, permuted(split, [0, 2, 1, *range(3, len(split.shape))]), op.shape())
 
 
-@rule("im2col")
+@rule("im2col", kind=Kind.MOVE)
 def im2col(op: Op, trace: Trace) -> Flow:
     """(B, C, H, W) -> (B, C k k, L): each channel stands for its k k neighbours."""
-    import numpy as np
-
     flow = trace.flow(op["self"])
     flow = trace.settle(flow, range(len(flow.shape) - 2, len(flow.shape)), f"position in {op.where}")
     dim, times = len(flow.shape) - 3, int(np.prod(op["kernel_size"]))
@@ -128,7 +169,7 @@ def im2col(op: Op, trace: Trace) -> Flow:
     return Flow(op.shape(), tuple(fields), flow.fixed[:-1], flow.roots)
 
 
-@rule("col2im")
+@rule("col2im", kind=Kind.REDUCTION)
 def col2im(op: Op, trace: Trace) -> Flow:
     """(B, C k k, L) -> (B, C, H, W): the k k neighbours of one channel live and die together."""
     flow, times = trace.flow(op["self"]), prod(op["kernel_size"])
@@ -139,7 +180,7 @@ def col2im(op: Op, trace: Trace) -> Flow:
     return Flow(op.shape(), fields, (*settled.fixed[: len(batch) + 1], True, True), flow.roots)
 
 
-@rule("_fft_r2c", "_fft_c2r", "_fft_c2c")
+@rule("_fft_r2c", "_fft_c2r", "_fft_c2c", kind=Kind.FOURIER)
 def fourier(op: Op, trace: Trace) -> Flow:
     """Transform some dimensions: they are positions, the others pass."""
     flow = trace.flow(op["self"])
@@ -149,7 +190,7 @@ def fourier(op: Op, trace: Trace) -> Flow:
     return Flow(op.shape(), settled.fields, fixed, flow.roots)
 
 
-@rule("view_as_real", "view_as_complex")
+@rule("view_as_real", "view_as_complex", kind=Kind.VIEW)
 def complex_view(op: Op, trace: Trace) -> Flow:
     """Real and imaginary parts as a last dimension of two, or back."""
     flow, shape = trace.flow(op["self"]), op.shape()
@@ -160,7 +201,7 @@ def complex_view(op: Op, trace: Trace) -> Flow:
     return Flow(shape, tuple(field[..., 0] for field in settled.fields), settled.fixed[:-1], flow.roots)
 
 
-@rule("unfold")
+@rule("unfold", kind=Kind.VIEW)
 def unfold(op: Op, trace: Trace) -> Flow:
     """Sliding windows over one dimension, which goes to the end."""
     flow, dim = trace.flow(op["self"]), op["dimension"] % op["self"].ndim

@@ -117,7 +117,7 @@ def test_a_pruned_network_of_the_user_is_named_again(tmp_path: Path) -> None:
         fused_runs.load_fused(str(tmp_path / "fused"))
     network = fused_runs.load_fused(str(tmp_path / "fused"), a=spec)
     torch.testing.assert_close(network.segmenter(image()), pruned.slim.eval()(image()))
-    with pytest.raises(UsageError, match=r"--model-a .*only of use where A is the run"):
+    with pytest.raises(UsageError, match=r"model_a=.*only of use where A is the run"):
         fused_runs.build(changed(SMALL, model_a=spec))
 
 
@@ -126,7 +126,7 @@ def test_options_a_pruned_run_brings_are_refused(tmp_path: Path) -> None:
     pruned = ranp.prune(models.build("unet2d", **settings), torch.zeros(1, 1, 16, 16), sparsity=0.3, method="l1")
     ranp.save(tmp_path / "pruned", pruned.slim, pruned.plan, {}, {"model": "unet2d", "settings": settings})
     options = Fused(a=str(tmp_path / "pruned"), segments=9)
-    with pytest.raises(UsageError, match=r"--set-a, --preset-a, --weights-a: .* brings its own"):
+    with pytest.raises(UsageError, match=r"set_a=, preset_a=, weights_a=: .* brings its own"):
         fused_runs.build(changed(options, set_a=("base_width=8",)))
 
 
@@ -163,11 +163,11 @@ def test_a_stack_that_changes_the_logits_fails_the_check() -> None:
     ("settings", "message"),
     [
         ({"a": "psm", "set_a": (), "in_channels": None, "classes": None, "input": "32x64"}, "network of one image"),
-        ({"widths": "5,x"}, "--widths 5,x: expected whole numbers"),
+        ({"widths": "5,x"}, "widths='5,x': expected whole numbers"),
         ({"widths": "5,2"}, "no width below the 3 channels"),
         ({"interval": 4}, "only a superpixel network has a grid"),
         ({"set_b": ("channels=2",)}, "set_b=: expected a second network B"),
-        ({"weights_a": "absent.pt"}, "--weights-a absent.pt: no such file"),
+        ({"weights_a": "absent.pt"}, "weights_a='absent.pt': no such file"),
         ({"activation": "rellu"}, "did you mean 'relu'"),
     ],
 )
@@ -184,7 +184,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
         fused_runs.load_fused(str(tmp_path))
     junk = tmp_path / "junk.pt"
     junk.write_text("no checkpoint")
-    with pytest.raises(UsageError, match=r"junk\.pt: not a checkpoint"):
+    with pytest.raises(UsageError, match=r"junk\.pt': not a checkpoint"):
         fused_runs.build(changed(SMALL, weights_a=junk))
 
 

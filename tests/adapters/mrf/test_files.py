@@ -96,9 +96,9 @@ def test_bad_scores_are_refused(tmp_path: Path) -> None:
 def test_images_and_labels_of_another_size_or_range_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full((4, 5), 7))
     np.save(tmp_path / "half.npy", np.full((4, 5), 0.5))
-    with pytest.raises(UsageError, match=r"--image .* of size"):
+    with pytest.raises(UsageError, match=r"^image=.* of size"):
         read_image(tmp_path / "a.npy", (5, 4))
-    with pytest.raises(UsageError, match=r"--labels .* expected size"):
+    with pytest.raises(UsageError, match=r"^labels=.* expected size"):
         read_labels(tmp_path / "a.npy", (5, 4), 9)
     for name in ("a.npy", "half.npy"):
         with pytest.raises(UsageError, match="whole numbers from 0 to 2"):
@@ -107,11 +107,11 @@ def test_images_and_labels_of_another_size_or_range_are_refused(tmp_path: Path) 
 
 def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     (tmp_path / "o.npy").touch()
-    check_output(tmp_path / "o.npy", "--out", (".npy",), force=True)
+    check_output(tmp_path / "o.npy", "out", (".npy",), force=True)
     for path, message in (
         (tmp_path / "o.npy", "exists: choose another name, or replace it with force=True"),
         (tmp_path / "o.txt", "expected a name ending in .npy"),
         (tmp_path / "no" / "o.npy", "there is no folder"),
     ):
         with pytest.raises(UsageError, match=message):
-            check_output(path, "--out", (".npy",), force=False)
+            check_output(path, "out", (".npy",), force=False)

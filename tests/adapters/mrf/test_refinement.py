@@ -43,7 +43,7 @@ def test_volumes_take_six_directions_unless_told() -> None:
 def test_probabilities_and_logits_agree() -> None:
     torch.testing.assert_close(unary_costs(torch.softmax(SCORES, 0), True), unary_costs(SCORES, False))
     assert bool(unary_costs(torch.eye(2), True).isfinite().all())
-    with pytest.raises(UsageError, match="--probabilities: expected values from 0 to 1"):
+    with pytest.raises(UsageError, match=r"^probabilities=True: expected values from 0 to 1"):
         unary_costs(SCORES, True)
 
 
@@ -78,7 +78,7 @@ def test_measures_by_hand() -> None:
         ({"strength": -1.0}, "--strength -1.0"),
         ({"iterations": 0}, "--iterations 0"),
         ({"scale": 2.0}, "--scale 2.0: potts has none"),
-        ({"pairwise": "huber", "scale": -2.0}, "huber"),
+        ({"pairwise": "huber", "scale": -2.0}, "--scale -2.0: expected a number above 0"),
     ],
 )
 def test_bad_settings_name_the_option(options: dict[str, Any], message: str) -> None:

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, functionalize
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.errors import UnsupportedError, told
-from ranp.graph._places import immovable, places
 from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
+from ranp.graph.origins import Asks, mark_numbers_
+from ranp.graph.resize import sets_sizes
 from ranp.graph.rules import Op, apply
-from ranp.graph.rules.registry import base_name, bind, numbers
-from ranp.graph.trace import Call, Record, Trace, like_input
+from ranp.graph.rules.registry import RULES, base_name, bind, numbers, places, rule_of
+from ranp.graph.trace import Call, Kind, Record, Trace, like_input
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
 from ranp.modules import all_names, copy_with
 
@@ -39,9 +39,6 @@ class Failure(Exception):
     index: int
 
 
-BASE = "_ranp_base"
-
-
 @dataclass(slots=True)
 class Frame:
     """A call of a module on the way: its path, where it stands in its class, its ops so far, its first input."""
@@ -50,18 +47,6 @@ class Frame:
     place: str = ""
     count: int = 0
     flow: Flow | None = None
-
-
-class _NoGradients(TorchFunctionMode):
-    """Lets a forward ask for gradients of a tensor it makes, which a functionalised run can't have."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the function unless it asks for gradients."""
-        if func is Tensor.requires_grad_:
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 class Follower(TorchDispatchMode):
@@ -73,19 +58,23 @@ class Follower(TorchDispatchMode):
         self.last = ""
         self.count = 0
         self.read: set[type] = set()
+        self.asks = Asks(listed=self.listed)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the op and hand it on."""
-        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():
+            return self._followed(func, args, kwargs or {})
+
+    def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = base_name(func)
         self.last = f"{name} at {self.stack[-1].path or 'the top'}"
         self.before(args, kwargs)
         out = None if kwargs or func._schema.is_mutable else quick(name, args)
         if out is None:
             out = func(*args, **kwargs)
-        if isinstance(out, int):
+        if isinstance(out, int | float):
             self.read.add(type(out))
             return self.decide(out)
         results = flatten(out)
@@ -98,9 +87,15 @@ class Follower(TorchDispatchMode):
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See the arguments before an op may write into them."""
 
-    def decide(self, value: int) -> int:
-        """Return what a condition or a whole number that a network reads is taken for."""
+    def decide(self, value: Any) -> Any:
+        """Return what a condition or a number that a network reads is taken for."""
         return value
+
+    def listed(self, tensor: Tensor) -> Any:
+        """Return the values of a tensor in lists, as `Tensor.tolist`; each is read."""
+        if tensor.ndim:
+            return [self.listed(each) for each in tensor.unbind()]
+        return tensor.item()
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """See an op that has run."""
@@ -122,18 +117,18 @@ class Recorder(Follower):
 
     Args:
         trace: what grows.
-        seen: called with each record after it is made, for the check of a slim network against the full one.
     """
 
-    def __init__(self, trace: Trace, seen: Callable[[int, Record], None] | None = None) -> None:
+    def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
-        self.seen = seen
+        self.own: set[str] = set()  # modules of PyTorch whose sizes follow from their parameters
+        self.asks = Asks(trace.sizes, lambda: self.stack[-1].path in self.own, self.listed)
         self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
 
-    def decide(self, value: int) -> int:
+    def decide(self, value: Any) -> Any:
         """Note what the network read."""
         self.trace.current.answers.append(value)
         return value
@@ -147,7 +142,9 @@ class Recorder(Follower):
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
         frame = self.stack[-1]
-        op = Op(base_name(func), func, bind(func, args, kwargs), self._tensors, results, frame.path)
+        site = frame.place, frame.count, base_name(func)
+        given = bind(func, args, kwargs)
+        op = Op(base_name(func), func, given, self._tensors, results, frame.path, site, self.asks.asked)
         scalars = numbers(func, op.arguments, self.trace)
         before = self._before
         for flow in before:
@@ -157,36 +154,39 @@ class Recorder(Follower):
             self.trace.set(result, flow)
         if func._schema.is_mutable:  # inside ops that functionalisation keeps whole, circular padding among them
             for written in op.tensors:
-                if written is results[0] and (base := getattr(written, BASE, None)) is not None:
+                if written is results[0] and (base := self.trace.bases.get(written)) is not None:
                     self.trace.write_through(base, flows[0], f"written in part in {op.where}")
-        record = Record(op.name, op.module, (frame.place, frame.count, op.name), before, flows, scalars=scalars)
+        record = Record(op.name, op.module, site, before, flows, scalars=scalars)
         record.view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
         if record.view and op.tensors:
+            base = self.trace.bases.get(op.tensors[0], op.tensors[0])
             for result in results:
-                setattr(result, BASE, getattr(op.tensors[0], BASE, op.tensors[0]))
+                self.trace.bases[result] = base
         whole = flows[0] if record.op.endswith("scatter") else before[0] if before else None
         if whole is not None and len(whole.shape) == len(flows[0].shape) + (record.op == "select"):
             found = places(record.op, op.arguments, whole.shape)
-            record.places = {dim: where for dim, where in found.items() if immovable(whole, dim)}
-        if record.op in SUMS and before and before[0].constant:
+            record.places = {dim: where for dim, where in found.items() if whole.immovable(dim)}
+        rule = rule_of(op.name, func)
+        if rule is not None:
+            record.kind, record.made = rule.kind, rule.results
+        if record.kind == Kind.SUM and before and before[0].constant:
             record.summed = entries_of(op.tensors[0], results[0])
         record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
         self._keep_arguments(op, record)
         self.trace.records.append(record)
-        if self.seen is not None:
-            self.seen(len(self.trace.records) - 1, record)
 
     def _keep_arguments(self, op: Op, record: Record) -> None:
         """Keep what the counters need of an op's arguments."""
-        if op.name in ("convolution", "_convolution"):
+        rule = RULES.get(op.name)
+        if record.kind == Kind.CONVOLUTION:
             record.groups, record.transposed = op["groups"], op["transposed"]
             record.arguments = {"kernel": tuple(op["weight"].shape[2:]), "bias": op["bias"] is not None}
             record.arguments["left"] = self.trace.flow(op["input"])
         elif op.name == "native_group_norm":
             record.groups = op["group"]
-        elif op.name in LEFT_OPERAND:
-            record.arguments = {"left": self.trace.flow(op[LEFT_OPERAND[op.name]]), "bias": _adds(op)}
-        elif op.name in KEPT_ARGUMENTS or "_pool" in op.name or "batch_norm" in op.name:
+        elif rule is not None and rule.left is not None:
+            record.arguments = {"left": self.trace.flow(op[rule.left]), "bias": _adds(op)}
+        elif record.kind in (Kind.POOL, Kind.BATCH_NORM, Kind.RESAMPLING, Kind.FOURIER):
             record.arguments = {k: v for k, v in op.arguments.items() if not isinstance(v, Tensor)}
 
     def enter(self, path: str, place: str, first: Tensor | None) -> None:
@@ -203,7 +203,8 @@ class Recorder(Follower):
     def finish(self, outputs: list[Tensor]) -> None:
         """Freeze what a network puts out, or those of its outputs that were named."""
         self.given, stays = len(outputs), places_of(self.trace.outputs, len(outputs))
-        for place, flow in enumerate(map(self.trace.flow, outputs)):
+        self.trace.current.outputs = list(map(self.trace.flow, outputs))
+        for place, flow in enumerate(self.trace.current.outputs):
             self.trace.freeze_picks(flow)
             if place in stays:
                 self.trace.freeze_flow(flow, "network output")
@@ -221,18 +222,12 @@ class Insisting(Recorder):
         super().__init__(trace)
         self.answer, self.left = answer, 32
 
-    def decide(self, value: int) -> int:
+    def decide(self, value: Any) -> Any:
         """Return the answer where it is of the value's kind, or after many of them the truth."""
         if type(value) is not type(self.answer):
             return value
         self.left -= 1
         return self.answer if self.left > 0 else value
-
-
-SUMS = {"sum", "nansum", "prod", "norm", "linalg_vector_norm", "logsumexp", "count_nonzero"}
-KEPT_ARGUMENTS = {"slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "slice_scatter", "roll"}
-LEFT_OPERAND = {"mm": "self", "bmm": "self", "addmm": "mat1", "baddbmm": "batch1", "linear": "input"}
-LEFT_OPERAND |= {"mv": "self", "dot": "self", "vdot": "self", "addmv": "mat"}
 
 
 def entries_of(whole: Tensor, result: Tensor) -> int:
@@ -303,6 +298,9 @@ def run(
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
             module.device_ids = []
+    if isinstance(follower, Recorder):
+        follower.own = {path for path, module in model.named_modules() if _own_sizes(module)}
+        mark_numbers_(model, trace.compared, _own_sizes)
     tensors = {}
     aliases: dict[int, Tensor] = {}
     for name, tensor in all_names(model):
@@ -319,6 +317,11 @@ def run(
             _call(trace, model, tensors, inputs, follower)
     except Exception as error:
         raise Failure(follower.last, error, follower.count) from error
+
+
+def _own_sizes(module: nn.Module) -> bool:
+    """Whether a module is a layer of PyTorch whose sizes are set from its parameters in a slim network."""
+    return sets_sizes(module) and type(module).__module__.startswith("torch.nn.")
 
 
 @contextmanager
@@ -416,7 +419,7 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
         return copied
 
     args, kwargs = as_arguments(map_tensors(inputs, marked))
-    with torch.no_grad(), follower, _NoGradients(), _plain_functions():
+    with torch.no_grad(), follower, follower.asks, _plain_functions():
         outputs = functionalize(forward, remove="mutations")(tensors, args, kwargs)
     follower.finish(outputs)
 

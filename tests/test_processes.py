@@ -1,0 +1,243 @@
+"""What several processes tell each other, and that ranp's files are the same for any number of them."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from processes import errors_in, launch, plainly, torchrun
+
+from ranp import data, processes
+from ranp.data.paired import Paired
+from ranp.errors import UsageError
+
+TINY = ("--classes", "3", "--set", "base_width=4", "--set", "depth=2", "--patch", "8")
+
+TALK = """
+import pickle, sys
+import torch
+from ranp import processes
+from ranp.errors import InfeasibleError, UsageError
+
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+assert (processes.started(), processes.count(), processes.rank()) == (2, 1, 0)
+assert processes.gather(3) == [3]
+with processes.together():
+    rank = processes.rank()
+    assert processes.count() == 2 and processes.is_first() == (rank == 0)
+    assert processes.gather(("of", rank)) == [("of", 0), ("of", 1)]
+    assert processes.mean(torch.tensor([1.0 + rank, 2.0])).tolist() == [1.5, 2.0]
+    assert not processes.mean(torch.tensor(float("nan") if rank else 0.0)).isfinite()
+    assert processes.share_of(4) == slice(2 * rank, 2 * rank + 2)
+    made = []
+    assert processes.from_first(lambda: made.append(1) or "made") == "made" and len(made) == 1 - rank
+
+    def failing():
+        raise InfeasibleError("no", closest=0.5)
+
+    try:
+        processes.from_first(failing)
+    except InfeasibleError as error:
+        assert error.closest == 0.5
+    else:
+        raise AssertionError
+
+    def parts(count, wrong=(), kind=UsageError):
+        for number in range(count):
+            if number in wrong and number % 2 == rank:
+                raise kind(f"batch {number}") if kind is UsageError else kind("batch", number)
+            mine = {("total", "w"): torch.full((2, 3), 1 / (number + 1), dtype=torch.float64),
+                    ("cancelled", "w"): torch.tensor(float(number), dtype=torch.float64)}
+            yield mine if number % 2 == rank else processes.OTHERS
+
+    for count in range(6):
+        seen = list(processes.in_order(parts(count)))
+        assert [float(part["cancelled", "w"]) for part in seen] == list(range(count)), (count, seen)
+        assert all(torch.equal(part["total", "w"], torch.full((2, 3), 1 / (k + 1), dtype=torch.float64))
+                   for k, part in enumerate(seen))
+    for wrong, first in [((2,), 2), ((3,), 3), ((2, 3), 2), ((0,), 0)]:
+        try:
+            list(processes.in_order(parts(5, wrong)))
+        except UsageError as error:
+            assert str(error) == f"batch {first}", (wrong, error)
+        else:
+            raise AssertionError(wrong)
+    try:  # an error that can't be sent is told by its words
+        list(processes.in_order(parts(3, (1,), Odd)))
+    except (Odd, RuntimeError) as error:
+        assert str(error) == ("batch 1" if rank == 1 else "Odd: batch 1"), error
+    else:
+        raise AssertionError
+assert processes.count() == 1
+print("well" * processes.is_first(), end="")
+"""
+
+
+def test_what_processes_tell_each_other(tmp_path: Path) -> None:
+    (tmp_path / "talk.py").write_text(TALK)
+    code, out, err = torchrun(tmp_path / "talk.py")
+    assert (code, out) == (0, "well"), err
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_batch_is_the_share_of_one_process(count: int) -> None:
+    numbers = list(range(5))
+    shares = [list(processes.share(numbers, rank, count)) for rank in range(count)]
+    for number in numbers:
+        assert [share[number] for share in shares].count(number) == 1
+        assert shares[number % count][number] == number
+        assert [share[number] for share in shares].count(processes.OTHERS) == count - 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_draws_only_its_share(workers: int) -> None:
+    drawn = []
+
+    def sample(index: int) -> data.Source:
+        drawn.append(index)
+        return (torch.tensor([float(index)]),), torch.tensor(index)  # type: ignore[return-value]
+
+    source = data.Source(sample, batches=5, batch_size=2, workers=workers)  # type: ignore[arg-type]
+    whole = list(source)
+    drawn.clear()
+    for rank in range(3):
+        part = list(processes.share(Paired(source), rank, 3))
+        assert len(part) == 5
+        for number, batch in enumerate(part):
+            if number % 3 == rank:
+                assert torch.equal(batch[0], whole[number][0])
+            else:
+                assert batch is processes.OTHERS
+    assert workers or sorted(drawn) == list(range(10))
+
+
+def test_a_batch_is_divided_evenly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_joined", True)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
+    assert processes.share_of(8) == slice(4, 6)
+    for size in (6, 2, 0):
+        with pytest.raises(UsageError, match=f"batch_size={size}: expected a multiple of 4, the number of processes"):
+            processes.share_of(size)
+
+
+def test_a_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes.own_device("cuda") == "cuda"
+    monkeypatch.setattr(processes, "_joined", True)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert processes.own_device("cpu") == "cpu"
+    with pytest.raises(UsageError, match="device='cuda:0': 2 processes need a GPU each; expected cuda"):
+        processes.own_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="device='cuda': 2 processes need a GPU each, and there are 1"):
+        processes.own_device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    assert processes.own_device("cuda") == "cuda:1"
+
+
+def test_a_plan_is_the_same_for_any_number_of_processes(tmp_path: Path) -> None:
+    words = ["-m", "ranp", "prune", "unet3d", *TINY, "--batches", "5", "--sparsity", "0.4", "--method", "mnmg"]
+    assert plainly(*words, "--out", tmp_path / "1")[0] == 0
+    for count in (2, 3):
+        code, out, err = torchrun(*words, "--out", tmp_path / f"{count}", count=count)
+        assert code == 0, err
+        assert out.count("units:") == 1, "the first process alone prints"
+        assert err.count("step: score") == 1
+        for name in ("plan.json", "slim.safetensors"):
+            assert (tmp_path / f"{count}" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
+
+
+LOADER = """
+import os, signal
+import torch
+
+def dropping(dropout: float = 0.5):
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(),
+                               torch.nn.Dropout(dropout), torch.nn.Conv2d(6, 3, 1))
+
+class Drawn:
+    def __init__(self, bad=None, dies=None):
+        self.bad, self.dies = bad, dies
+
+    def __iter__(self):
+        for number in range(5):
+            if self.dies == number and os.environ.get("RANK") == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            image = torch.randn(2, 1, 8, 8)
+            yield image * (float("nan") if self.bad == number else 1), torch.randint(0, 3, (2, 6, 6))
+
+def drawn():
+    return Drawn()
+
+def bad():
+    return Drawn(bad=3)
+
+def dying():
+    return Drawn(dies=3)
+"""
+
+
+def test_a_comparison_is_the_same_where_all_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(LOADER)
+    words = ["-m", "ranp", "compare", "own.py:dropping", "--data", "own.py:drawn", "--patch", "8x8"]
+    words += ["--sparsity", "0.3"]
+    for run, file in ((plainly, "one.json"), (torchrun, "two.json")):
+        code, _, err = run(*words, "--out", file, cwd=tmp_path)
+        assert code == 0, err
+    one, two = ((tmp_path / name).read_text() for name in ("one.json", "two.json"))
+
+    def timeless(text: str) -> list[str]:
+        lines = text.splitlines()
+        began = next(number for number, line in enumerate(lines) if '"seconds"' in line)
+        return [line for line in lines[:began] if '"out"' not in line]
+
+    assert timeless(one) == timeless(two)
+    assert len(timeless(one)) > 50
+
+
+def test_a_mistake_of_one_process_is_said_once_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(LOADER)
+    words = ["-m", "ranp", "prune", "own.py:dropping", "--patch", "8x8", "--sparsity", "0.3", "--out", "run"]
+    code, out, err = torchrun(*words, "--data", "own.py:bad", cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert errors_in(err) == ["error: batch 4: the inputs hold NaN or infinite values"]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
+    code, out, err = torchrun("-m", "ranp", "verify", "run", cwd=tmp_path)
+    assert errors_in(err) == ["error: verify: works in one process; start it without torchrun"]
+
+
+def test_a_killed_process_ends_all_with_a_line_and_no_run(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(LOADER)
+    words = ["-m", "ranp", "prune", "own.py:dropping", "--patch", "8x8", "--sparsity", "0.3", "--out", "run"]
+    process = launch([*words, "--data", "own.py:dying"], cwd=tmp_path)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out) == (1, "")
+    assert len(errors_in(err)) == 1, err
+    assert errors_in(err)[0].startswith("error: another process of this run has ended, and all end with it")
+    assert f"exitcode: {-signal.SIGKILL}" in err
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
+    assert not any(name.startswith("RANK") for name in os.environ)
+
+
+def test_a_network_is_trained_in_two_processes_and_goes_on_in_them(tmp_path: Path) -> None:
+    words = ["-m", "ranp", "train", "unet3d", *TINY, "--batch-size", "2", "--steps", "4", "--out", "run"]
+    code, out, err = torchrun(*words, cwd=tmp_path)
+    assert code == 0, err
+    assert out.count("wrote") == 1
+    said = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (said["done"], said["steps"], len(said["curve"])) == (True, 4, 4)
+    trained = (tmp_path / "run" / "trained.safetensors").read_bytes()
+    code, out, err = torchrun(*words, "--resume", cwd=tmp_path)
+    assert code == 0, err
+    assert (tmp_path / "run" / "trained.safetensors").read_bytes() == trained
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    code, _, err = torchrun(*words[:-1], "other", "--batch-size", "3", cwd=tmp_path)
+    assert errors_in(err) == ["error: --batch-size 3: expected a multiple of 2, the number of processes"]
