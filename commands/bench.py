@@ -13,7 +13,7 @@ from ranp.jobs.options import Bench
 
 @command(Bench, "ranp bench runs/brain --device cuda --batch 2")
 def bench(options: Bench) -> None:
-    """Time forwards and training steps of MODEL here; name the fastest setting.
+    """Time MODEL here, forwards and training steps, by setting.
 
     MODEL is a network or a run folder, of which the full and the slim network are measured.
     """

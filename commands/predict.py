@@ -8,7 +8,7 @@ from ranp.jobs.options import Predict
 
 @command(Predict, "ranp predict runs/trained --images scan.nii.gz --out predictions")
 def predict(options: Predict) -> None:
-    """Write what MODEL, or the network of a run folder, says of images.
+    """Write the answers of MODEL, or of a run, for images.
 
     Labels and scores on the grid and with the geometry of each image, disparities of stereo pairs, classes of pictures
     and videos. `ranp refine` takes probabilities and logits as they are.

@@ -359,8 +359,18 @@ def _held(
     group_of: Ints,
     least: tuple[int, ...],
 ) -> tuple[str | None, ...]:
-    """Freeze rows that are as long as another one stays at least: what is frozen in it, and what its groups need."""
+    """Freeze rows that are as long as another one stays at least: what is frozen in it, and what its groups need.
+
+    Rows of one unit each say that these live and die together; where they are a whole group, which keeps one, all stay.
+    """
     held = list(reasons)
+    for rows in balance:
+        if (rows >= 0).all() and (rows == rows[:, :1]).all():
+            together = rows[:, 0]
+            for number in np.unique(group_of[together]).tolist():
+                if np.isin(groups[number].units, together).all():
+                    for unit in groups[number].units.tolist():
+                        held[unit] = held[unit] or f"{_AS_MANY}all of its group, which live and die together"
     while True:
         before = sum(each is not None for each in held)
         for rows in balance:

@@ -160,5 +160,5 @@ for _count in (3, 7):  # the inner widths of each are free, however many there a
         f"ShuffledUnits{_count}",
         lambda count=_count: nn.Sequential(block(3, 16), *[_Unit(16) for _ in range(count)], nn.Conv2d(16, 5, 1)),
         SHAPES,
-        frozen=0.0 if _count == 3 else 0.3,
+        frozen=0.0 if _count == 3 else 0.33,  # pairs that live and die together are their groups
     )
