@@ -43,8 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for line in ("report {0}/run --out {0}/page.html", "compare {0}/run --out {0}/table.json"):
         done = CliRunner().invoke(app, line.format(path).split())
         assert done.exit_code == 0, done.output
-    for name in ("net.onnx", "net.pt2"):
-        (path / name).write_text("mine")
+    (path / "net.onnx").write_text("mine")
+    done = CliRunner().invoke(app, f"export {path}/run --torch-export {path}/net.pt2".split())
+    assert done.exit_code == 0, done.output
     return path
 
 

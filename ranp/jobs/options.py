@@ -346,9 +346,9 @@ class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
 
     group: ClassVar[str] = "choice"
     max_sparsity_of: str | None = option(
-        None, "Take the largest sparsity of random, layer-wise, SNIP, vanilla, weighted, RANP-m or RANP-f.",
+        None, "Take the largest sparsity of random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, uniform or profile.",
         metavar="METHOD", shown="RANP-f, without --sparsity or limits",
-        complete=("random", "layer-wise", "SNIP", "vanilla", "weighted", "RANP-m", "RANP-f"),
+        complete=("random", "layer-wise", "SNIP", "vanilla", "weighted", "RANP-m", "RANP-f", "uniform", "profile"),
     )  # fmt: skip
     convention: Convention = option("standard", "Figures of the table: {choices}.")
     peers: bool = option(False, "Prune with Torch-Pruning at the same ratio too.")

@@ -48,7 +48,7 @@ def test_one_is_shown_as_set_takes_it(ranp: Call, answer: Call, refused: Call) -
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("ranp pr", ["profile", "prune"]),
+        ("ranp pr", ["profile", "prune", "predict"]),
         ("ranp prune un", ["unet2d", "unet3d"]),
         ("ranp prune unet3d --preset ", ["shapenet-15", "shapenet-23", "brats-15"]),
         ("ranp prune --seed 1 i3d --preset u", ["ucf101"]),
