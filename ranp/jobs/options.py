@@ -346,7 +346,8 @@ class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
 
     group: ClassVar[str] = "choice"
     max_sparsity_of: str | None = option(
-        None, "Take the largest sparsity of random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, uniform or profile.",
+        None, "Take the largest sparsity of a method: random, layer-wise, SNIP, vanilla, weighted, RANP-m, RANP-f, "
+        "uniform or profile.",
         metavar="METHOD", shown="RANP-f, without --sparsity or limits",
         complete=("random", "layer-wise", "SNIP", "vanilla", "weighted", "RANP-m", "RANP-f", "uniform", "profile"),
     )  # fmt: skip
