@@ -6,7 +6,6 @@ import runpy
 import shlex
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 from ranp import runs
 from ranp.commands.main import app
 
+nibabel = pytest.importorskip("nibabel")
 for package in ("scipy", "onnx", "onnxscript", "onnxruntime", "matplotlib"):
     pytest.importorskip(package)
 
