@@ -79,6 +79,8 @@ def _print(console: Console, result: dict[str, Any]) -> None:
             mark = " best" if row["step"] == result["best"]["step"] else ""
             table.add_row(f"{row['step']:.0f}{mark}", *(f"{row[name]:.4f}" if name in row else "-" for name in names))
         print_table(console, table)
+    if result.get("never"):
+        line("in no case", ", ".join(result["never"]))
     memory = result["peak_memory"]
     speed = f"{result['seconds_per_step']:.3g} s a step, {result['samples_per_second']:.3g} samples a second"
     line("speed", f"{speed}; peak memory {size(memory['bytes'])} of {memory['of']}")

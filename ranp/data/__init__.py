@@ -16,15 +16,19 @@ from ranp.data._pairs import stereo
 from ranp.data._phantoms import phantom
 from ranp.data._shapes import part_names, shapes
 from ranp.data.paired import Paired, first_inputs
+from ranp.data.sources import Drawing, FromFiles, open_source
 from ranp.data.volumes import nifti
 
 __all__ = [
+    "Drawing",
+    "FromFiles",
     "Paired",
     "Source",
     "augment",
     "first_inputs",
     "generated",
     "nifti",
+    "open_source",
     "part_names",
     "phantom",
     "random_like",

@@ -76,9 +76,20 @@ class Prepared:
     teaching: Distillation | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Validation:
-    """Cases that a training is measured on, while it goes on."""
+    """Cases that a training is measured on, while it goes on.
+
+    Args:
+        source: of the cases.
+        inputs: example inputs of the network.
+        how: generated batches are drawn.
+        split: of the cases.
+        outputs: places of the outputs that count.
+        device: where the network runs.
+        said: what the cases are, in words.
+        never: names of the classes that the latest measuring met neither in a truth nor in a prediction.
+    """
 
     source: Opened
     inputs: tuple[Tensor, ...]
@@ -86,10 +97,13 @@ class Validation:
     split: str | None
     outputs: tuple[int, ...]
     device: str
+    said: str
+    never: tuple[str, ...] = ()
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Measure a network; what can't be measured is left out."""
         scores = self.scores(network)
+        self.never = scores.never
         figures = {"score": scores.score, **scores.figures()}
         return {name: value for name, value in figures.items() if value == value}
 
@@ -135,8 +149,8 @@ def prepare(options: Train) -> Prepared:
     measured = None
     if validation is not None:
         drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
-        measured = Validation(validation, inputs, drawn, split, options.outputs, options.device)
-        Evaluation(network, validation, inputs, drawn, split, options.outputs)  # an empty set is refused now
+        said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
+        measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
     teaching = _teaching(options, source, config, word, given, shapes, maxdisp)
     options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
     training = training.model_copy(update={"steps": steps, "epochs": None})
@@ -381,7 +395,7 @@ def _what(prepared: Prepared) -> dict[str, Any]:
         "loss": options.loss,
         "seed": options.seed,
         "trained_on": prepared.trained_on,
-        "validated_on": None if measured is None else measured.source.said(),
+        "validated_on": None if measured is None else measured.said,
     }
 
 
@@ -395,6 +409,7 @@ def _said(prepared: Prepared, history: History) -> dict[str, Any]:
         "steps": steps,
         "best": history.best,
         "validations": history.validations,
+        "never": list(prepared.validation.never) if prepared.validation is not None else [],
         "seconds_per_step": history.seconds / steps,
         "samples_per_second": history.samples / history.seconds,
         "peak_memory": _peak_memory(options.device),

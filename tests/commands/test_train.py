@@ -1,6 +1,7 @@
 """`ranp train`: full and slim networks, folds, what is said, and that its runs are runs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,32 @@ def test_the_run_says_how_it_was_trained(answer: Call, folder: Path, tmp_path: P
     assert said["loss"] == "ce"
     assert [point["step"] for point in said["curve"]] == [1, 2, 3, 4, 5, 6]
     assert runs.read(tmp_path / "run").plan.example_inputs()[0].shape == (1, 1, 8, 8, 8)
+
+
+NEVER = """
+import torch
+from torch import nn
+
+class Never(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv3d(1, 4, 1))
+        self[0].bias.data[3] = -100.0
+"""
+
+
+def test_a_class_that_never_occurs_is_said_and_the_cases_held_out_are_counted(
+    ranp: Call, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "never.py").write_text(NEVER)
+    words = [f"{tmp_path / 'never.py'}:Never", "--data", folder, "--fold", "0/3", "--patch", 8, "--steps", 2]
+    shown = ranp("train", *words, "--init", "keep", "--out", tmp_path / "run").stdout
+    assert re.search(r"^in no case +class 3$", shown, re.MULTILINE)
+    assert re.search(r"^validated on +2 validation cases of volumes$", shown, re.MULTILINE)
+    said = json.loads((tmp_path / "run" / runs.TRAINING).read_text())
+    assert said["never"] == ["class 3"]
+    assert "dice/class 3" not in (tmp_path / "run" / runs.METRICS).read_text()
+    shown = ranp("train", *SMALL, "--data", folder, "--fold", "0/3", "--out", tmp_path / "all").stdout
+    assert "in no case" not in shown
 
 
 def test_a_dry_run_writes_nothing(answer: Call, tmp_path: Path) -> None:
