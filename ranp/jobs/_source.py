@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from ranp.data.sources import Opened, Reading, open_source, read_spacing
+from ranp.data.sources import FromFiles, Opened, Reading, open_source, read_spacing
 from ranp.data.volumes import Sampling
+from ranp.errors import UsageError, named
 from ranp.jobs.options import Cut, Files, Labelled, Source, SourceSettings, Voxels
 from ranp.options import Options
 
@@ -43,3 +44,19 @@ def reading_of(options: Options) -> Reading:
     if isinstance(options, Cut):
         sampling = replace(sampling, foreground=options.foreground, pad=options.pad)
     return Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)
+
+
+def folded(source: FromFiles, text: str) -> FromFiles:
+    """Return the training cases of a source, one part of them for validation.
+
+    Args:
+        source: cases on the disk.
+        text: --fold, such as 0/5.
+
+    Raises:
+        UsageError: no such part.
+    """
+    fold, slash, parts = text.partition("/")
+    if not slash or not fold.isdigit() or not parts.isdigit():
+        raise UsageError(f"{named('fold', text)}: expected K/N, such as 0/5")
+    return FromFiles(source.word, source.dataset.folded(int(fold), int(parts)))

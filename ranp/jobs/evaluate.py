@@ -10,7 +10,7 @@ from ranp.data.sources import Drawing, FromFiles
 from ranp.errors import UsageError, listed, named, need
 from ranp.files import check_file_place, write_text
 from ranp.jobs._judging import as_learned, as_trained, learned_by, run_of, subject_of
-from ranp.jobs._source import opened
+from ranp.jobs._source import folded, opened
 from ranp.jobs._task import as_the_data
 from ranp.jobs.options import Evaluate
 from ranp.models.outputs import output_shape
@@ -42,6 +42,9 @@ def evaluate(options: Evaluate, track: Track = iter) -> tuple[Scores, dict[str, 
         known = {**run.config, **dict(run.training.get("data") or {})}
         options = options.model_copy(update={"data": known.get("data")})
     source = opened(options, trusted=trusted)
+    learned_from = dict(run.training.get("data") or {}) if run is not None else {}
+    if isinstance(source, FromFiles) and learned_from.get("fold") and options.data == learned_from.get("data"):
+        source = folded(source, learned_from["fold"])  # the cases that the training held out
     if run is None:
         options = as_the_data(options, source)
     subject = subject_of(options, run, options.seed)

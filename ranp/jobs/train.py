@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ranp import processes, runs
 from ranp.data import losses
-from ranp.data.dataset import TRAINING, VALIDATION, Dataset
+from ranp.data.dataset import TRAINING, VALIDATION
 from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
 from ranp.errors import CheckFailed, UsageError, named
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
-from ranp.jobs._source import opened
+from ranp.jobs._source import folded, opened
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
 from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Taught, Train
 from ranp.models.folders import PRUNED, kind_of
@@ -321,18 +321,11 @@ def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str |
         return source, opened(options.model_copy(update={"data": options.val, "images": (), "labels": ()})), None
     if isinstance(source, FromFiles):
         if options.fold is not None:
-            source = FromFiles(source.word, _folded(source.dataset, options.fold))
+            source = folded(source, options.fold)
         return source, source if source.dataset.of(VALIDATION) else None, VALIDATION
     if options.fold is not None:
         raise UsageError(f"{named('fold', options.fold)}: needs cases on the disk, not {source.word}")
     return source, source if isinstance(source, FromNumbers) else None, None
-
-
-def _folded(dataset: Dataset[Any], text: str) -> Dataset[Any]:
-    fold, slash, parts = text.partition("/")
-    if not slash or not fold.isdigit() or not parts.isdigit():
-        raise UsageError(f"{named('fold', text)}: expected K/N, such as 0/5")
-    return dataset.folded(int(fold), int(parts))
 
 
 def _per_epoch(source: Opened, options: Train, training: Training) -> float | None:

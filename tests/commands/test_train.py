@@ -57,6 +57,14 @@ def test_a_network_is_trained_on_a_folder_and_its_run_is_a_run(
     assert moved["transfer"]["inherited"]
 
 
+def test_evaluate_measures_the_cases_that_the_training_held_out(answer: Call, folder: Path, tmp_path: Path) -> None:
+    answer("train", *SMALL, "--data", folder, "--fold", "1/3", "--out", tmp_path / "run")
+    held_out = answer("evaluate", tmp_path / "run")
+    assert held_out["source"] == "2 validation cases of volumes"
+    assert answer("evaluate", tmp_path / "run", "--data", folder)["source"] == held_out["source"]
+    assert answer("evaluate", tmp_path / "run", "--split", "training")["source"] == "4 training cases of volumes"
+
+
 def _first(out: Path) -> list[torch.Tensor]:
     from safetensors.torch import load_file
 
