@@ -54,7 +54,7 @@ def test_numbers_that_others_read_follow() -> None:
     assert result.slim.flat_features == result.slim.head.in_features != 1024
     assert encoder.kernel_size == 8
     assert (net.encoder.output_channels, net.flat_features) == ([8, 16], 1024)
-    assert result.report.notes == []
+    assert not any(note.startswith("stale") for note in result.report.notes)
 
 
 class Unlike(Net):
@@ -102,8 +102,7 @@ def test_a_number_that_can_not_follow_is_said_to_be_stale(kind: type[nn.Module],
     result = pruned(kind())
     assert getattr(result.slim, name) == number
     assert result.report.verify.passed
-    (note,) = result.report.notes
-    assert note.startswith("stale in the slim network")
+    (note,) = (note for note in result.report.notes if note.startswith("stale in the slim network"))
     assert f"{name} = {number}" in note
 
 
