@@ -128,11 +128,14 @@ class Volumes(Dataset[Volume]):
         cases = tuple(
             Case(stem(file), (file,), labels.get(stem(file))) for file in sorted(folders[0].iterdir()) if is_scan(file)
         )
-        lost = [case for case in cases if case.target is None]
-        if len(lost) == len(cases):
-            raise UsageError(
-                f"{named('data', path)}: no labels in {folders[1].name}/ are called as {cases[0].files[0].name}"
-            )
+        if all(case.target is None for case in cases):
+            called = f"no labels in {folders[1].name}/ are called as {cases[0].files[0].name}"
+            raise UsageError(f"{named('data', path)}: {called}")
+        alone = sorted(set(labels) - {case.name for case in cases})
+        if alone:
+            file = labels[alone[0]]
+            missing = f"no image in {folders[0].name}/ is called as {folders[1].name}/{file.name}"
+            raise UsageError(f"{named('data', path)}: {missing}")
         return cls(path, cases)
 
     def channels(self) -> tuple[int, ...]:
