@@ -91,14 +91,12 @@ class Reading:
         label_map: --label-map, "" without one.
         ignore_label: --ignore-label.
         regions: --regions, "" without any.
-        keys: --keys.
         sampling: of volumes.
     """
 
     label_map: str = ""
     ignore_label: int | None = None
     regions: str = ""
-    keys: str = "image,label"
     sampling: Sampling = field(default_factory=Sampling)
 
     def of(self, labels: Labels) -> Labels:
@@ -178,6 +176,7 @@ class FromFiles:
         self.dataset = dataset
         self.task: Task | None = dataset.task
         self._training = dataset.of(TRAINING)
+        self._told_apart: dict[int, Dataset[Any]] = {}
         if targets and not any(case.target is not None for case in dataset.cases):
             raise UsageError(f"{named('data', word)}: no case has a target to train on")
 
@@ -238,10 +237,19 @@ class FromFiles:
         if not fits:
             gives = f"the network gives an output of {spell(output)}"
             raise UsageError(f"{named('data', self.word)}: {task} needs {words}; {gives}")
-        if task == "stereo":
-            return self.dataset
-        single = output[0] == 1 and task == "segmentation"
-        return self.dataset.for_classes(2 if single else output[0])
+        return self._telling(output[0])[1]
+
+    def _telling(self, outputs: int) -> tuple[int, Dataset[Any]]:
+        """Return how many classes a network of so many outputs tells apart, and the cases for it; the same each time.
+
+        What a data set has found out of its files, such as the foreground a CT is scaled by, it finds out once so.
+        """
+        if self.dataset.task == "stereo":
+            return outputs, self.dataset
+        classes = 2 if outputs == 1 and self.dataset.task == "segmentation" else outputs
+        if classes not in self._told_apart:
+            self._told_apart[classes] = self.dataset.for_classes(classes)
+        return classes, self._told_apart[classes]
 
     def learned(self, classes: int) -> dict[str, Any]:
         """Return what a network of so many classes that is trained on these cases has to know of them, as plain values.
@@ -251,8 +259,7 @@ class FromFiles:
             value. Of volumes also `regions`: the values that each is made of; and `scales`: of each channel mean, sd,
             low and high (None where nothing is clipped), or None for the z-score of each case.
         """
-        count = 2 if classes == 1 and self.dataset.task == "segmentation" else classes
-        dataset = self.dataset if self.dataset.task == "stereo" else self.dataset.for_classes(count)
+        count, dataset = self._telling(classes)
         found: dict[str, Any] = {"names": list(dataset.class_names), "values": list(dataset.answers(count))}
         if isinstance(dataset, volumes.Volumes):
             found["regions"] = [sorted(region) for region in dataset.labels.regions]
@@ -319,6 +326,7 @@ def open_source(
     labels: Sequence[Path] = (),
     *,
     settings: Mapping[str, Any] = MappingProxyType({}),
+    keys: str = "image,label",
     reading: Reading | None = None,
     trusted: bool = True,
     targets: bool = True,
@@ -330,6 +338,7 @@ def open_source(
         images: --images.
         labels: --labels.
         settings: --set-data.
+        keys: --keys, of a loader's dicts.
         reading: how files are read.
         trusted: whether the user named it; a loader that a run's files name is never called.
         targets: whether files of which none has a target are refused.
@@ -339,7 +348,6 @@ def open_source(
         MissingExtra: a reader is not installed.
     """
     reading = reading or Reading()
-    keyed, reading = reading, replace(reading, keys=Reading.keys)
     word = source or (NIFTI if images or labels else PHANTOM)
     if (images or labels) and word != NIFTI:
         raise UsageError(
@@ -355,7 +363,7 @@ def open_source(
             raise UsageError(f"{named('data', word)}: is generated; label maps and how files are read are of files")
         return FromNumbers(word, settings)
     if names_loader(word, (layout.word for layout in LAYOUTS)):
-        return FromLoader(word, load(word, settings, read_keys(keyed.keys), trusted=trusted))
+        return FromLoader(word, load(word, settings, read_keys(keys), trusted=trusted))
     known = [*GENERATORS, NIFTI, *(f"{layout.word}:PATH" for layout in LAYOUTS)]
     if ":" not in word and not Path(word).expanduser().exists():
         close = nearest(word, [*GENERATORS, NIFTI])

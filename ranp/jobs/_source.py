@@ -5,7 +5,7 @@ from dataclasses import replace
 from ranp.data.sources import FromFiles, Opened, Reading, open_source, read_spacing
 from ranp.data.volumes import Sampling
 from ranp.errors import UsageError, named
-from ranp.jobs.options import Cut, Files, Labelled, Source, SourceSettings, Voxels
+from ranp.jobs.options import Cut, Files, Labelled, Source, Voxels
 from ranp.options import Options
 
 
@@ -22,8 +22,8 @@ def opened(options: Source, *, trusted: bool = True) -> Opened:
     """
     assert isinstance(options, Files)
     return open_source(
-        options.data, options.images, options.labels, settings=options.data_settings, reading=reading_of(options),
-        trusted=trusted,
+        options.data, options.images, options.labels, settings=options.data_settings, keys=options.keys,
+        reading=reading_of(options), trusted=trusted,
     )  # fmt: skip
 
 
@@ -31,19 +31,18 @@ def reading_of(options: Options) -> Reading:
     """Return how options say that files are read.
 
     Args:
-        options: with the groups `SourceSettings` and `Labelled`, and `Voxels` or `Cut` where volumes are read.
+        options: with the group `Labelled`, and `Voxels` or `Cut` where volumes are read.
 
     Raises:
         UsageError: a spacing that is none.
     """
-    assert isinstance(options, SourceSettings)
     assert isinstance(options, Labelled)
     sampling = Sampling()
     if isinstance(options, Voxels):
         sampling = replace(sampling, intensity=options.intensity, spacing=read_spacing(options.spacing))
     if isinstance(options, Cut):
         sampling = replace(sampling, foreground=options.foreground, pad=options.pad)
-    return Reading(options.label_map or "", options.ignore_label, options.regions or "", options.keys, sampling)
+    return Reading(options.label_map or "", options.ignore_label, options.regions or "", sampling)
 
 
 def folded(source: FromFiles, text: str) -> FromFiles:

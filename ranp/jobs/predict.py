@@ -299,7 +299,7 @@ def _source(options: Predict) -> FromFiles:
     if options.data in GENERATORS:
         raise UsageError(f"{said}: {what}")
     opened = open_source(
-        options.data, settings=options.data_settings, reading=reading_of(options), trusted=True, targets=False
+        options.data, settings=options.data_settings, keys=options.keys, reading=reading_of(options), targets=False
     )
     if not isinstance(opened, FromFiles):
         raise UsageError(f"{said}: {what}")
