@@ -1,6 +1,6 @@
 """What MODEL names where a network is only looked at: one to be built, or the slim network of a run folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ranp.models.folders import PRUNED, kind_of
 from ranp.models.input_words import read_words
 from ranp.models.request import read_request, read_size
 from ranp.models.weights import load_weights_
+from ranp.options import Options
 
 Inputs = tuple[Tensor, ...] | dict[str, Tensor]
 
@@ -71,7 +72,7 @@ def read_subject(
     """
     words = dict(network)
     model = words.pop("model")
-    if kind_of(model) is PRUNED or (Path(model).is_dir() and kind_of(model) is None):
+    if names_run(model):
         whole = read_request(full, **words, trusted=True).network(seed) if full else None
         if whole is None and any(words.values()):
             only = f"give them with {named('full', flag='--model')} only"
@@ -82,14 +83,39 @@ def read_subject(
         if spelled:
             raise UsageError(f"{named('input', size[0])}: {model} is a run and knows its inputs; expected a size")
         return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), plain, batch, seed), loaded)
-    if full is not None:
-        raise UsageError(
-            f"{named('full', full, flag='--model')}: only of use where MODEL is a run folder, and {model} is none"
-        )
+    refuse_full(full, model)
     request = read_request(model, size=size, batch=batch, **words, trusted=True)
     built = request.network(seed)
     loaded = "" if weights is None else load_weights_(built, weights)
     return Subject(model, request.preset, built, request.fitted(built).inputs(seed), loaded)
+
+
+def names_run(model: str) -> bool:
+    """Whether MODEL is taken for a run: a folder that is one, or of no other kind, which reading it then says."""
+    return kind_of(model) is PRUNED or (Path(model).is_dir() and kind_of(model) is None)
+
+
+def refuse_full(full: str | None, model: str) -> None:
+    """Refuse the full network of a run where MODEL is none.
+
+    Raises:
+        UsageError: it is given.
+    """
+    if full is not None:
+        raise UsageError(
+            f"{named('full', full, flag='--model')}: only of use where MODEL is a run folder, and {model} is none"
+        )
+
+
+def refuse_known(options: Options, names: Iterable[str], run: Path | str) -> None:
+    """Refuse options that a run knows itself.
+
+    Raises:
+        UsageError: the first of them that is given.
+    """
+    for name in names:
+        if getattr(options, name) != type(options).model_fields[name].get_default():
+            raise UsageError(f"{named(name, getattr(options, name))}: {run} is a run and knows its own")
 
 
 def _inputs_of(examples: Inputs, size: str | Sequence[int] | None, batch: int | None, seed: int) -> Inputs:

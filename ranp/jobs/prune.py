@@ -17,6 +17,7 @@ from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
+from ranp.jobs._subject import refuse_known
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
 from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
@@ -118,10 +119,7 @@ def _of_run(run: runs.Run, options: Prune) -> Prune:
     Raises:
         UsageError: options that a run knows were given.
     """
-    fields = Prune.model_fields
-    for name in ("preset", "settings", "in_channels", "classes", "init", "outputs"):
-        if getattr(options, name) != fields[name].get_default():
-            raise UsageError(f"{named(name, getattr(options, name))}: {run.path} is a run and knows its own")
+    refuse_known(options, ("preset", "settings", "in_channels", "classes", "init", "outputs"), run.path)
     model = options.full or run.config.get("model")
     if not isinstance(model, str):
         raise UsageError(f"{run.path}: the run names no model: give it again ({named('model')})")

@@ -25,9 +25,9 @@ from ranp.errors import CheckFailed, UsageError, named
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs._source import folded, opened
+from ranp.jobs._subject import names_run, refuse_full, refuse_known
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
 from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Taught, Train
-from ranp.models.folders import PRUNED, kind_of
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import read_request, read_size
@@ -130,9 +130,11 @@ def prepare(options: Train) -> Prepared:
     if not (options.resume and options.out.exists()):
         runs.check_out(options.out, force=options.force)
     source = opened(options)
-    base, network, shapes, config = _of_run(options) if _is_run(options) else _of_model(options, source)
-    if base is None:
+    if names_run(options.model):
+        base, network, shapes, config = _of_run(options)
+    else:
         options = as_the_data(options, source)
+        base, (network, shapes, config) = None, _of_model(options)
     inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
     given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
@@ -223,16 +225,9 @@ def plan_only(prepared: Prepared) -> dict[str, Any]:
     return {"out": str(prepared.options.out), "dry_run": True, "steps": prepared.training.steps, **_what(prepared)}
 
 
-def _is_run(options: Train) -> bool:
-    return kind_of(options.model) is PRUNED or (Path(options.model).is_dir() and kind_of(options.model) is None)
-
-
 def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dict[str, Any]]:
     """Return a run, its slim network, the shapes of its inputs and its config."""
-    fields = type(options).model_fields
-    given = [name for name in _OF_A_RUN if getattr(options, name) != fields[name].get_default()]
-    if given:
-        raise UsageError(f"{named(given[0], getattr(options, given[0]))}: {options.model} is a run and knows its own")
+    refuse_known(options, _OF_A_RUN, options.model)
     run = runs.read(options.model)
     network, _ = run.slim_with(options.weights, options.full)
     sizes = [tuple(tensor.shape[1:]) for tensor in flatten(run.plan.example_inputs())]
@@ -243,14 +238,9 @@ def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dic
     return run, network, tuple(sizes), dict(run.config)
 
 
-def _of_model(options: Train, source: Opened) -> tuple[None, nn.Module, tuple[Shape, ...], dict[str, Any]]:
-    """Return no run, a network that is built, the shapes of its inputs and the config of the run to be."""
-    if options.full is not None:
-        raise UsageError(
-            f"{named('full', options.full, flag='--model')}: only of use where MODEL is a run folder, and "
-            f"{options.model} is none"
-        )
-    options = as_the_data(options, source)
+def _of_model(options: Train) -> tuple[nn.Module, tuple[Shape, ...], dict[str, Any]]:
+    """Return a network that is built, the shapes of its inputs and the config of the run to be."""
+    refuse_full(options.full, options.model)
     request = read_request(
         options.model, preset=options.preset, settings=options.settings, in_channels=options.in_channels,
         classes=options.classes, size=options.patch, batch=options.batch_size, size_option="patch",
@@ -268,7 +258,7 @@ def _of_model(options: Train, source: Opened) -> tuple[None, nn.Module, tuple[Sh
         "weights": None if options.weights is None else str(options.weights),
     }  # fmt: skip
     shapes = tuple(shape[1:] for shape in request.shapes)
-    return None, network, shapes, {key: value for key, value in config.items() if value is not None}
+    return network, shapes, {key: value for key, value in config.items() if value is not None}
 
 
 def _teaching(
@@ -294,12 +284,12 @@ def _teaching(
     if options.teacher == config.get("model"):
         update |= {"settings": runs.settings_of(config), "preset": config.get("preset")}
     asked = options.model_copy(update=update)
-    if _is_run(asked):
+    if names_run(options.teacher):
         teacher = runs.read(options.teacher).slim_with(options.teacher_weights, None)[0]
     elif options.teacher_weights is None:
         raise UsageError(f"{said}: has learned nothing; give {named('teacher_weights')}, or a run that was trained")
     else:
-        teacher = _of_model(asked, source)[1]
+        teacher = _of_model(as_the_data(asked, source))[0]
     gives = output_shape(teacher, tuple(torch.empty(1, *shape, device="meta") for shape in shapes), options.outputs)
     if gives != given:
         raise UsageError(f"{said}: gives {spell(gives)}; expected {spell(given)}, as the network that learns")
