@@ -34,6 +34,3 @@ FIRST = dict(zip(CATEGORIES, accumulate(_COUNTS, initial=0), strict=False))
 """The number of the first part of each category, from 0: part k of it, counted from 1, is that plus k - 1."""
 
 PARTS = sum(_COUNTS)
-
-PART_NAMES = tuple(f"{category} {part}".lower() for category, (_, parts) in CATEGORIES.items() for part in parts)
-"""Of all parts, by number."""

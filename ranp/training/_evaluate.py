@@ -6,6 +6,7 @@ What is generated is drawn from another seed than that of the training.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -276,7 +277,7 @@ def measured(asked: Evaluation, *, tolerance: float = 1.0, surfaces: bool = True
     return replace(tally.scores(), source=asked.said())
 
 
-class _Tally:
+class _Tally(ABC):
     """What is gathered over cases; a task is a subclass."""
 
     def __init__(self, task: str, names: tuple[str, ...], how: Drawing, tolerance: float, surfaces: bool) -> None:
@@ -285,13 +286,13 @@ class _Tally:
         self.cases: list[CaseScores] = []
         self.notes: list[str] = []
 
+    @abstractmethod
     def enter(self, judged: Judged) -> None:
         """Measure a case."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self) -> Scores:
         """Return what was measured of all."""
-        raise NotImplementedError
 
 
 class _Masks(_Tally):
