@@ -257,7 +257,11 @@ def _changed(path: Path) -> UsageError:
 
 
 def _text(report: Mapping[str, Any]) -> str:
-    return json.dumps(sealed(report), indent=2, allow_nan=False) + "\n"
+    return _plain(sealed(report))
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,6 +338,7 @@ def save(
     report: Report | Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
     *,
+    training: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Path:
     """Write a run folder, whole or not at all.
@@ -345,6 +350,7 @@ def save(
         plan: its plan.
         report: of a prune, or plain values; hashes and version are added.
         config: the options, so that the run can be repeated: `model` and `settings` rebuild the network.
+        training: what `TRAINING` holds of a training that is not done, if the run is to be trained.
         force: whether an existing folder is replaced.
 
     Raises:
@@ -366,6 +372,8 @@ def save(
         write_weights(slim, folder / WEIGHTS, without=left)
         hashes = {name: sha256(folder / name) for name in HASHED}
         values = report.to_dict() if isinstance(report, Report) else report
+        if training is not None:
+            (folder / TRAINING).write_text(_plain(training))
         (folder / REPORT).write_text(_text({**values, "hashes": hashes, "ranp": __version__}))
     return path
 
@@ -399,7 +407,7 @@ def save_trained(
         shutil.copyfile(base.path / base.weights_file, folder / WEIGHTS)
         for name, tensors in weights.items():
             save_file(dict(tensors), folder / name)
-        (folder / TRAINING).write_text(json.dumps(training, indent=2, allow_nan=False) + "\n")
+        (folder / TRAINING).write_text(_plain(training))
         (folder / METRICS).write_text(metrics)
         hashes = {name: sha256(folder / name) for name in (*HASHED, *weights)}
         trained = {"file": TRAINED, "sha256": hashes[TRAINED], "loaded": loaded} if TRAINED in hashes else None

@@ -24,6 +24,7 @@ from ranp.options import (
     Selection,
     Shared,
     Sparsity,
+    SparsitySchedule,
     Supervision,
     Training,
     Words,
@@ -370,9 +371,22 @@ class Taught(Options):
     temperature: float = option(4.0, "What logits are divided by, the teacher's too.", gt=0)
 
 
+class Rounds(Scoring, Selection, Proved):
+    """How a training prunes in between."""
+
+    group: ClassVar[str] = "choice"
+    rounds: int | None = option(
+        None, "Prune and train in turn so often, to a --sparsity or limits of the full network; --steps are of each.",
+        ge=1,
+    )  # fmt: skip
+    sparsity_schedule: SparsitySchedule = option(
+        "linear", "Of --rounds: {choices}: as much each time, or most at first (Zhu and Gupta 2017)."
+    )
+
+
 class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
-    Seed, Device, Config, DryRun, Force, Printed,
+    Network, Full, Weights, Source, Files, Labelled, Batches, Cut, Start, Training, Taught, Rounds, Seed, Device,
+    Config, DryRun, Force, Printed,
 ):  # fmt: skip
     """`ranp train`."""
 

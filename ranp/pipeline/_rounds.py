@@ -12,6 +12,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, staying
 from ranp.inputs import Inputs
 from ranp.modules import tensors_of, unwrapped
+from ranp.pipeline._limits import within_limits
 from ranp.pipeline._prune import Result, Steps, prune, report_of
 from ranp.plan import Plan
 from ranp.surgery import Size, stale_widths, verify
@@ -75,6 +76,9 @@ def prune_again(
     ]
     seconds = {**result.report.seconds, **{f"{name} with the full network": s for name, s in steps.seconds.items()}}
     report = report_of(graph, whole, checked, seconds, result.scores, notes)
+    if whole.choice.bounds:
+        chosen = within_limits(graph, whole, result.slim, example_inputs)
+        report = report.model_copy(update={"chosen": chosen})
     checked.require()
     return replace(result, plan=whole, report=report, graph=graph)
 

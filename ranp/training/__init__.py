@@ -3,7 +3,7 @@
 from ranp.options import Training
 from ranp.training._distillation import Distillation
 from ranp.training._evaluate import ALL, Evaluation, Judged, evaluate, measured
-from ranp.training._loop import SCORE, History, Keep, Moment, Trained, optimizer_of, train_
+from ranp.training._loop import SCORE, History, Keep, Moment, Trained, check_asked, optimizer_of, train_
 from ranp.training._outputs import Whole, probabilities, run, sized
 from ranp.training._predict import Answer, Kept, answer
 from ranp.training._recipes import RECIPES, resolved
@@ -30,6 +30,7 @@ __all__ = [
     "Whole",
     "Windows",
     "answer",
+    "check_asked",
     "evaluate",
     "measured",
     "optimizer_of",

@@ -53,6 +53,7 @@ class Moment:
         rate: the learning rate.
         validation: the latest, by name.
         per_second: samples.
+        part: which of several trainings it is, in words.
     """
 
     step: int
@@ -61,6 +62,7 @@ class Moment:
     rate: float
     validation: Mapping[str, float]
     per_second: float
+    part: str = ""
 
 
 @dataclass
@@ -340,10 +342,7 @@ class _State:
         Raises:
             UsageError: it is of another training.
         """
-        for name, value in keep.asked.items():
-            before = kept["asked"].get(name)
-            if before != value:
-                raise UsageError(f"{named(name, value)}: the training in {keep.path} was asked for {before}")
+        check_asked(keep.asked, kept["asked"], keep.path)
         for name, tensor in tensors_of(self.network).items():
             tensor.data.copy_(kept["network"][name])
         self.optimizer.load_state_dict(kept["optimizer"])
@@ -366,6 +365,17 @@ class _State:
     def _moved(self, tensor: Tensor) -> Tensor:
         moved = tensor.as_subclass(Tensor).to(self.device, non_blocking=True)
         return _channels_last(moved) if self.training.channels_last else moved
+
+
+def check_asked(asked: Mapping[str, Any], before: Mapping[str, Any], where: Path) -> None:
+    """Refuse to go on with a training that was asked for otherwise.
+
+    Raises:
+        UsageError: the first difference.
+    """
+    for name, value in asked.items():
+        if before.get(name) != value:
+            raise UsageError(f"{named(name, value)}: the training in {where} was asked for {before.get(name)}")
 
 
 def _steps_of(training: Training, per_epoch: float | None, batches: Iterable[Any]) -> int:
