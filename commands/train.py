@@ -45,7 +45,6 @@ def _display() -> Iterator[Callable[[Any], None]]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    validated: dict[str, float] = {}
     with Progress(*columns, console=console, transient=True, disable=is_quiet() or not console.is_terminal) as bar:
         task = bar.add_task("train", total=None, said="")
 
@@ -58,9 +57,7 @@ def _display() -> Iterator[Callable[[Any], None]]:
             score = "" if not moment.validation else f"  score {moment.validation.get('score', float('nan')):.4f}"
             said = f"loss {moment.loss:.4f}{score}  {moment.per_second:.1f} samples/s"
             bar.update(task, description=moment.part or "train", total=moment.steps, completed=moment.step, said=said)
-            if dict(moment.validation) != validated and not (is_quiet() or console.is_terminal):
-                validated.clear()
-                validated.update(moment.validation)
+            if moment.measured == moment.step and not (is_quiet() or console.is_terminal):
                 part = f"{moment.part}, " if moment.part else ""
                 typer.echo(f"step: {part}{moment.step} of {moment.steps}, {said}", err=True)
 
@@ -82,6 +79,8 @@ def _print(console: Console, result: dict[str, Any]) -> None:
         console.print(f"{name:13s}{text}", soft_wrap=True, markup=False)
 
     line("trained on", str(result["trained_on"]))
+    if result.get("unseen"):
+        line("not in these", ", ".join(result["unseen"]))
     line("validated on", str(result["validated_on"] or "nothing: the last weights are kept"))
     line("loss", str(result["loss"]))
     if result.get("dry_run"):

@@ -9,6 +9,7 @@ Of a run that was trained too:
 
     RUN/trained.safetensors, RUN/last.safetensors   weights at the best validation, and after the last step
     RUN/training.json, RUN/metrics.csv              options, curves and validations
+    RUN/samples.safetensors                         pictures of what it says of the first validation cases
 
 A run is what was written or it is refused: every file's hash is compared before anything is built from it or shown.
 Nothing in these files is executed. By itself `load` builds only built-ins and networks of MONAI; for any other factory
@@ -45,8 +46,10 @@ from ranp.surgery import slim as slimmed
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
+SAMPLES = "samples.safetensors"
 STATE = "state.safetensors"  # of a training that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
+_TRAINED = (TRAINED, LAST, TRAINING, METRICS, SAMPLES)  # of a training that is done
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
@@ -217,7 +220,7 @@ class Run:
     @property
     def hashed(self) -> list[str]:
         """The names of the files whose hashes the report holds."""
-        return [*HASHED, *(name for name in (TRAINED, LAST) if name in self.hashes)]
+        return [*HASHED, *(name for name in _TRAINED if name in self.hashes)]
 
     def check_hashes(self) -> None:
         """Compare the files with the hashes stored when they were written.
@@ -322,7 +325,7 @@ def check_place(path: Path, option: str = "out") -> None:
 def _foreign(path: Path) -> list[str]:
     """Return the names in a run folder of what no command of ranp wrote there."""
     kind = kind_of(path)
-    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE} if kind else set()
+    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, SAMPLES, STATE} if kind else set()
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
         entries = [report.get(name) for name in ("onnx", "torch_export")]
@@ -385,6 +388,7 @@ def save_trained(
     training: Mapping[str, Any],
     metrics: str,
     loaded: str,
+    samples: bytes | None = None,
 ) -> None:
     """Write the folder of a run that was trained, whole or not at all; what was exported before is not of it.
 
@@ -395,6 +399,7 @@ def save_trained(
         training: what `TRAINING` holds.
         metrics: what `METRICS` holds.
         loaded: how the weights came about, in a line, for the report.
+        samples: what `SAMPLES` holds, if anything.
 
     Raises:
         UsageError: the folder can't be written, or a file of the base was changed.
@@ -409,7 +414,10 @@ def save_trained(
             save_file(dict(tensors), folder / name)
         (folder / TRAINING).write_text(_plain(training))
         (folder / METRICS).write_text(metrics)
-        hashes = {name: sha256(folder / name) for name in (*HASHED, *weights)}
+        if samples is not None:
+            (folder / SAMPLES).write_bytes(samples)
+        done = [name for name in _TRAINED if weights and (folder / name).is_file()]
+        hashes = {name: sha256(folder / name) for name in (*HASHED, *done)}
         trained = {"file": TRAINED, "sha256": hashes[TRAINED], "loaded": loaded} if TRAINED in hashes else None
         values = {**report, **({"trained": trained} if trained else {}), "hashes": hashes, "ranp": __version__}
         (folder / REPORT).write_text(_text(values))

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ranp import runs
 from ranp.jobs._prepared import Prepared
-from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Rounds, Source, Taught
+from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Rounds, Source, Taught, Train
+from ranp.modules import tensors_of
 from ranp.pipeline import Result, prune
 from ranp.reports import Report
 from ranp.training import History, Trained
@@ -63,16 +65,19 @@ def pruned(prepared: Prepared, result: Result, rounds: Mapping[str, Any]) -> run
     return runs.read(options.out)
 
 
-def trained(prepared: Prepared, result: Trained, rounds: Mapping[str, Any]) -> dict[str, Any]:
+def trained(prepared: Prepared, result: Trained, network: nn.Module, rounds: Mapping[str, Any]) -> dict[str, Any]:
     """Write what was trained into the run in the folder, and return what `runs.TRAINING` says.
 
     Args:
         prepared: the training.
         result: of the training, the latest of several.
+        network: that was trained; it has the best weights afterwards.
         rounds: how far the rounds were before; nothing without any.
     """
+    for name, tensor in tensors_of(network).items():
+        tensor.data.copy_(result.best[name])
     out = prepared.options.out
-    base, said, histories = runs.read(out), {**_said(prepared, result.history), **rounds}, [result.history]
+    base, said, histories = runs.read(out), {**_said(prepared, result.history, network), **rounds}, [result.history]
     if rounds:
         cost = base.report.slim
         entry = {
@@ -82,13 +87,14 @@ def trained(prepared: Prepared, result: Trained, rounds: Mapping[str, Any]) -> d
         said["rounds"] = [*rounds["rounds"], entry]
         histories = [History(each["curve"], each["validations"]) for each in said["rounds"]]
     files = {runs.TRAINED: result.best, runs.LAST: result.last}
-    runs.save_trained(out, base, files, said, _table(histories), _words(said))
+    samples = prepared.validation.samples(network) if said["done"] and prepared.validation is not None else None
+    runs.save_trained(out, base, files, said, _table(histories), _words(said), samples)
     return said
 
 
 def without_curves(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `runs.TRAINING` says but for curves, and for what only --resume asks for."""
-    plain = {name: value for name, value in said.items() if name not in ("curve", "asked", "begun", "round")}
+    plain = {name: value for name, value in said.items() if name not in ("curve", "asked", "begun", "round", "command")}
     if "rounds" in plain:
         plain["rounds"] = [{k: v for k, v in each.items() if k != "curve"} for each in plain["rounds"]]
     return plain
@@ -130,11 +136,12 @@ def what(prepared: Prepared) -> dict[str, Any]:
         "loss": options.loss,
         "seed": options.seed,
         "trained_on": prepared.trained_on,
+        **({"unseen": list(prepared.unseen)} if prepared.unseen else {}),
         "validated_on": None if measured is None else measured.said,
     }
 
 
-def _said(prepared: Prepared, history: History) -> dict[str, Any]:
+def _said(prepared: Prepared, history: History, network: nn.Module) -> dict[str, Any]:
     """Return what `runs.TRAINING` says of a training that is done."""
     options, steps = prepared.options, prepared.training.steps or 1
     return {
@@ -144,12 +151,20 @@ def _said(prepared: Prepared, history: History) -> dict[str, Any]:
         "steps": steps,
         "best": history.best,
         "validations": history.validations,
-        "never": list(prepared.validation.never) if prepared.validation is not None else [],
+        "never": list(prepared.validation.scores(network).never) if prepared.validation is not None else [],
         "seconds_per_step": history.seconds / steps,
         "samples_per_second": history.samples / history.seconds,
         "peak_memory": _peak_memory(options.device),
+        "command": _command(options),
         "curve": history.curve,
     }
+
+
+def _command(options: Train) -> dict[str, Any]:
+    """Return the options that are not what they are by default."""
+    fields = type(options).model_fields
+    return {name: value for name, value in options.to_config().items()
+            if getattr(options, name) != fields[name].get_default()}  # fmt: skip
 
 
 def _peak_memory(device: str) -> dict[str, Any]:

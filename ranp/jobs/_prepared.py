@@ -1,7 +1,7 @@
 """A training whose options are known to be good, and what it is measured on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +12,11 @@ from ranp.data.sources import Drawing, Opened
 from ranp.inputs import Shape
 from ranp.jobs.options import Train
 from ranp.options import Training
-from ranp.training import Distillation, Scores, evaluate
+from ranp.report.contact import Tile, shown
+from ranp.report.samples import packed
+from ranp.training import Distillation, Evaluation, Scores, evaluate
+
+_SHOWN = 3  # cases whose pictures are kept
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Prepared:
         learned: what the network has to know of its data, for `ranp predict`.
         teaching: the teacher, or None.
         rounds: options of `prune_round`, of batches to score on and how; None where nothing is pruned.
+        unseen: names of the classes that no training case has.
     """
 
     options: Train
@@ -50,6 +55,7 @@ class Prepared:
     learned: dict[str, Any] = field(default_factory=dict)
     teaching: Distillation | None = None
     rounds: dict[str, Any] | None = None
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass
@@ -64,7 +70,7 @@ class Validation:
         outputs: places of the outputs that count.
         device: where the network runs.
         said: what the cases are, in words.
-        never: names of the classes that the latest measuring met neither in a truth nor in a prediction.
+        latest: what was measured last.
     """
 
     source: Opened
@@ -74,18 +80,34 @@ class Validation:
     outputs: tuple[int, ...]
     device: str
     said: str
-    never: tuple[str, ...] = ()
+    latest: Scores | None = None
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Measure a network; what can't be measured is left out."""
-        scores = self.scores(network)
-        self.never = scores.never
-        figures = {"score": scores.score, **scores.figures()}
-        return {name: value for name, value in figures.items() if value == value}
-
-    def scores(self, network: nn.Module) -> Scores:
-        """Measure a network, without its surfaces, which takes long."""
-        return evaluate(
+        """Measure a network, without its surfaces, which takes long; what can't be measured is left out."""
+        self.latest = evaluate(
             network, self.source, self.inputs, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
             surfaces=False,
         )  # fmt: skip
+        figures = {"score": self.latest.score, **self.latest.figures()}
+        return {name: value for name, value in figures.items() if value == value}
+
+    def scores(self, network: nn.Module) -> Scores:
+        """Return what was measured last; a training that goes on after its last step measures the network now."""
+        if self.latest is None:
+            self(network)
+        assert self.latest is not None
+        return self.latest
+
+    def samples(self, network: nn.Module) -> bytes | None:
+        """Return pictures of what a network says of the first cases, None where they are no pictures."""
+        scores = self.scores(network)
+        names = ("background", *scores.classes[1:]) if scores.first else scores.classes  # which is not coloured
+        how = replace(self.how, batches=-(-_SHOWN // self.how.batch_size))
+        asked = Evaluation(network, self.source, self.inputs, how, self.split, self.outputs, device=self.device)
+        found: list[Tile] = []
+        for (task, judged), _ in zip(asked.judged(range(min(_SHOWN, len(scores.cases)))), range(_SHOWN), strict=False):
+            truth, inputs = judged.truth, judged.inputs
+            if truth.back is not None:
+                inputs = tuple(truth.back(part) for part in inputs)
+            found += shown(judged.name, inputs, truth.target, judged.prediction, task, names, truth.axes)
+        return packed(found, names) if found else None

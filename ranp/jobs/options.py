@@ -401,6 +401,9 @@ class Train(
     hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
     resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
     save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
+    tensorboard: Path | None = option(
+        None, "Write curves as events of TensorBoard into this folder too.", metavar="FOLDER", kept=False
+    )
     out: Path = option(..., "The run folder to write.", writes="run")
 
 

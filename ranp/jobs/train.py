@@ -4,6 +4,7 @@ A network that was not pruned is trained as a run whose plan keeps everything, s
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,10 +18,11 @@ from ranp import processes, runs
 from ranp.data import losses
 from ranp.data.dataset import TRAINING, VALIDATION
 from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
-from ranp.errors import CheckFailed, InfeasibleError, UsageError, named
+from ranp.errors import CheckFailed, InfeasibleError, UsageError, listed, named, need
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs import _kept as kept
+from ranp.jobs._judging import as_learned
 from ranp.jobs._prepared import Prepared, Validation
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
@@ -35,7 +37,7 @@ from ranp.modules import copy_with, tensors_of
 from ranp.options import DATA_FREE, Selection, Training
 from ranp.pipeline import Standing, check_rounds, prune_round, standing_of
 from ranp.surgery import slim
-from ranp.training import Distillation, Evaluation, Keep, Moment, Trained, check_asked, resolved, train_
+from ranp.training import Distillation, Evaluation, Events, Keep, Moment, Trained, check_asked, resolved, train_
 
 Watch = Callable[[Moment | str], None]
 _OF_A_RUN = ("preset", "settings", "in_channels", "classes", "init")  # what a run knows itself
@@ -57,6 +59,8 @@ def prepare(options: Train) -> Prepared:
     if not _goes_on(options):
         runs.check_out(options.out, force=options.force)
     options = _check_rounds(options)
+    if options.tensorboard is not None:
+        need("tensorboard", "tensorboard")
     source = opened(options)
     if names_run(options.model):
         base, network, shapes, config = _of_run(options)
@@ -72,6 +76,9 @@ def prepare(options: Train) -> Prepared:
     source, validation, split = _split(options, source)
     per_epoch = _per_epoch(source, options, training)
     steps = training.steps or _epochs(training, per_epoch)
+    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
+    if isinstance(validation, FromFiles) and validation is not source:
+        validation.dataset = as_learned(validation.dataset, learned)  # scaled as what is trained on
     how = Drawing(
         steps * training.accumulate * (options.rounds or 1), options.batch_size, options.seed, options.workers, maxdisp,
         training=True, hold=options.hold, augment=options.augment,
@@ -82,11 +89,14 @@ def prepare(options: Train) -> Prepared:
         drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
         said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
         measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
+    unseen = source.never(given[0]) if isinstance(source, FromFiles) and given else ()
+    if unseen and processes.is_first():
+        said = f"no training case has {listed(unseen, 'and')}, which the network can't learn"
+        warnings.warn(f"{named('data', source.word)}: {said}", stacklevel=2)
     teaching = _teaching(options, source, config, word, given, shapes, maxdisp)
     rounds = None if options.rounds is None else _pruning(options, source, shapes, given, loss, maxdisp)
     options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
     training = training.model_copy(update={"steps": steps, "epochs": None})
-    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
     return Prepared(
         options,
         network,
@@ -102,6 +112,7 @@ def prepare(options: Train) -> Prepared:
         learned,
         teaching,
         rounds,
+        unseen,
     )
 
 
@@ -154,6 +165,20 @@ def carry_out(prepared: Prepared, watch: Watch | None = None) -> dict[str, Any]:
         InfeasibleError: a round can't reach its goal.
         CheckFailed: the loss is not a number.
     """
+    if prepared.options.tensorboard is not None and processes.is_first():
+        with Events(prepared.options.tensorboard) as events:
+            return _carried_out(prepared, lambda moment: _tell(moment, events, watch))
+    return _carried_out(prepared, watch)
+
+
+def _tell(moment: Moment | str, events: Events, watch: Watch | None) -> None:
+    if isinstance(moment, Moment):
+        events(moment)
+    if watch is not None:
+        watch(moment)
+
+
+def _carried_out(prepared: Prepared, watch: Watch | None) -> dict[str, Any]:
     out = prepared.options.out
     processes.gather(None)  # all have looked at the folder before the first writes it
     base = processes.from_first(lambda: runs.read(out) if _goes_on(prepared.options) else None)
@@ -164,8 +189,9 @@ def carry_out(prepared: Prepared, watch: Watch | None = None) -> dict[str, Any]:
         said = _in_rounds(prepared, base, told, watch)
     else:
         base = base or processes.from_first(lambda: kept.begun(prepared))
-        trained = _trained(prepared, _network(prepared, base), kept.asked(prepared), watch)
-        said = processes.from_first(lambda: kept.trained(prepared, trained, {}))
+        network = _network(prepared, base)
+        trained = _trained(prepared, network, kept.asked(prepared), watch)
+        said = processes.from_first(lambda: kept.trained(prepared, trained, network, {}))
     return {"out": str(out), **kept.without_curves(said)}
 
 
@@ -200,7 +226,9 @@ def _in_rounds(prepared: Prepared, base: runs.Run | None, told: dict[str, Any], 
             plan, network = result.plan, result.slim
         part = f"round {number} of {count}"
         trained = _trained(prepared, network, {**asked, "round": number}, watch, part, number)
-        told = processes.from_first(partial(kept.trained, prepared, trained, {**state, "done": number == count}))
+        told = processes.from_first(
+            partial(kept.trained, prepared, trained, network, {**state, "done": number == count})
+        )
         if number < count:
             network = _network(prepared, processes.from_first(partial(runs.read, options.out)))
     return told
@@ -217,20 +245,19 @@ def _trained(
     """Train a network; of several rounds each goes on with the batches after those of the round before."""
     options = prepared.options
     keep = Keep(options.out / runs.STATE, options.save_every, options.resume, asked)
-    steps = (prepared.training.steps or 1) * prepared.training.accumulate
-    batches = prepared.batches
-    if number > 1 and isinstance(batches, batched.Source):
-        batches = _Later(batches, (number - 1) * steps)
+    batches, before = prepared.batches, (number - 1) * (prepared.training.steps or 1)
+    if before and isinstance(batches, batched.Source):
+        batches = _Later(batches, before * prepared.training.accumulate)
     try:
         return train_(
             network, batches, prepared.loss, prepared.training, per_epoch=prepared.per_epoch,
             validate=prepared.validation, validate_every=options.val_every, keep=keep, teaching=prepared.teaching,
             device=options.device, seed=options.seed,
-            watch=None if watch is None else lambda moment: watch(replace(moment, part=part)),
+            watch=None if watch is None else lambda moment: watch(replace(moment, part=part, before=before)),
         )  # fmt: skip
     except CheckFailed as error:
-        before = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
-        raise CheckFailed(f"{error}; {before}: a smaller {named('lr')}, or {named('clip')}, may help") from error
+        kept_state = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
+        raise CheckFailed(f"{error}; {kept_state}: a smaller {named('lr')}, or {named('clip')}, may help") from error
 
 
 @dataclass(frozen=True)

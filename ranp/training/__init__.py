@@ -8,6 +8,7 @@ from ranp.training._outputs import Whole, probabilities, run, sized
 from ranp.training._predict import Answer, Kept, answer
 from ranp.training._recipes import RECIPES, resolved
 from ranp.training._scores import CaseScores, Scores, Spread
+from ranp.training._tensorboard import Events
 from ranp.training._windows import Windows
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "CaseScores",
     "Distillation",
     "Evaluation",
+    "Events",
     "History",
     "Judged",
     "Keep",

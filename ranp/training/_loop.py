@@ -53,7 +53,9 @@ class Moment:
         rate: the learning rate.
         validation: the latest, by name.
         per_second: samples.
+        measured: the step of the latest validation, 0 before the first.
         part: which of several trainings it is, in words.
+        before: steps of the trainings before.
     """
 
     step: int
@@ -62,7 +64,9 @@ class Moment:
     rate: float
     validation: Mapping[str, float]
     per_second: float
+    measured: int = 0
     part: str = ""
+    before: int = 0
 
 
 @dataclass
@@ -320,8 +324,9 @@ class _State:
         history = self.history
         latest = history.curve[-1] if history.curve else {"loss": float("nan"), "lr": self.rate}
         speed = history.samples / history.seconds if history.seconds else 0.0
-        validation = {k: v for k, v in (history.validations[-1] if history.validations else {}).items() if k != "step"}
-        return Moment(self.step, self.steps, latest["loss"], latest["lr"], validation, speed)
+        validation = dict(history.validations[-1]) if history.validations else {"step": 0}
+        measured = int(validation.pop("step"))
+        return Moment(self.step, self.steps, latest["loss"], latest["lr"], validation, speed, measured)
 
     def kept(self) -> dict[str, Any]:
         """Return all that `restore` needs."""

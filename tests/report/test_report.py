@@ -52,7 +52,7 @@ COMPARISON = {
 class Balanced(HTMLParser):
     """Fails where tags do not close in order; collects text and attributes."""
 
-    VOID = frozenset({"meta", "link", "br", "hr"})
+    VOID = frozenset({"meta", "link", "br", "hr", "img"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
