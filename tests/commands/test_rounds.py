@@ -77,7 +77,7 @@ def test_rounds_that_were_killed_go_on_to_the_same_files(tmp_path: Path) -> None
 
     work(tmp_path / "whole")
     whole = content(tmp_path / "whole")
-    weights = ["last.safetensors", "slim.safetensors", "trained.safetensors"]
+    weights = ["last.safetensors", "samples.safetensors", "slim.safetensors", "trained.safetensors"]
     assert sorted(name for name in whole if name.endswith(".safetensors")) == weights
     rng, stood = random.Random(1), set()
     for attempt in range(8):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 
 import ranp as library
 from ranp import runs
+from ranp.jobs.options import Train
+from ranp.jobs.train import prepare
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -122,6 +125,7 @@ class Never(nn.Sequential):
 """
 
 
+@pytest.mark.filterwarnings("always:.*no training case has class 3")
 def test_a_class_that_never_occurs_is_said_and_the_cases_held_out_are_counted(
     ranp: Call, folder: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +139,102 @@ def test_a_class_that_never_occurs_is_said_and_the_cases_held_out_are_counted(
     assert "dice/class 3" not in (tmp_path / "run" / runs.METRICS).read_text()
     shown = ranp("train", *SMALL, "--data", folder, "--fold", "0/3", "--out", tmp_path / "all").stdout
     assert "in no case" not in shown
+
+
+@pytest.mark.filterwarnings("always:.*no training case has")
+def test_a_class_that_no_training_case_has_is_said_before_and_after(ranp: Call, folder: Path, tmp_path: Path) -> None:
+    words = [*NETWORK, "--classes", 4, "--patch", 8, "--steps", 1, "--data", folder]
+    shown = ranp("train", *words, "--out", tmp_path / "run")
+    said = f"warning: --data {folder}: no training case has class 3, which the network can't learn"
+    assert shown.stderr.splitlines()[0] == said
+    assert re.search(r"^not in these +class 3$", shown.stdout, re.MULTILINE)
+    assert json.loads((tmp_path / "run" / runs.TRAINING).read_text())["unseen"] == ["class 3"]
+    both = ["--regions", "A=1+2,B=7", "--dry-run", "--out", tmp_path / "never"]
+    shown = ranp("train", *NETWORK, "--patch", 8, "--steps", 1, "--data", folder, *both)
+    assert "no training case has B, which" in shown.stderr
+    assert "warning" not in ranp("train", *SMALL, "--data", folder, "--dry-run", "--out", tmp_path / "never").stderr
+
+
+def scan(folder: Path, names: str, background: float, values: dict[int, float]) -> Path:
+    """Cases whose background and labels have values of their own."""
+    rng = np.random.default_rng(len(folder.name))
+    for name in names:
+        labels = rng.choice([0, *values], (9, 9, 9)).astype(np.uint8)
+        image = np.full(labels.shape, background) + rng.standard_normal(labels.shape)
+        for value, mean in values.items():
+            image[labels == value] += mean
+        for kind, array in (("images", image), ("labels", labels)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / kind / f"{name}.nii.gz")
+    return folder
+
+
+@pytest.mark.filterwarnings("always:labels 0, 2, 5 are taken as classes 0 to 2")
+def test_other_data_are_validated_on_as_the_training_reads_its_own(tmp_path: Path) -> None:
+    """Scaled by the training's foreground, and values stand for the same classes where one of them lacks."""
+    train, val = scan(tmp_path / "a", "xyz", 0, {2: 40.0, 5: 90.0}), scan(tmp_path / "bb", "v", 900, {2: 7.0})
+    words = {"model": "unet3d", "settings": {"base_width": 2, "depth": 2}, "patch": "8", "steps": 1}
+    asked = {**words, "classes": 3, "intensity": "ct", "data": str(train), "val": str(val), "out": tmp_path / "run"}
+    prepared = prepare(Train.read(asked))
+    assert prepared.validation is not None
+    seen: list[Any] = []
+
+    class Network(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image)
+            return torch.stack([image[:, 0] * 0, image[:, 0], image[:, 0] * 0], 1)
+
+    prepared.validation(Network())
+    mean, sd, low, high = (prepared.learned["scales"][0][name] for name in ("mean", "sd", "low", "high"))
+    raw = nibabel.load(val / "images" / "v.nii.gz").get_fdata()
+    expected = (raw.clip(low, high) - mean) / sd
+    assert any(torch.equal(part[0, 0], torch.from_numpy(expected[:8, :8, :8]).float()) for part in seen)
+    latest = prepared.validation.latest
+    assert latest is not None
+    labels = nibabel.load(val / "labels" / "v.nii.gz").get_fdata()
+    told = expected > 0  # as class 1, which value 2 stands for
+    dice = 2 * (told & (labels == 2)).sum() / (told.sum() + (labels == 2).sum())
+    assert latest.spread("dice", 1).mean == pytest.approx(dice)
+    assert latest.never == ("class 2",)
+
+
+def test_curves_are_written_for_tensorboard(ranp: Call, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    words = [*NETWORK, "--patch", 8, "--steps", 2, "--val-every", 2, "--rounds", 2, "--sparsity", "0.3"]
+    ranp("train", *words, "--method", "l1", "--tensorboard", tmp_path / "events", "--out", tmp_path / "run")
+    found = events.EventAccumulator(str(tmp_path / "events")).Reload()
+    said = json.loads((tmp_path / "run" / runs.TRAINING).read_text())
+    losses = [point["loss"] for each in said["rounds"] for point in each["curve"]]
+    assert [event.step for event in found.Scalars("loss")] == [1, 2, 3, 4], "rounds count on"
+    assert [event.value for event in found.Scalars("loss")] == pytest.approx(losses)
+    scores = [
+        (2 * number, row["score"]) for number, each in enumerate(said["rounds"], 1) for row in each["validations"]
+    ]
+    written = [(event.step, event.value) for event in found.Scalars("validation/score")]
+    assert [step for step, _ in written] == [step for step, _ in scores]
+    assert [value for _, value in written] == pytest.approx([value for _, value in scores])
+    assert {"learning rate", "samples per second"} <= set(found.Tags()["scalars"])
+
+
+def test_without_tensorboard_it_is_said_how_to_get_it(
+    ranp: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    shown = ranp("train", *SMALL, "--tensorboard", tmp_path / "events", "--out", tmp_path / "run", code=4)
+    assert "tensorboard is not installed: pip install 'ranp[tensorboard]'" in shown.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_to_go_on_replaces_no_folder_that_is_no_training(refused: Call, ranp: Call, tmp_path: Path) -> None:
+    ranp("prune", *NETWORK, "--classes", 3, "--patch", 8, "--sparsity", "0.3", "--out", tmp_path / "slim")
+    own = tmp_path / "photos"
+    own.mkdir()
+    (own / "one.jpg").write_bytes(b"1")
+    for model in ("unet3d", tmp_path / "slim"):
+        said = refused("train", model, "--steps", 1, "--patch", 8, "--out", own, "--resume")
+        assert said.startswith(f"--out {own}: exists")
+    assert [path.name for path in own.iterdir()] == ["one.jpg"]
+    assert refused("train", "unet3d", "--steps", 1, "--patch", 8, "--out", tmp_path / "slim", "--resume")
 
 
 def test_a_dry_run_writes_nothing(answer: Call, tmp_path: Path) -> None:
