@@ -244,7 +244,7 @@ def test_a_network_is_trained_in_two_processes_and_goes_on_in_them(tmp_path: Pat
 
 
 def test_rounds_in_two_processes_are_those_of_one_plan(tmp_path: Path) -> None:
-    """What is scored is shared, so that the first round has the same plan; and each has the trained weights to prune."""
+    """What is scored is shared, so that the first round has the same plan; each has the trained weights to prune."""
     words = ["-m", "ranp", "train", "unet3d", *TINY, "--batch-size", "2", "--steps", "1", "--rounds", "2", "--sparsity"]
     code, out, err = torchrun(*words, "0.4", "--out", "run", cwd=tmp_path)
     assert code == 0, err
