@@ -315,6 +315,13 @@ class FromLoader:
     def classes(self) -> None:
         """A loader does not say."""
 
+    def count(self) -> int | None:
+        """Return how many batches there are, None where it does not say."""
+        try:
+            return len(self._loader)
+        except TypeError:
+            return None
+
     def input_shapes(self) -> list[Shape]:
         """Return the shapes of the inputs of its first batch, without the batch."""
         return self._shapes

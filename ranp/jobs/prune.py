@@ -242,7 +242,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
 
 def generated(options: Scored) -> list[str]:
     """Return a note where scores are taken on data that is made up."""
-    if options.method == "l1" or options.images or options.data not in (None, "phantom", "noise"):
+    if options.method in DATA_FREE or options.images or options.data not in (None, "phantom", "noise"):
         return []
     return ["scores are of generated data, which knows nothing of yours: --data names what they should be taken on"]
 

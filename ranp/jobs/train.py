@@ -17,7 +17,7 @@ from ranp import data as batched
 from ranp import processes, runs
 from ranp.data import losses
 from ranp.data.dataset import TRAINING, VALIDATION
-from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
+from ranp.data.sources import Drawing, FromFiles, FromLoader, FromNumbers, Opened
 from ranp.errors import CheckFailed, InfeasibleError, UsageError, listed, named, need
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
@@ -216,7 +216,7 @@ def _in_rounds(prepared: Prepared, base: runs.Run | None, told: dict[str, Any], 
             try:
                 result = prune_round(
                     full, plan, network, inputs, number=number, rounds=count, begun=begun,
-                    zero_conv_biases=number == 1 and prepared.base is None and options.init in ("glorot", "orthogonal"),
+                    zero_conv_biases=number == 1 and _drawn(prepared),
                     **(prepared.rounds or {}),
                 )  # fmt: skip
             except InfeasibleError as error:
@@ -284,8 +284,15 @@ def _network(prepared: Prepared, base: runs.Run) -> nn.Module:
     """Return the network of the run in the folder, whose weights the first process alone reads."""
     full = _full(prepared)
     own = base.slim(full) if processes.is_first() else None
-    weights = processes.from_first(lambda: tensors_of(own or full))
-    return own or copy_with(slim(full, base.plan), lambda name, tensor: weights.get(name, tensor), private=False)
+    weights = processes.from_first(lambda: {} if own is None else tensors_of(own))
+    if own is not None:
+        return own
+    return copy_with(slim(full, base.plan), lambda name, tensor: weights.get(name, tensor), private=False)
+
+
+def _drawn(prepared: Prepared) -> bool:
+    """Whether the weights that are begun with are drawn, and not trained."""
+    return prepared.base is None and prepared.config["init"] in ("glorot", "orthogonal")
 
 
 def _goes_on(options: Train) -> bool:
@@ -384,7 +391,11 @@ def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str |
             f"{named('val', options.val)}: {named('fold', options.fold)} validates on cases of {named('data')}"
         )
     if options.val is not None:
-        return source, opened(options.model_copy(update={"data": options.val, "images": (), "labels": ()})), None
+        try:
+            return source, opened(options.model_copy(update={"data": options.val, "images": (), "labels": ()})), None
+        except UsageError as error:
+            message = str(error).replace(named("data", options.val), named("val", options.val))
+            raise UsageError(message) from None
     if isinstance(source, FromFiles):
         if options.fold is not None:
             source = folded(source, options.fold)
@@ -396,6 +407,9 @@ def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str |
 
 def _per_epoch(source: Opened, options: Train, training: Training) -> float | None:
     """Return how many steps pass over the training cases once; None where there is no such thing."""
+    if isinstance(source, FromLoader):
+        count = source.count()
+        return None if count is None else count / training.accumulate
     if not isinstance(source, FromFiles):
         return None
     return len(source.dataset.of(TRAINING)) / (options.batch_size * training.accumulate)
@@ -404,5 +418,6 @@ def _per_epoch(source: Opened, options: Train, training: Training) -> float | No
 def _epochs(training: Training, per_epoch: float | None) -> int:
     assert training.epochs is not None
     if per_epoch is None:
-        raise UsageError(f"{named('epochs', training.epochs)}: the data have no end; give {named('steps')}")
+        said = "the data do not say how many they are"
+        raise UsageError(f"{named('epochs', training.epochs)}: {said}; give {named('steps')}")
     return max(1, math.ceil(training.epochs * per_epoch))

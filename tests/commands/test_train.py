@@ -236,6 +236,20 @@ def test_to_go_on_replaces_no_folder_that_is_no_training(refused: Call, ranp: Ca
     assert refused("train", "unet3d", "--steps", 1, "--patch", 8, "--out", tmp_path / "slim", "--resume")
 
 
+SIZED = """
+import torch
+
+def batches():
+    return [(torch.zeros(2, 1, 8, 8, 8), torch.zeros(2, 8, 8, 8, dtype=torch.long))] * 3
+"""
+
+
+def test_a_loader_that_knows_its_length_has_epochs(answer: Call, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SIZED)
+    words = ["--data", f"{tmp_path / 'own.py'}:batches", "--epochs", 4, "--accumulate", 2, "--dry-run"]
+    assert answer("train", *NETWORK, "--classes", 2, *words, "--out", tmp_path / "run")["steps"] == 6
+
+
 def test_a_dry_run_writes_nothing(answer: Call, tmp_path: Path) -> None:
     found = answer("train", *SMALL, "--dry-run", "--out", tmp_path / "run")
     assert found["dry_run"]
@@ -268,11 +282,15 @@ def test_a_loss_that_is_no_number_leaves_the_state_before(refused: Call, tmp_pat
     [
         ([*NETWORK, "--patch", "8"], "give either --steps or --epochs"),
         ([*SMALL, "--epochs", "3"], "give either --steps or --epochs"),
-        ([*NETWORK, "--epochs", "3", "--patch", "8"], "--epochs 3: the data have no end; give --steps"),
+        (
+            [*NETWORK, "--epochs", "3", "--patch", "8"],
+            "--epochs 3: the data do not say how many they",
+        ),
         ([*SMALL, "--fold", "0/3"], "--fold 0/3: needs cases on the disk, not phantom"),
         ([*SMALL, "--data", "{data}", "--fold", "3/3"], "--fold 3/3: expected K/N"),
         ([*SMALL, "--data", "{data}", "--fold", "a"], "--fold a: expected K/N, such as 0/5"),
         ([*SMALL, "--data", "{data}", "--fold", "0/3", "--val", "{data}"], "--val {data}: --fold 0/3 validates on"),
+        ([*SMALL, "--val", "nowhere"], "--val nowhere: no such file or folder"),
         ([*SMALL, "--model", "unet3d"], "--model unet3d: only of use where MODEL is a run folder"),
         ([*SMALL, "--classes", "2", "--loss", "cee"], "--loss cee: expected"),
         (["nothing", "--steps", "3"], "MODEL nothing: not a built-in"),
