@@ -183,6 +183,9 @@ def _carried_out(prepared: Prepared, watch: Watch | None) -> dict[str, Any]:
     processes.gather(None)  # all have looked at the folder before the first writes it
     base = processes.from_first(lambda: runs.read(out) if _goes_on(prepared.options) else None)
     told = processes.from_first(lambda: {} if base is None else base.training)
+    if told and ("round" in told) != (prepared.rounds is not None):
+        other = "prunes in rounds" if "round" in told else "does not prune"
+        raise UsageError(f"{named('rounds', prepared.options.rounds)}: the training in {out} {other}")
     if told.get("done"):  # it was stopped after its last step
         said = told
     elif prepared.rounds is not None:

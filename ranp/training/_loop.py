@@ -110,7 +110,7 @@ class Trained:
     """A trained network's weights and history.
 
     Args:
-        best: weights at the best validation; the last where nothing was validated.
+        best: weights at the best validation, of equals the later one; the last where nothing was validated.
         last: weights after the last step, or their average (`ema`).
         history: what was measured.
     """
@@ -308,10 +308,13 @@ class _State:
             raise CheckFailed(f"step {step}: the loss is {float(losses[place])}")
 
     def validated(self, found: Mapping[str, float]) -> None:
-        """Enter a validation, and keep the weights if they are the best so far."""
+        """Enter a validation, and keep the weights if they are the best so far; of equals the later ones.
+
+        A network that has learned nothing yet scores 0 again and again, while its loss falls.
+        """
         self.history.validations.append({"step": self.step, **found})
         score = found.get(SCORE, next(iter(found.values())))
-        if not self.history.best or score > self.history.best[SCORE]:
+        if not self.history.best or score >= self.history.best[SCORE]:
             self.history.best = {"step": self.step, SCORE: score}
             self.best = self.weights()
 
