@@ -1,19 +1,20 @@
-"""A cohort out of one labelled volume, as a raw nnU-Net data set: warped, re-contrasted copies to train on, itself to test.
+"""A cohort out of one labelled volume, as raw nnU-Net data: warped, re-contrasted copies to train on, itself to test.
 
     python benchmarks/cohort.py t1.nii.gz tissue.nii.gz OUT --spacing 2 --groups "grey=1,white=2,other=3"
     python benchmarks/cohort.py ct.nii.gz organs.nii.gz OUT --spacing 4 --channel CT \\
         --groups "spleen=1,kidneys=2-3,liver=5,bowel=18-20,vessels=52+63-68,bones=25-33+75-78+92-115,muscles=80-89"
 
 One person is no data set: what learns on the copies is tested on the volume that they were made from. Its tissues have
-other borders, contrasts and noise than those of the copies, but it is the same body, so Dice here is higher than it would be
-on other people, and serves to compare networks with each other. Whoever shows such a number says so.
+other borders, contrasts and noise than those of the copies, but it is the same body, so Dice here is higher than it
+would be on other people, and serves to compare networks with each other. Whoever shows such a number says so.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -87,20 +88,21 @@ def make(
     channel: str = "MRI", seed: int = 0,
 ) -> None:  # fmt: skip
     """Write the cohort: `cases` copies that train, and the volume itself, which validates."""
-    source = nibabel.load(image)
+    source = nibabel.Nifti1Image.from_filename(image)
     intensities = np.asarray(source.dataobj, np.float32)
-    values = grouped(np.asarray(nibabel.load(labels).dataobj), groups)
+    values = grouped(np.asarray(nibabel.Nifti1Image.from_filename(labels).dataobj), groups)
     for folder in ("imagesTr", "labelsTr"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     names = [f"copy_{number:02d}" for number in range(cases)]
     bent = warp(spacing, max(values.shape), 0.03 * float(intensities.std()))
     for number, name in enumerate([*names, "original"]):
-        changed, change = intensities, resample(spacing)
+        changed, change = intensities, Compose([resample(spacing)])
         if name != "original":
             changed = recontrasted(intensities, values, np.random.default_rng((seed, number)))
             change = bent.set_random_state(seed * 10_000 + number)
-        parts = zip(KEYS, (changed, values), strict=True)
-        whole = change({key: MetaTensor(part[None], affine=source.affine) for key, part in parts})
+        parts: Iterable[tuple[str, Any]] = zip(KEYS, (changed, values), strict=True)
+        brought = {key: MetaTensor(part[None], affine=source.affine) for key, part in parts}
+        whole: dict[str, MetaTensor] = change(brought)
         for key, file in (("image", f"imagesTr/{name}_0000.nii.gz"), ("labels", f"labelsTr/{name}.nii.gz")):
             written = np.asarray(whole[key][0], np.uint8 if key == "labels" else np.float32)
             nibabel.save(nibabel.Nifti1Image(written, np.asarray(whole[key].affine)), out / file)

@@ -1,12 +1,12 @@
 """Which choice of widths learns best at one cost: rules x budgets x tasks x seeds, each pruned, trained and measured.
 
-    python benchmarks/learning.py --brain t1.nii.gz tissue.nii.gz --ct ct.nii.gz organs.nii.gz     # what is not there yet
-    python benchmarks/learning.py --table                                                          # as Markdown
+    python benchmarks/learning.py --brain t1.nii.gz tissue.nii.gz --ct ct.nii.gz organs.nii.gz   # what is not there yet
+    python benchmarks/learning.py --table                                                        # as Markdown
 
-Every cell is what `ranp prune` and `ranp train` do with the same words; one line of JSON a cell is added to --results, and
-what stands there is not done again, so a run that is stopped goes on. --part 1/2 and 2/2 share the cells among processes.
-The default is the table of docs/evidence.md without its full networks; --full adds these. Brain and CT are cohorts of one
-volume each (benchmarks/cohort.py), shapes, clips and stereo pairs are generated.
+Every cell is what `ranp prune` and `ranp train` do with the same words; one line of JSON a cell is added to --results,
+and what stands there is not done again: a run that is stopped goes on. --part 1/2 and 2/2 share the cells among
+processes. The default is the table of docs/evidence.md without its full networks; --full adds these. Brain and CT are
+cohorts of one volume each (benchmarks/cohort.py), shapes, clips and stereo pairs are generated.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cohort
 import torch
 from torch import nn
 
-import cohort
 import ranp
 from ranp import cost, models
 from ranp.errors import RanpError
@@ -80,6 +80,7 @@ class Task:
 
     @property
     def patch(self) -> str:
+        """As `--patch` takes it."""
         return "x".join(map(str, self.shapes[0][1:]))
 
     def network(self, seed: int) -> nn.Module:
@@ -125,6 +126,7 @@ class Cell:
     steps: int
 
     def key(self) -> tuple[Any, ...]:
+        """What no two cells share."""
         return (self.task, self.rule, self.budget, self.seed, self.steps)
 
 
@@ -262,7 +264,8 @@ def main() -> None:
             folders[name] = options.work / name
             if not (folders[name] / "dataset.json").exists():
                 groups = cohort.read_groups(GROUPS[name])
-                cohort.make(*files, folders[name], groups, spacing=SPACING[name], channel=CHANNEL[name])
+                image, labels = files
+                cohort.make(image, labels, folders[name], groups, spacing=SPACING[name], channel=CHANNEL[name])
     part, parts = map(int, options.part.split("/"))
     for number, cell in enumerate(cells(options)):
         known = {tuple(line[name] for name in vars(cell)) for line in read(options.results)}

@@ -1,7 +1,7 @@
 """Clips whose class is how a random texture moves, which no single frame tells: a loader for videos without data.
 
-    ranp train i3d --set "pool=[1,1,1]" --classes 8 --data benchmarks/moving.py:clips --val benchmarks/moving.py:held_out \\
-        --patch 8x32x32 --batch-size 8 --steps 400 --out runs/moving
+    ranp train i3d --set "pool=[1,1,1]" --classes 8 --data benchmarks/moving.py:clips \\
+        --val benchmarks/moving.py:held_out --patch 8x32x32 --batch-size 8 --steps 400 --out runs/moving
 """
 
 from collections.abc import Iterator

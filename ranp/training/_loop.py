@@ -312,7 +312,9 @@ class _State:
     def weights(self) -> dict[str, Tensor]:
         """Copy the weights that are measured to the CPU."""
         whole = torch.contiguous_format  # as files take them, whatever the layout that is trained in
-        return {name: value.detach().cpu().clone(memory_format=whole) for name, value in tensors_of(self.averaged).items()}
+        return {
+            name: value.detach().cpu().clone(memory_format=whole) for name, value in tensors_of(self.averaged).items()
+        }
 
     def moment(self) -> Moment:
         """Say where the training stands."""
