@@ -31,7 +31,8 @@ from ranp.graph.build import trace
 from ranp.inputs import generator_of
 from ranp.jobs import prune as pruning
 from ranp.jobs import train as training
-from ranp.jobs.options import Prune, Train
+from ranp.jobs import transfer as transferring
+from ranp.jobs.options import Prune, Train, Transfer
 from ranp.models.init import initialise_
 from ranp.pipeline._peers import torch_pruned_within
 from ranp.selection import Limits
@@ -48,7 +49,21 @@ RULES: dict[str, dict[str, Any]] = {
     "RANP-f": {"rule": "global", "reweight": "flops"},
     PEER: {},
 }
-"""Rows of the table, and the options of `ranp prune` that make them."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "profile 1, floor 8": {"rule": "profile", "min_width": 8},
+    "profile 1, by magnitude": {"rule": "profile", "method": "l1"},
+    "profile 1, orthogonal": {"rule": "profile", "init": "orthogonal"},
+    "profile 1, drawn again": {"rule": "profile"},
+    "weighted, floor 1": {"rule": "global", "min_width": 1},
+    "weighted, floor 8": {"rule": "global", "min_width": 8},
+    "weighted, greedy": {"rule": "global", "solver": "greedy"},
+    "isomorphic": {"rule": "isomorphic"},
+    "RANP-f, lambda 5": {"rule": "global", "reweight": "flops", "strength": 5.0},
+    "RANP-m": {"rule": "global", "reweight": "memory"},
+}
+"""Rows of the tables, and the options of `ranp prune` that make them; variants are asked for by --rules."""
+AGAIN = "profile 1, drawn again"
+"""The row whose slim weights are drawn anew (`ranp transfer`); all others keep those that were scored."""
 BUDGETS: dict[str, dict[str, str]] = {f"{share} FLOPs": {"flops": share} for share in ("5%", "10%", "20%")}
 SEEDS = (0, 1, 2)
 SAMPLES = 100  # generated ones that are measured on
@@ -164,11 +179,22 @@ def measure(cell: Cell, folders: Mapping[str, Path], work: Path) -> dict[str, An
         asked = {"task": cell.task, "budget": cell.budget, "seed": cell.seed}
         model = {"model": f"{__file__}:peer", "settings": asked, "init": "keep"}
     else:
-        options = {**built_in, **shared, **RULES[cell.rule], **BUDGETS[cell.budget], "out": place / "slim"}
-        prepared = pruning.prepare(Prune.read(options))
-        report = pruning.keep(prepared, pruning.carry_out(prepared))
+        options = {
+            **built_in,
+            **shared,
+            **{**RULES, **VARIANTS}[cell.rule],
+            **BUDGETS[cell.budget],
+            "out": place / "slim",
+        }
+        pruned = pruning.prepare(Prune.read(options))
+        report = pruning.keep(pruned, pruning.carry_out(pruned))
         line["narrowest"] = min(group["after"] for group in report.to_dict()["groups"])
-        model = {"model": str(place / "slim")}
+        if cell.rule == AGAIN:
+            moved = transferring.prepare(
+                Transfer.read({"run": place / "slim", "out": place / "again", "seed": cell.seed})
+            )
+            transferring.keep(moved, transferring.carry_out(moved))
+        model = {"model": str(place / ("again" if cell.rule == AGAIN else "slim"))}
     asked = {
         **model, **shared, "steps": cell.steps, "val_every": cell.steps, "lr": 0.01, **task.training,
         "out": place / "trained",
@@ -215,7 +241,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     rows = ["| cost | rule | " + " | ".join(f"{task}: {TASKS[task].unit} | parameters" for task in tasks) + " |"]
     rows.append("| --- " * (2 + 2 * len(tasks)) + "|")
     for budget in ["100%", *BUDGETS]:
-        for rule in [FULL, *RULES]:
+        for rule in [FULL, *RULES, *VARIANTS]:
             entries = []
             for task in tasks:
                 same = [line for line in lines if (line["task"], line["budget"], line["rule"]) == (task, budget, rule)]
@@ -242,7 +268,7 @@ def main() -> None:
     parser.add_argument("--brain", type=Path, nargs=2, metavar=("T1", "TISSUE"))
     parser.add_argument("--ct", type=Path, nargs=2, metavar=("CT", "ORGANS"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--rules", nargs="+", choices=[*RULES, *VARIANTS], default=list(RULES))
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--full", action="store_true", help="also train the full networks, which takes hours")
