@@ -18,7 +18,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs
 from ranp.options import Scoring, Selection
-from ranp.pipeline._peers import PEERS, torch_pruned
+from ranp.pipeline._peers import PEERS, torch_pruned, torch_pruned_within
 from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
 from ranp.reports import Comparison, Figures, Row
@@ -205,29 +205,18 @@ class _Chooser:
         return _row(name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(plan.mask(self.graph)))
 
 
-PEER_STEPS = 7
-"""Halvings of the range of Torch-Pruning's ratio under limits: to 1/128 of the channels."""
-
-
 def _peer(
     model: nn.Module, inputs: Inputs, graph: Graph, name: str, ratio: float | None, seed: int, limits: Limits
 ) -> Row:
     """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
 
-    def cut(share: float) -> Graph:
-        return trace(torch_pruned(model, inputs, graph, share, seed, **PEERS[name]), inputs)
-
     try:
-        small = cut(ratio) if ratio is not None else None
-        if ratio is None:
-            low, high = 0.0, 1.0
-            for _ in range(PEER_STEPS):
-                middle = (low + high) / 2
-                tried = cut(middle)
-                if limits.met(tried):
-                    small, high = tried, middle
-                else:
-                    low = middle
+        cut = (
+            torch_pruned_within(model, inputs, graph, name, limits, seed)
+            if ratio is None
+            else torch_pruned(model, inputs, graph, ratio, seed, **PEERS[name])
+        )
+        small = None if cut is None else trace(cut, inputs)
     except UnsupportedError as error:
         return _row(name, status="failed", reason=str(error))
     if small is None:
