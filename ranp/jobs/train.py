@@ -124,8 +124,10 @@ def _check_rounds(options: Train) -> Train:
     """
     if options.rounds is None:
         for name in kept.ROUNDS:
-            if getattr(options, name) != type(options).model_fields[name].get_default():
-                raise UsageError(f"{named(name, getattr(options, name))}: needs {named('rounds')}")
+            value = getattr(options, name)
+            if value != type(options).model_fields[name].get_default():
+                shown = value[0] if isinstance(value, tuple) else value
+                raise UsageError(f"{named(name, shown)}: needs {named('rounds')}")
         return options
     check_rounds(options.rounds, options.sparsity_schedule, options.only(Selection))
     options = options.model_copy(update={"method": options.method or method_of(options, options)})
