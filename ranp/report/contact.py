@@ -122,9 +122,10 @@ def shown(
 ) -> list[Tile]:
     """Return the input of one sample, its truth and what a network says; arguments as of `compared`.
 
-    Disparities are grey. Nothing of values, which are no pictures.
+    Disparities are grey. Nothing of values, nor of inputs without two or three dimensions, which are no pictures.
     """
-    if task not in ("segmentation", "regions", "classification", "stereo"):
+    drawn = task in ("segmentation", "regions", "classification", "stereo")
+    if not drawn or inputs[0].dim() not in (3, 4) or (task == "stereo" and inputs[0].dim() == 4):
         return []
     found = compared(name, inputs, target, prediction, task, names, axes, grey=True)
     if task == "classification":
