@@ -5,7 +5,7 @@ radiologists look at it: anterior up, the patient's right to the left. Else it i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,9 @@ def shown(
     if task == "classification":
         return found
     picture = _grey_or_colours(inputs[0].numpy()) if task == "stereo" else found[0].picture
-    return [Tile(f"{_title(name)}\ninput", picture), *found]
+    words = [tile.title.rpartition("\n")[2] for tile in found]
+    titled = [replace(tile, title=f"{_title(name)}\n{word}") for tile, word in zip(found, words, strict=True)]
+    return [Tile(f"{_title(name)}\ninput", picture), *titled]
 
 
 def write_sheet(path: Path, pictures: Sequence[Tile], names: Sequence[str] = ()) -> None:
