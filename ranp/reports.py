@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
-from ranp.figures import operations, saved, share, size, spell_all
+from ranp.figures import amount, operations, saved, share, size, spell_all
 
 
 class Part(BaseModel):
@@ -78,11 +78,11 @@ class Limit(Part):
     """A limit that was asked for, and what the networks cost.
 
     Args:
-        name: "params", "flops" or "activations".
+        name: "params", "flops", "activations", "infer_memory", "train_memory" or "latency" (in microseconds).
         asked: as it was written.
         most: what it lets a network cost.
         slim: what the plan was said to cost.
-        built: what the slim network costs, counted on itself.
+        built: what the slim network costs: counted, followed or measured on itself.
         full: what the full network costs.
     """
 
@@ -100,9 +100,10 @@ class Limit(Part):
 
     def words(self) -> str:
         """Say in a line how far the network is from the limit."""
-        write = size if self.name == "activations" else operations
-        percent = f"{100 * self.used:.1f} % of it"
-        return f"{self.name} {self.asked}: {write(self.built)} of at most {write(self.most)}, {percent}"
+        built, most = amount(self.name, self.built), amount(self.name, self.most)
+        predicted = "" if self.built == self.slim else f", {amount(self.name, self.slim)} were predicted"
+        words = self.name.replace("_", " ")
+        return f"{words} {self.asked}: {built} of at most {most}, {100 * self.used:.1f} % of it{predicted}"
 
 
 class Chosen(Part):
