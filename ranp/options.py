@@ -470,9 +470,7 @@ class Budget(Options):
         None, "Most bytes alive at once in a training step, as `ranp profile --training` predicts: 11GiB, or 10%.",
         metavar="LIMIT",
     )  # fmt: skip
-    latency: Time = option(
-        None, "Longest time of a forward, measured on --device: 5ms, or 10%.", metavar="LIMIT"
-    )
+    latency: Time = option(None, "Longest time of a forward, measured on --device: 5ms, or 10%.", metavar="LIMIT")
 
     @property
     def limits(self) -> dict[str, str]:
@@ -481,13 +479,18 @@ class Budget(Options):
         return {name: str(amount) for name, amount in given.items() if amount is not None}
 
 
-class Selection(Ranking, Sparsity, Budget, Shared):
-    """How units are chosen: what `select` takes."""
+class Solved(Options):
+    """How a choice under limits is found."""
 
+    group: ClassVar[str] = "choice"
     solver: Solver = option(
         "threshold",
         "Under limits: {choices}. threshold cuts the rule's ranking; greedy and exact weigh scores by cost.",
     )
+
+
+class Selection(Ranking, Sparsity, Budget, Solved, Shared):
+    """How units are chosen: what `select` takes."""
 
     max_sparsity: bool = option(False, "Remove as many as can be.")
     allow_less: bool = option(False, "Take what can go where it is much less than was asked for.")

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, groupby
 from math import gcd, lcm, prod
 
 import numpy as np
@@ -78,11 +78,11 @@ class Peak:
         runs = [_Run.of(followed(resized(graph, model, kept), inputs, step)) for kept in plans]
         for run in runs[1:]:
             if run.changes != runs[0].changes:
-                place = next((n for n, (a, b) in enumerate(zip(run.changes, runs[0].changes, strict=False)) if a != b), 0)
-                where = runs[0].blocks[abs(runs[0].changes[place]) - 1].where
+                pairs = zip(runs[0].changes, run.changes, strict=False)
+                place = next((abs(own) for own, other in pairs if own != other), 1)
                 raise UnsupportedError(
-                    f"{where or 'the top'}: at other widths it makes other tensors than in the full network, so that "
-                    "its memory can't be predicted"
+                    f"{runs[0].blocks[place - 1].where or 'the top'}: at other widths it makes other tensors than in "
+                    "the full network, so that its memory can't be predicted"
                 )
         kinds = _Kinds(np.array([price.widths(kept) for kept in plans]).T)
         of_block = [kinds.of(sizes) for sizes in zip(*(run.blocks for run in runs), strict=True)]
@@ -97,11 +97,11 @@ class Peak:
     def __call__(self, widths: Ints) -> Ints:
         """Return the peak at these widths, shape (numbers,), or at many, (numbers, n); shape () or (n,)."""
         if widths.ndim == 1:
-            return self._taken(widths).max(axis=0)
+            return np.asarray(self._taken(widths).max(axis=0))
         above = self._taken(widths.max(axis=1))  # of widths that none is above, so that no moment takes more anywhere
         most = self._taken(widths, np.array([above.argmax()]))[0]
         near = np.flatnonzero(above >= most.min())
-        return self._taken(widths, near).max(axis=0) if len(near) else most
+        return np.asarray(self._taken(widths, near).max(axis=0) if len(near) else most)
 
     def at(self, widths: Ints) -> int:
         """Return the number of the moment that the peak of these widths, (numbers,), falls into."""
@@ -118,7 +118,7 @@ class Peak:
         for kind in np.flatnonzero(self.moments[moment]).tolist():
             key = tuple(sorted(number for number in self.factors[:, kind].tolist() if number))
             constant = self.numerators[kind] / self.denominators[kind]
-            terms[key] += self.moments[moment, kind] * float(constant) * self.scale  # type: ignore[assignment]
+            terms[key] += self.moments[moment, kind] * float(constant) * self.scale
         return dict(terms)
 
     def scaled(self, factor: float) -> "Peak":
@@ -130,17 +130,15 @@ class Peak:
         shape = (-1, *(1,) * (widths.ndim - 1))
         sizes = self.numerators.reshape(shape) * widths[self.factors].prod(axis=0) // self.denominators.reshape(shape)
         blocks = -(-sizes // BLOCK)
-        taken = self.moments[moments] @ blocks.astype(np.float64)  # whole numbers below 2**53, for which float64 is exact
-        return np.ceil(taken * (BLOCK * self.scale)).astype(np.int64)
+        taken = self.moments[moments] @ blocks.astype(np.float64)  # float64 is exact for whole numbers below 2**53
+        return np.asarray(np.ceil(taken * (BLOCK * self.scale)), dtype=np.int64)
 
 
 def _telling(graph: Graph, price: CostFunction) -> list[Mask]:
     """Return the full plan and a few that tell all widths apart."""
     generator = np.random.default_rng(0)
     plans = [np.ones(graph.count, dtype=bool)]
-    plans += [
-        random_plan(graph, generator.uniform(0.1, 0.9, len(graph.groups)), generator) for _ in range(CANDIDATES)
-    ]
+    plans += [random_plan(graph, generator.uniform(0.1, 0.9, len(graph.groups)), generator) for _ in range(CANDIDATES)]
     widths = np.array([price.widths(kept) for kept in plans]).T  # (numbers, plans)
     chosen = [0]
 
@@ -180,10 +178,10 @@ class _Run:
             changes.append(change * places.setdefault(block, len(places) + 1))
         while changes and changes[-1] < 0:  # what goes when all is over
             changes.pop()
-        ordered: list[int] = []
-        for goes, some in groupby(changes, lambda change: change < 0):  # autocast's cache goes in the order of addresses
-            ordered += sorted(some) if goes else some
-        return cls(list(places), tuple(ordered))
+        batches = [list(batch) for _, batch in groupby(changes, lambda change: change < 0)]
+        for batch in batches:
+            batch.sort(key=abs)  # autocast's cache goes in the order of addresses
+        return cls(list(places), tuple(chain.from_iterable(batches)))
 
     def moments(self, kinds: Sequence[int], count: int) -> tuple[Ints, tuple[tuple[str, str], ...]]:
         """Return the moments that no other holds all of, as numbers of storages by kind, and where they fall into."""
@@ -231,7 +229,9 @@ class _Kinds:
             factors = self._from_sizes(sizes)
         if factors is None:
             where = blocks[0].where or "the top"
-            raise UnsupportedError(f"{where}: how the size of a tensor {list(blocks[0].shape)} follows from widths is not known")
+            raise UnsupportedError(
+                f"{where}: how the size of a tensor {list(blocks[0].shape)} follows from widths is not known"
+            )
         constant = Fraction(sizes[0], prod(self.widths[number][0] for number in factors))
         return self.known.setdefault((constant, factors), len(self.known))
 

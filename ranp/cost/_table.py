@@ -93,9 +93,9 @@ class LatencyTable:
         calls = [_Call.of(price, model, layer, record) for layer, record in _calls(graph, model)]
         tables = [call.table(time, known) for call in calls]
         longest = max((int(grid[-1]) for call in calls for grid in call.grids), default=1)
-        positions = np.array(
-            [[np.interp(np.arange(longest + 1), c.grids[side], np.arange(len(c.grids[side]))) for c in calls] for side in (0, 1)]
-        ).reshape(2, len(calls), longest + 1)
+        positions = np.array([[_positions(call.grids[side], longest) for call in calls] for side in (0, 1)]).reshape(
+            2, len(calls), longest + 1
+        )
         times = np.array([_filled(table) for table in tables]).reshape(-1, len(SHARES) + 1, len(SHARES) + 1)
         whole, inside = time(model, inputs), float(sum(table[-1, -1] for table in tables))
         times *= min(1.0, whole / max(inside, 1e-9))  # layers may be quicker where others ran before
@@ -212,6 +212,10 @@ def _grid(full: int, number: int, groups: int) -> Ints:
     if not number:
         return np.array([full])
     return np.unique([max(round(full * part / groups), 1) * groups for part in SHARES])
+
+
+def _positions(grid: Ints, longest: int) -> Floats:
+    return np.interp(np.arange(longest + 1), grid, np.arange(len(grid)))
 
 
 def _filled(table: Floats) -> Floats:

@@ -23,6 +23,7 @@ from ranp.options import (
     Scoring,
     Selection,
     Shared,
+    Solved,
     Sparsity,
     Supervision,
     Training,
@@ -297,6 +298,14 @@ class Lossy(Options):
     deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
+class Trained(Optimizing, Lossy):
+    """The training step whose memory is asked for."""
+
+    checkpoint: Words = option(
+        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
+    )
+
+
 class Draws(Options):
     """Initialisations that scores are averaged over."""
 
@@ -330,18 +339,18 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Trained, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
     out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL", writes="run")
 
 
-class Suggest(Scored, Ranking, Shared, Config, Printed):
+class Suggest(Scored, Trained, Ranking, Budget, Solved, Shared, Config, Printed):
     """`ranp suggest`."""
 
 
-class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
+class Compare(Scored, Trained, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
     """`ranp compare`."""
 
     group: ClassVar[str] = "choice"
@@ -447,14 +456,6 @@ class Inspect(Network, Outputs, Size, Full, Config, Force, Printed):
     freeze: tuple[str, ...] = option((), "Modules whose channels stay; repeat it.", metavar="PATTERN")
     dot: Path | None = option(None, "Write the coupling as graphviz text.", metavar="FILE", writes="dot")
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
-
-
-class Trained(Optimizing, Lossy):
-    """The training step whose memory is asked for."""
-
-    checkpoint: Words = option(
-        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
-    )
 
 
 class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):

@@ -54,9 +54,9 @@ class Limits:
                 said = "is no function of the graph alone; ranp.prune finds it, or the price that select is given"
                 raise UsageError(f"{named(name, asked[name])}: {said}")
         widths = price.widths(np.ones(graph.count, dtype=bool))
-        full = _costs(price, widths, asked)
-        full = {name: round(most / price.meters[name].scale) if name in price.meters else most for name, most in full.items()}
-        bounds = {name: amount_of(name, amount, full[name]) for name, amount in asked.items()}
+        scales = {name: meter.scale for name, meter in price.meters.items()}
+        full = {name: round(most / scales.get(name, 1)) for name, most in _costs(price, widths, asked).items()}
+        bounds = {name: amount_of(name, word, full[name]) for name, word in asked.items()}
         return cls(graph, asked, bounds, full, price)
 
     def costs(self, kept: Mask) -> dict[str, int]:

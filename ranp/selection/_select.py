@@ -63,8 +63,9 @@ def select(
             "isomorphic" (equal layers among themselves); "uniform" and "profile", which give widths and let scores say
             which units stay inside them, with `growth` for the latter (`ranp.selection._patterns`).
             `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
-            `reweight`: "flops", "memory" or "latency" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global
-            rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks neurons;
+            `reweight`: "flops", "memory" or "latency" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for
+            the global rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks
+            neurons;
             "sum", "mean" and "max" rank units. `min_width`: units each group must keep, or their share ("10%"); from 2
             on a floor: the best of each group stay and the others are ranked, so that no group ends the sparsity; at 1,
             as published, the group that the ranking would empty first does. `align`: widths are rounded up to a
