@@ -12,7 +12,7 @@ from ranp.cost._bench import Setting, Timing, settings_on, time_setting
 from ranp.cost._checking import CrossCheck, cross_check
 from ranp.cost._costs import CONVENTIONS, CostFunction, Costs, Meter, ModuleCosts, compile, counted_by_default
 from ranp.cost._fitting import largest
-from ranp.cost._latency import Latency, measure_latency
+from ranp.cost._latency import Latency, measure_latency, synchronise
 from ranp.cost._measured import MeasuredMemory, measure_training_memory
 from ranp.cost._peak import Peak
 from ranp.cost._table import LatencyTable, Timer, stopwatch
@@ -54,6 +54,7 @@ __all__ = [
     "peak_training_memory",
     "settings_on",
     "stopwatch",
+    "synchronise",
     "time_setting",
     "training_peak",
 ]

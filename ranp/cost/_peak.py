@@ -26,6 +26,7 @@ from ranp.cost._tracker import BLOCK, Block, StorageTracker
 from ranp.cost._training import Step, followed
 from ranp.cost.polynomials import padded
 from ranp.errors import UnsupportedError
+from ranp.figures import share
 from ranp.graph.constraints import random_plan
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.labels import Ints
@@ -48,7 +49,8 @@ class Peak:
         denominators: of the same.
         factors: numbers of the widths of each kind, filled up with 0, the width that is 1, shape (longest, kinds).
         moments: how many storages of each kind are alive at a moment, shape (moments, kinds).
-        places: module and phase that each moment falls into.
+        phases: of the step, that each moment falls into.
+        makers: what made the storages of each kind, in words.
         scale: what the bytes are multiplied by: measured by predicted.
     """
 
@@ -56,7 +58,8 @@ class Peak:
     denominators: Ints
     factors: Ints
     moments: NDArray[np.float64]
-    places: tuple[tuple[str, str], ...]
+    phases: tuple[str, ...]
+    makers: tuple[str, ...]
     scale: float = 1.0
 
     @classmethod
@@ -86,12 +89,12 @@ class Peak:
                 )
         kinds = _Kinds(np.array([price.widths(kept) for kept in plans]).T)
         of_block = [kinds.of(sizes) for sizes in zip(*(run.blocks for run in runs), strict=True)]
-        moments, places = runs[0].moments(of_block, len(kinds.known))
-        constants, factors = zip(*kinds.known, strict=True)
+        moments, phases = runs[0].moments(of_block, len(kinds.known))
+        constants, factors, makers = zip(*kinds.known, strict=True)
         return cls(
             np.array([each.numerator for each in constants], dtype=np.int64),
             np.array([each.denominator for each in constants], dtype=np.int64),
-            padded(factors), moments.astype(np.float64), places,
+            padded(factors), moments.astype(np.float64), phases, makers,
         )  # fmt: skip
 
     def __call__(self, widths: Ints) -> Ints:
@@ -108,9 +111,13 @@ class Peak:
         return int(self._taken(widths).argmax())
 
     def place(self, widths: Ints) -> str:
-        """Say where the peak of these widths falls into."""
-        module, phase = self.places[self.at(widths)]
-        return f"whose peak is in the {phase} of {module or 'the top'}"
+        """Say what takes most of the peak of these widths, (numbers,), and when that is."""
+        moment = self.at(widths)
+        taken = Counter[str]()
+        for maker, blocks in zip(self.makers, (self.moments[moment] * self._blocks(widths)).tolist(), strict=True):
+            taken[maker] += blocks
+        (maker, most), *_ = taken.most_common(1)
+        return f"of which {maker} takes {share(most / taken.total())} when it is most, in the {self.phases[moment]}"
 
     def terms(self, moment: int) -> dict[tuple[int, ...], float]:
         """Return what is alive at a moment as a polynomial in widths: no more than there is, as storages round up."""
@@ -127,11 +134,16 @@ class Peak:
 
     def _taken(self, widths: Ints, moments: Ints | slice = slice(None)) -> Ints:
         """Return the bytes that are alive at each of some moments, (moments,) or (moments, n)."""
+        taken = self.moments[moments] @ self._blocks(widths).astype(
+            np.float64
+        )  # float64 is exact for whole numbers below 2**53
+        return np.asarray(np.ceil(taken * (BLOCK * self.scale)), dtype=np.int64)
+
+    def _blocks(self, widths: Ints) -> Ints:
+        """Return the blocks that a storage of each kind takes, (kinds,) or (kinds, n)."""
         shape = (-1, *(1,) * (widths.ndim - 1))
         sizes = self.numerators.reshape(shape) * widths[self.factors].prod(axis=0) // self.denominators.reshape(shape)
-        blocks = -(-sizes // BLOCK)
-        taken = self.moments[moments] @ blocks.astype(np.float64)  # float64 is exact for whole numbers below 2**53
-        return np.asarray(np.ceil(taken * (BLOCK * self.scale)), dtype=np.int64)
+        return np.asarray(-(-sizes // BLOCK))
 
 
 def _telling(graph: Graph, price: CostFunction) -> list[Mask]:
@@ -183,15 +195,14 @@ class _Run:
             batch.sort(key=abs)  # autocast's cache goes in the order of addresses
         return cls(list(places), tuple(chain.from_iterable(batches)))
 
-    def moments(self, kinds: Sequence[int], count: int) -> tuple[Ints, tuple[tuple[str, str], ...]]:
-        """Return the moments that no other holds all of, as numbers of storages by kind, and where they fall into."""
+    def moments(self, kinds: Sequence[int], count: int) -> tuple[Ints, tuple[str, ...]]:
+        """Return the moments that no other holds all of, as numbers of storages by kind, and their phases."""
         alive = np.zeros(count, dtype=np.int64)
-        rows: dict[bytes, tuple[Ints, tuple[str, str]]] = {}
+        rows: dict[bytes, tuple[Ints, str]] = {}
         for change, following in zip(self.changes, (*self.changes[1:], -1), strict=True):
             alive[kinds[abs(change) - 1]] += 1 if change > 0 else -1
             if change > 0 > following:
-                block = self.blocks[change - 1]
-                rows.setdefault(alive.tobytes(), (alive.copy(), (block.where, block.phase)))
+                rows.setdefault(alive.tobytes(), (alive.copy(), self.blocks[change - 1].phase))
         ordered = sorted(rows.values(), key=lambda row: -int(row[0].sum()))
         kept: list[int] = []
         table = np.array([row for row, _ in ordered])
@@ -210,7 +221,7 @@ class _Kinds:
 
     def __init__(self, widths: Ints) -> None:
         self.widths: list[list[int]] = widths.tolist()
-        self.known: dict[tuple[Fraction, tuple[int, ...]], int] = {}
+        self.known: dict[tuple[Fraction, tuple[int, ...], str], int] = {}
         self._numbers: dict[Ratio, int] = {}
         for number, row in enumerate(self.widths):
             self._numbers.setdefault(_ratio(row), number)
@@ -223,7 +234,7 @@ class _Kinds:
         """
         sizes = [block.bytes for block in blocks]
         if not any(sizes):
-            return self.known.setdefault((Fraction(0), ()), len(self.known))
+            return self.known.setdefault((Fraction(0), (), ""), len(self.known))
         factors = self._from_shapes([block.shape for block in blocks])
         if factors is None or not self._explains(factors, sizes):
             factors = self._from_sizes(sizes)
@@ -233,7 +244,8 @@ class _Kinds:
                 f"{where}: how the size of a tensor {list(blocks[0].shape)} follows from widths is not known"
             )
         constant = Fraction(sizes[0], prod(self.widths[number][0] for number in factors))
-        return self.known.setdefault((constant, factors), len(self.known))
+        maker = blocks[0].where or ("the loss" if blocks[0].phase == "loss" else blocks[0].part) or "the top"
+        return self.known.setdefault((constant, factors, maker), len(self.known))
 
     def _from_shapes(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
         if len({len(shape) for shape in shapes}) > 1:

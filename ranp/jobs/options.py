@@ -478,7 +478,10 @@ class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Print
     cross_check: bool = option(False, "Count multiply-accumulates with fvcore too.")
 
 
-class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
+class Bench(
+    Network, Size, Full, Weights, SourceName, SourceSettings, Images, Labelled, Voxels, Sliding, Outputs, Trained, Seed,
+    Device, Config, Printed,
+):  # fmt: skip
     """`ranp bench`."""
 
     group: ClassVar[str] = "costs"
@@ -488,6 +491,10 @@ class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed
     threads: tuple[int, ...] = option((), "Threads of the CPU to try; repeat it.", metavar="COUNT", shown="as they are")
     compile: bool = option(False, "Try torch.compile too, which takes minutes.")
     inference_only: bool = option(False, "Measure no training steps.")
+    data: str | None = option(
+        None, "Files to predict a case of, as `ranp predict` does: how much of that is the network's.",
+        metavar="SOURCE", shown="the files of --images, if any",
+    )  # fmt: skip
 
 
 class Models(Printed):
