@@ -89,8 +89,10 @@ def measured(make: Callable[[bool], tuple[nn.Module, Any]], full: bool) -> dict[
     figures["plan us"] = 1e6 * taken(lambda: [limits.costs(everything) for _ in range(200)])[0] / 200
     for solver in ("threshold", "greedy", "exact"):
         for word, asked in LIMITS.items():
+
             def choose(solver: str = solver, asked: dict[str, str] = asked) -> Any:
                 return ranp.select(graph, scores, price=price, solver=solver, **asked)
+
             try:
                 seconds, plan = taken(choose)
                 figures[f"{solver} {word}"] = f"{seconds:.2f} s, {100 * plan.choice.importance:.1f} %"

@@ -70,7 +70,9 @@ def test_a_network_is_measured_and_chosen_again_until_the_time_holds(factor: flo
 
 def test_a_time_that_no_network_holds_is_said_with_what_was_measured() -> None:
     model, inputs = small("residual2d")
-    with pytest.raises(InfeasibleError, match=r"latency='60%': of the networks .* for it \(\d\), the least .* predicted"):
+    with pytest.raises(
+        InfeasibleError, match=r"latency='60%': of the networks .* for it \(\d\), the least .* predicted"
+    ):
         ranp.prune(model, inputs, method="l1", latency="60%", min_width=1, timer=off_by(50.0))
 
 

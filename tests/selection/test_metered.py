@@ -141,7 +141,11 @@ def test_layers_that_take_little_time_are_favoured() -> None:
         ({"latency": "5"}, UsageError, "latency='5': expected an amount such as 5ms, 1.5s"),
         ({"latency": "-5ms"}, UsageError, "latency='-5ms': expected an amount"),
         ({"train_memory": "5M"}, UsageError, "train_memory='5M': expected an amount such as 200MiB"),
-        ({"infer_memory": "50%", "sparsity": 0.5}, UsageError, "or limits: .*infer_memory=, train_memory= and latency="),
+        (
+            {"infer_memory": "50%", "sparsity": 0.5},
+            UsageError,
+            "or limits: .*infer_memory=, train_memory= and latency=",
+        ),
     ],
 )
 def test_the_impossible_and_mistakes_are_one_line(options: dict[str, Any], error: type, words: str) -> None:
