@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -55,8 +54,9 @@ def test_of_a_run_both_networks_are_measured(tmp_path: Path) -> None:
 
 
 def test_the_networks_share_of_a_prediction_is_said(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
     image = np.random.default_rng(0).normal(size=(12, 10, 9)).astype(np.float32)
-    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "scan.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "scan.nii.gz")
     words = [*SMALL, "--threads", "1", "--inference-only", "--images", str(tmp_path / "scan.nii.gz")]
     found = json.loads(run(*words, "--json").stdout)["prediction"]
     parts = [found[part] for part in ("loading", "windows", "network", "writing")]
