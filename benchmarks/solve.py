@@ -2,8 +2,8 @@
 
     python benchmarks/solve.py [NETWORK ...] [--full]
 
-Of each network, in seconds of the processor: a trace, scoring one batch, finding its memory as a function of the plan, the
-microseconds of pricing a plan, and each solver under a limit of FLOPs, of training memory, and of both.
+Of each network, in seconds of the processor: a trace, scoring one batch, finding its memory as a function of the plan;
+the microseconds of pricing a plan; and each solver under a limit of FLOPs, of training memory, and of both.
 Sizes are small by default; `--full` takes those that people train at.
 """
 
