@@ -48,14 +48,14 @@ def test_mistakes_are_one_line() -> None:
 
 
 def test_under_limits_the_choice_and_what_breaks_them_are_shown() -> None:
-    words = [*SMALL, "--method", "l1", "--rule", "profile", "--train-memory", "60%", "--flops", "50%"]
+    words = [*SMALL, "--method", "l1", "--rule", "profile", "--infer-memory", "60%", "--flops", "50%"]
     found = json.loads(run(*words, "--json").stdout)
     limits = {limit["name"]: limit["most"] for limit in found["chosen"]["limits"]}
-    assert {*limits} == {"train_memory", "flops"}
+    assert {*limits} == {"infer_memory", "flops"}
     within = found["within"]
     assert within["holds"]
     for point in [*found["points"], within]:
-        held = point["meters"]["train_memory"] <= limits["train_memory"] and point["costs"]["flops"] <= limits["flops"]
+        held = point["meters"]["infer_memory"] <= limits["infer_memory"] and point["costs"]["flops"] <= limits["flops"]
         assert point["holds"] == held
     text = run(*words).stdout
     assert "under the limits" in text
