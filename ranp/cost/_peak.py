@@ -204,12 +204,12 @@ class _Run:
             if change > 0 > following:
                 rows.setdefault(alive.tobytes(), (alive.copy(), self.blocks[change - 1].phase))
         ordered = sorted(rows.values(), key=lambda row: -int(row[0].sum()))
-        kept: list[int] = []
-        table = np.array([row for row, _ in ordered])
-        for number, row in enumerate(table):
-            if not (table[kept] >= row).all(axis=1).any():
-                kept.append(number)
-        return table[kept], tuple(ordered[number][1] for number in kept)
+        kept, phases = np.empty((len(ordered), count), dtype=np.int32), []
+        for row, phase in ordered:
+            if not (kept[: len(phases)] >= row.astype(np.int32)).all(axis=1).any():
+                kept[len(phases)] = row
+                phases.append(phase)
+        return kept[: len(phases)].astype(np.int64), tuple(phases)
 
 
 class _Kinds:

@@ -43,11 +43,12 @@ def stopwatch(device: str | torch.device, *, runs: int = RUNS, seconds: float = 
     Args:
         device: where.
         runs: of each network or layer, at most.
-        seconds: no further run starts after this time.
+        seconds: no further run of a network starts after this time, and none of a layer after a tenth of it.
     """
 
     def time(model: nn.Module, inputs: Inputs) -> float:
-        return 1000 * measure_latency(copy_with(model), inputs, device, runs=runs, seconds=seconds).median_ms
+        most = seconds / 10 if type(model) in MEASURED else seconds
+        return 1000 * measure_latency(copy_with(model), inputs, device, runs=runs, seconds=most).median_ms
 
     return time
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,9 +153,10 @@ def prune(
             )  # fmt: skip
             each_draw.append(scores)
     gauges = Gauges(example_inputs, step or cost.Step(), timer or cost.stopwatch(device))
+    with steps("price") if asked.limits or asked.reweight == "latency" else nullcontext():
+        price = gauges.price(graph, model, asked)
     with steps("select"):
         scores = mean_of(each_draw) if each_draw else None
-        price = gauges.price(graph, model, asked)
         full = Limits.of(graph, asked.limits, price).full
 
         def choose() -> Plan:
