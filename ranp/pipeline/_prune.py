@@ -151,6 +151,38 @@ def prune(
         scores = mean_of(each_draw) if each_draw else None
         plan = select(graph, scores, seed=seed, **selection)
         spread = spread_of(graph, each_draw, seed, selection)
+    notes = [*warnings_of(graph, plan, scores), *spread]
+    return proved(model, graph, plan, example_inputs, steps, scores, seed=seed, verify_input=verify_input, notes=notes)
+
+
+def proved(
+    model: nn.Module,
+    graph: Graph,
+    plan: Plan,
+    example_inputs: Inputs,
+    steps: Steps,
+    scores: Scores | None = None,
+    *,
+    seed: int = 0,
+    verify_input: Size | None = None,
+    notes: Iterable[str] = (),
+) -> Result:
+    """Carry a plan out: slim, verify, count under limits, and report.
+
+    Args:
+        model: the full module; it is untouched.
+        graph: of it.
+        plan: of the graph.
+        example_inputs: that it was traced with.
+        steps: that are timed.
+        scores: that it was chosen by, where they are at hand.
+        seed: of what is compared on.
+        verify_input: see `verify`.
+        notes: on the plan.
+
+    Raises:
+        CheckFailed: the slim network differs from the masked one, or costs something else than its plan.
+    """
     with steps("slim"):
         small = slim(model, plan)
     with steps("verify"):
@@ -160,9 +192,7 @@ def prune(
     if plan.choice.bounds:
         with steps("count"):
             chosen = within_limits(graph, plan, small, example_inputs)
-    report = report_of(
-        graph, plan, checked, steps.seconds, scores, [*stale, *warnings_of(graph, plan, scores), *spread]
-    )
+    report = report_of(graph, plan, checked, steps.seconds, scores, [*stale, *notes])
     said = {"uniform": uniform_words(graph, plan), **({"chosen": chosen} if chosen else {})}
     report = report.model_copy(update=said)
     checked.require()
