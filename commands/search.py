@@ -45,10 +45,10 @@ def _display() -> Iterator[tuple[Watch, Callable[[Any], None]]]:
     """Yield what shows where a search stands: a bar on a terminal, else a line for every round and training."""
     silent = is_quiet() or stderr().is_terminal
     with progress() as bar:
-        task = bar.add_task("prepare", total=None)
+        shown = bar.add_task("prepare", total=None)
 
         def watch(step: str) -> None:
-            bar.update(task, description=step)
+            bar.update(shown, description=step)
             bar.console.print(step, markup=False) if stderr().is_terminal and step.startswith("round") else None
             if not silent:
                 typer.echo(f"step: {step}", err=True)
@@ -58,7 +58,7 @@ def _display() -> Iterator[tuple[Watch, Callable[[Any], None]]]:
             said = (
                 f"round {at.round} of {at.rounds}, training {at.number} of {at.count}: {at.candidate}, seed {at.seed}"
             )
-            bar.update(task, description=said, total=moment.steps, completed=moment.step)
+            bar.update(shown, description=said, total=moment.steps, completed=moment.step)
             if moment.step == moment.steps and not silent:
                 typer.echo(f"step: {said}: score {moment.validation.get('score', float('nan')):.4f}", err=True)
 

@@ -5,7 +5,7 @@ from ranp.pipeline._compare import FILE, METHODS, check_goal, compare
 from ranp.pipeline._halving import rounds
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
-from ranp.pipeline._search import Found, Underway, search
+from ranp.pipeline._search import Found, Task, Underway, search
 from ranp.pipeline._suggest import suggest
 from ranp.pipeline._transfer import Transferred, transfer
 
@@ -17,6 +17,7 @@ __all__ = [
     "Candidate",
     "Found",
     "Result",
+    "Task",
     "Transferred",
     "Underway",
     "candidate",

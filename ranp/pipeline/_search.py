@@ -51,8 +51,8 @@ class Common(Budget, Shared):
 
 
 @dataclass(frozen=True)
-class Underway:
-    """Where a search stands, for whoever watches.
+class Task:
+    """A training of a search.
 
     Args:
         round: from 1.
@@ -61,7 +61,7 @@ class Underway:
         count: how many there are in the round.
         candidate: that is trained.
         seed: of it.
-        moment: where its training stands.
+        steps: of it.
     """
 
     round: int
@@ -70,6 +70,19 @@ class Underway:
     count: int
     candidate: str
     seed: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Underway:
+    """Where a search stands, for whoever watches.
+
+    Args:
+        task: that is worked on.
+        moment: where its training stands.
+    """
+
+    task: Task
     moment: Moment
 
 
@@ -376,8 +389,6 @@ class _Plans:
         return Figures(**figures), limited
 
 
-Task = tuple[int, str, int]
-"""A training: its round, its candidate, and which of the seeds."""
 Outcome = dict[str, Any]
 """What came of a training: its score and history, or the reason why it failed."""
 
@@ -401,57 +412,64 @@ class _Trials:
 
     def run(self, number: int, course: Sequence[Round], names: Sequence[str]) -> dict[str, list[Outcome]]:
         """Return what came of every training of a round, by candidate and seed."""
-        tasks = [(number, name, place) for name in names for place in range(course[number].seeds)]
-        outcomes = processes.each_alone(partial(self._outcome, course, tasks), list(range(len(tasks))))
+        round_ = course[number]
+        pairs = [(name, seed) for name in names for seed in self.seeds[: round_.seeds]]
+        tasks = [
+            Task(number + 1, len(course), place, len(pairs), name, seed, round_.steps)
+            for place, (name, seed) in enumerate(pairs, start=1)
+        ]
         by_name: dict[str, list[Outcome]] = {name: [] for name in names}
-        for (_, name, _), outcome in zip(tasks, outcomes, strict=True):
-            by_name[name].append(outcome)
+        for task, outcome in zip(tasks, processes.each_alone(self._outcome, tasks), strict=True):
+            by_name[task.candidate].append(outcome)
         return by_name
 
-    def weights(self, task: Task) -> dict[str, Tensor]:
+    def weights(self, candidate: str, seed: int, last: int) -> dict[str, Tensor]:
         """Return the weights that a training of the last round left."""
-        return load_file(self._file(task, "safetensors"))
+        return load_file(self._file(last, candidate, seed, "safetensors"))
 
-    def _file(self, task: Task, suffix: str) -> Path:
-        number, name, place = task
-        return self.place / f"{number + 1}-{self.plans.names.index(name)}-{self.seeds[place]}.{suffix}"
+    def _file(self, number: int, candidate: str, seed: int, suffix: str) -> Path:
+        return self.place / f"{number}-{self.plans.names.index(candidate)}-{seed}.{suffix}"
 
-    def _outcome(self, course: Sequence[Round], tasks: Sequence[Task], index: int) -> Outcome:
+    def _outcome(self, task: Task) -> Outcome:
         """Train, unless that is done, and return what came of it."""
-        task = tasks[index]
-        done, state = self._file(task, "json"), self._file(task, "state")
+        done, state, weights = (
+            self._file(task.round, task.candidate, task.seed, suffix) for suffix in ("json", "state", "safetensors")
+        )
         if not done.is_file():
-            outcome = self._trained(task, len(course), len(tasks), index, course[task[0]].steps, state)
+            try:
+                trained = self._trained(task, state)
+                outcome = {"score": trained.history.best[SCORE], "history": asdict(trained.history)}
+                if task.round == task.rounds:
+                    with whole_file(weights) as temporary:
+                        save_file(trained.best, temporary)
+            except CheckFailed as error:
+                outcome = {"failed": f"seed {task.seed}, {error}"}
             write_text(done, json.dumps(outcome) + "\n")
         with suppress(FileNotFoundError):
             state.unlink()
         return read_json(done)
 
-    def _trained(self, task: Task, last: int, count: int, index: int, steps: int, state: Path) -> Outcome:
-        number, name, place = task
-        seed = self.seeds[place]
+    def _trained(self, task: Task, state: Path) -> Trained:
+        """Train a candidate as `train_` does; it is measured once, after its last step."""
         follow = self.follow
+        plan = self.plans.plans[task.candidate][self.seeds.index(task.seed)]
+        return train_(
+            slim(self.drawn(task.seed), plan), self.batches(task.seed), self.loss,
+            self.training.model_copy(update={"steps": task.steps}), per_epoch=self.per_epoch, validate=self._measured,
+            validate_every=task.steps, keep=Keep(state, self.every, resume=True), device=self.device, seed=task.seed,
+            watch=None if follow is None else lambda moment: follow(Underway(task, moment)),
+        )  # fmt: skip
 
-        def watch(moment: Moment) -> None:
-            assert follow is not None
-            follow(Underway(number + 1, last, index + 1, count, name, seed, moment))
+    def _measured(self, network: nn.Module) -> Mapping[str, float]:
+        """Measure a network.
 
-        try:
-            trained = train_(
-                slim(self.drawn(seed), self.plans.plans[name][place]), self.batches(seed), self.loss,
-                self.training.model_copy(update={"steps": steps}), per_epoch=self.per_epoch, validate=self.validate,
-                validate_every=steps, keep=Keep(state, self.every, resume=True), device=self.device, seed=seed,
-                watch=watch if follow else None,
-            )  # fmt: skip
-        except CheckFailed as error:
-            return {"failed": f"seed {seed}, {error}"}
-        measured = {key: value for key, value in trained.history.validations[-1].items() if key != "step"}
-        if not measured:
-            return {"failed": f"seed {seed}: nothing could be measured"}
-        if number + 1 == last:
-            with whole_file(self._file(task, "safetensors")) as temporary:
-                save_file(trained.best, temporary)
-        return {"score": measured.get(SCORE, next(iter(measured.values()))), "history": asdict(trained.history)}
+        Raises:
+            CheckFailed: there is nothing to measure.
+        """
+        figures = self.validate(network)
+        if not figures:
+            raise CheckFailed("nothing could be measured")
+        return figures
 
 
 def _halved(
@@ -516,7 +534,7 @@ def _found(
         ],
         seed=seeds[place], why=_why(best, scores), seconds={**steps.seconds, "proof": sum(proof.seconds.values())},
     )  # fmt: skip
-    weights = trials.weights((len(course) - 1, best, place))
+    weights = trials.weights(best, seeds[place], len(course))
     history = History(**outcomes[-1][best][place]["history"])
     report = result.report.model_copy(update={"search": table})
     return Found(replace(result, report=report), Trained(weights, weights, history))
