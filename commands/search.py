@@ -43,24 +43,26 @@ def search(options: Search) -> None:
 @contextmanager
 def _display() -> Iterator[tuple[Watch, Callable[[Any], None]]]:
     """Yield what shows where a search stands: a bar on a terminal, else a line for every round and training."""
-    silent = is_quiet() or stderr().is_terminal
+    drawn = stderr().is_terminal
     with progress() as bar:
         shown = bar.add_task("prepare", total=None)
 
+        def say(line: str) -> None:
+            if not is_quiet():
+                bar.console.print(line, markup=False) if drawn else typer.echo(f"step: {line}", err=True)
+
         def watch(step: str) -> None:
             bar.update(shown, description=step)
-            bar.console.print(step, markup=False) if stderr().is_terminal and step.startswith("round") else None
-            if not silent:
-                typer.echo(f"step: {step}", err=True)
+            if not drawn or step.startswith("round"):
+                say(step)
 
         def follow(at: Any) -> None:
-            moment = at.moment
-            said = (
-                f"round {at.round} of {at.rounds}, training {at.number} of {at.count}: {at.candidate}, seed {at.seed}"
-            )
+            task, moment = at.task, at.moment
+            place = f"round {task.round} of {task.rounds}, training {task.number} of {task.count}"
+            said = f"{place}: {task.candidate}, seed {task.seed}"
             bar.update(shown, description=said, total=moment.steps, completed=moment.step)
-            if moment.step == moment.steps and not silent:
-                typer.echo(f"step: {said}: score {moment.validation.get('score', float('nan')):.4f}", err=True)
+            if moment.step == moment.steps:
+                say(f"{said}: score {moment.validation.get('score', float('nan')):.4f}")
 
         yield watch, follow
 
