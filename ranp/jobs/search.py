@@ -144,6 +144,8 @@ def carry_out(
         shutil.rmtree(prepared.place, ignore_errors=True)
     processes.gather(None)
     assert training.validation is not None
+    known = {name: value for name, value in training.config.items() if name != "seed"}
+    asked = {**train.asked(training), **known, "batches": options.batches}
     found = search(
         prepared.drawn, prepared.batches, training.loss, training.validation, training.training,
         example_inputs=tuple(torch.zeros(options.batch_size, *shape) for shape in training.shapes),
@@ -152,7 +154,7 @@ def carry_out(
         outputs=options.outputs, zero_conv_biases=training.config["init"] in ("glorot", "orthogonal"),
         dead_norms=options.dead_norms, given_weights=options.weights is not None, per_epoch=training.per_epoch,
         device=options.device, seed=options.seed, watch=watch, follow=follow,
-        keep=Keep(prepared.place, options.save_every, options.resume, train.asked(training)),
+        keep=Keep(prepared.place, options.save_every, options.resume, asked),
         **options.only(Budget), **options.only(Shared),
     )  # fmt: skip
     return processes.from_first(lambda: _kept(prepared, found))

@@ -51,8 +51,9 @@ def candidate(word: str) -> Candidate:
 
     >>> candidate("ranp-F:5").name, dict(candidate("ranp-F:5").options)
     ('RANP-f:5', {'reweight': 'flops', 'strength': 5.0})
-    >>> candidate("profile:1.0+l1+10 %")
-    Candidate(name='profile+l1+10%', options={'rule': 'profile', 'min_width': '10%'}, method='l1', simplicity=1)
+    >>> read = candidate("profile:1.0+l1+10 %")
+    >>> read.name, dict(read.options), read.method, read.simplicity
+    ('profile+l1+10%', {'rule': 'profile', 'min_width': '10%'}, 'l1', 1)
 
     Raises:
         UsageError: no such rule, a part that is none, or parts that do not go together.

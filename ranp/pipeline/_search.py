@@ -179,7 +179,7 @@ def search(
     for name, value, least in (("seeds", seeds, 1), ("eta", eta, 2)):
         if value < least:
             raise UsageError(f"{named(name, value)}: expected a whole number of at least {least}")
-    training = resolved(training)
+    freeze, outputs, training = tuple(freeze), tuple(outputs), resolved(training)
     if training.steps is None:
         raise UsageError(f"give {named('steps')}: those of the last round")
     steps = Steps(watch)
@@ -210,7 +210,8 @@ def search(
     with _place(keep) as place:
         wanted = {
             "candidates": [each.name for each in contenders], "seeds": numbers, "eta": eta, "method": method,
-            "selection": selection, **training.model_dump(mode="json"), **(keep.asked if keep else {}),
+            "reduce": reduce, "freeze": list(freeze), "outputs": list(outputs), "dead_norms": dead_norms,
+            **asked.only(Common), **training.model_dump(mode="json"), **(keep.asked if keep else {}),
         }  # fmt: skip
         plans = _Plans.of(_state(place, keep, json.loads(json.dumps(wanted)), planned), graph)
         trials = _Trials(

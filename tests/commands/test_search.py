@@ -76,7 +76,7 @@ def test_the_run_is_one_as_train_leaves_it(kept: Path, ranp: Call, answer: Call)
     page = kept.parent / "page.html"
     ranp("report", kept, "--out", page)
     assert "What it won against" in page.read_text()
-    assert "weighted+90%: flops" in page.read_text()
+    assert "weighted+90%: --flops 50%: the smallest network takes" in page.read_text()
 
 
 def test_its_config_is_the_prune_that_makes_the_same_plan(kept: Path, ranp: Call, tmp_path: Path) -> None:
