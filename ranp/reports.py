@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
-from ranp.figures import operations, saved, share, size, spell_all
+from ranp.figures import amount, operations, saved, share, size, spell_all
 
 
 class Part(BaseModel):
@@ -79,11 +79,11 @@ class Limit(Part):
     """A limit that was asked for, and what the networks cost.
 
     Args:
-        name: "params", "flops" or "activations".
+        name: "params", "flops", "activations", "infer_memory", "train_memory" or "latency" (in microseconds).
         asked: as it was written.
         most: what it lets a network cost.
         slim: what the plan was said to cost.
-        built: what the slim network costs, counted on itself.
+        built: what the slim network costs: counted, followed or measured on itself.
         full: what the full network costs.
     """
 
@@ -101,9 +101,10 @@ class Limit(Part):
 
     def words(self) -> str:
         """Say in a line how far the network is from the limit."""
-        write = size if self.name == "activations" else operations
-        percent = f"{100 * self.used:.1f} % of it"
-        return f"{self.name} {self.asked}: {write(self.built)} of at most {write(self.most)}, {percent}"
+        built, most = amount(self.name, self.built), amount(self.name, self.most)
+        predicted = "" if self.built == self.slim else f", {amount(self.name, self.slim)} were predicted"
+        words = self.name.replace("_", " ")
+        return f"{words} {self.asked}: {built} of at most {most}, {100 * self.used:.1f} % of it{predicted}"
 
 
 class Chosen(Part):
@@ -115,6 +116,7 @@ class Chosen(Part):
         gap: how much more of them the best on the exact solver's grid of widths may keep, as a share.
         floor: the least width, in units or as a share.
         limits: the one that binds first.
+        rounds: how many networks were built and measured for them.
     """
 
     solver: str
@@ -122,13 +124,15 @@ class Chosen(Part):
     gap: float | None
     floor: int | str
     limits: list[Limit]
+    rounds: int = 1
 
     def lines(self) -> list[str]:
         """Say which limit binds and how far the others are."""
         first, *others = [limit.words() for limit in self.limits]
         kept = "" if self.importance is None else f", {share(self.importance)} of the scores kept"
         near = "" if self.gap is None else f", at most {share(self.gap)} below the best on its grid of widths"
-        how = f"solver {self.solver}, least width {self.floor}{kept}{near}"
+        tried = f", the best of {self.rounds} networks that were built and measured" if self.rounds > 1 else ""
+        how = f"solver {self.solver}, least width {self.floor}{kept}{near}{tried}"
         return [f"limit that binds: {first}", *(f"limit: {each}" for each in others), how]
 
 
@@ -364,7 +368,7 @@ class Search(Part):
                 str(len(row.scores) or "-"),
                 str(row.steps or "-"),
                 *(("-", "-", "-") if row.costs is None else _figures(row.costs)),
-                *(f"{row.limited[name]:,}" if name in row.limited else "-" for name in more),
+                *(amount(name, row.limited[name]) if name in row.limited else "-" for name in more),
                 "-" if row.step_ms is None else f"{row.step_ms:.3g}",
                 f"dropped in round {row.round}" if row.status == "dropped" else row.status,
             )
@@ -514,12 +518,23 @@ class Proof(Verification):
 
 
 class Point(Part):
-    """A sparsity, what the network would cost there, and the share of all scores that stays."""
+    """A sparsity, what the network would cost there, and the share of all scores that stays.
+
+    Args:
+        sparsity: share of the neurons that the ranking drops.
+        achieved: share of them that is gone.
+        costs: counted.
+        importance: the share of all scores that stays.
+        meters: what limits of memory at its peak, in bytes, and of time, in microseconds, are of.
+        holds: whether all limits are met; None without any.
+    """
 
     sparsity: float
     achieved: float
     costs: Figures
     importance: float
+    meters: dict[str, int] = Field(default_factory=dict)
+    holds: bool | None = None
 
 
 class Suggestion(Head):
@@ -528,13 +543,17 @@ class Suggestion(Head):
     Args:
         points: from nothing removed to the largest sparsity.
         knee: the place of the one where most of the scores stay for the FLOPs that do.
-        notes: what to know of the scores, and of the network at the knee.
+        within: the network under limits; None without any.
+        chosen: which limit binds there.
+        notes: what to know of the scores, and of the network under limits, or at the knee.
         scored_on: the data behind the scores, in words.
         ranp: the version that wrote it.
     """
 
     points: list[Point]
     knee: int
+    within: Point | None = None
+    chosen: Chosen | None = None
     notes: list[str] = Field(default_factory=list)
     scored_on: str = ""
     ranp: str = "?"
@@ -550,6 +569,7 @@ class Row(Part):
         maximum: largest feasible sparsity; None for the full network and peers.
         achieved: share of the neurons that are gone.
         costs: by convention; empty where it is not ok.
+        meters: what limits of memory at its peak, in bytes, and of time, in microseconds, are of.
     """
 
     name: str
@@ -558,6 +578,7 @@ class Row(Part):
     maximum: float | None
     achieved: float | None
     costs: dict[str, Figures]
+    meters: dict[str, int] = Field(default_factory=dict)
 
 
 class Comparison(Head):

@@ -23,6 +23,7 @@ from ranp.options import (
     Scoring,
     Selection,
     Shared,
+    Solved,
     Sparsity,
     Supervision,
     Training,
@@ -297,6 +298,14 @@ class Lossy(Options):
     deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
+class Trained(Optimizing, Lossy):
+    """The training step whose memory is asked for."""
+
+    checkpoint: Words = option(
+        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
+    )
+
+
 class Draws(Options):
     """Initialisations that scores are averaged over."""
 
@@ -334,18 +343,18 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Trained, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
     out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL", writes="run")
 
 
-class Suggest(Scored, Ranking, Shared, Config, Printed):
+class Suggest(Scored, Trained, Ranking, Budget, Solved, Shared, Config, Printed):
     """`ranp suggest`."""
 
 
-class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
+class Compare(Scored, Trained, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
     """`ranp compare`."""
 
     group: ClassVar[str] = "choice"
@@ -478,14 +487,6 @@ class Inspect(Network, Outputs, Size, Full, Config, Force, Printed):
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 
 
-class Trained(Optimizing, Lossy):
-    """The training step whose memory is asked for."""
-
-    checkpoint: Words = option(
-        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
-    )
-
-
 class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
     """`ranp profile`."""
 
@@ -506,7 +507,10 @@ class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Print
     cross_check: bool = option(False, "Count multiply-accumulates with fvcore too.")
 
 
-class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
+class Bench(
+    Network, Size, Full, Weights, SourceName, SourceSettings, Images, Labelled, Voxels, Sliding, Outputs, Trained, Seed,
+    Device, Config, Printed,
+):  # fmt: skip
     """`ranp bench`."""
 
     group: ClassVar[str] = "costs"
@@ -516,6 +520,10 @@ class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed
     threads: tuple[int, ...] = option((), "Threads of the CPU to try; repeat it.", metavar="COUNT", shown="as they are")
     compile: bool = option(False, "Try torch.compile too, which takes minutes.")
     inference_only: bool = option(False, "Measure no training steps.")
+    data: str | None = option(
+        None, "Files to predict a case of, as `ranp predict` does: how much of that is the network's.",
+        metavar="SOURCE", shown="the files of --images, if any",
+    )  # fmt: skip
 
 
 class Models(Printed):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ranp import models, processes, runs
+from ranp.cost import Step
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
 from ranp.errors import UsageError, named
@@ -17,15 +18,16 @@ from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
+from ranp.jobs._step import refuse_step, step_of
 from ranp.jobs._subject import refuse_known
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
-from ranp.jobs.options import Prune, Scored
+from ranp.jobs.options import Compare, Prune, Scored, Suggest
 from ranp.models import folders
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import DATA_FREE, PATTERNS, Selection
+from ranp.options import DATA_FREE, PATTERNS, Optimizing, Selection
 from ranp.pipeline import Result, costs_of, prune, prune_again
 from ranp.reports import Report, Trial
 from ranp.selection import select
@@ -73,6 +75,15 @@ class Prepared:
             **({"weights": self.loaded} if self.loaded else {}),
         }
 
+    def step(self) -> Step | None:
+        """Return the training step whose memory is limited, or None."""
+        options = self.options
+        assert isinstance(options, Prune | Suggest | Compare)
+        if options.train_memory is None:
+            return None
+        assert options.loss is not None
+        return step_of(options, options.loss, self.loss, self.network, self.inputs)[1]
+
     def scored_on(self) -> str:
         """Say in words what the scores come from."""
         options = self.options
@@ -90,8 +101,9 @@ def prepare(options: Prune) -> Prepared:
         MissingExtra: a reader of the data is not installed.
     """
     options.check(options.method, options.seed)
+    check_step(options)
     if options.strength is not None and options.reweight is None:
-        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops or memory")
+        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops, memory or latency")
     run, name = None, _folder_name(options.model, options.preset)
     if folders.kind_of(options.model) is folders.PRUNED:
         run = runs.read(options.model)
@@ -111,6 +123,16 @@ def prepare(options: Prune) -> Prepared:
     return ready(
         options, options, needs_batches=needs_batches, trusted=trusted, trusted_loss=True, run=run,
     )  # fmt: skip
+
+
+def check_step(options: Prune | Suggest | Compare) -> None:
+    """Refuse options of a training step where no memory of one is limited.
+
+    Raises:
+        UsageError: the first that is given.
+    """
+    if options.train_memory is None:
+        refuse_step(options, (*Optimizing.model_fields, "checkpoint"), named("train_memory"))
 
 
 def _of_run(run: runs.Run, options: Prune) -> Prune:
@@ -225,7 +247,8 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         "batches": batches, "loss": prepared.loss, "method": options.method, "reduce": options.reduce,
         "freeze": options.freeze, "dead_norms": options.dead_norms,
         "zero_conv_biases": options.init in ("glorot", "orthogonal"), "device": options.device, "seed": options.seed,
-        "verify_input": options.verify_input, "watch": watch, "progress": track or False, **options.only(Selection),
+        "verify_input": options.verify_input, "step": prepared.step(), "watch": watch,
+        "progress": track or False, **options.only(Selection),
     }  # fmt: skip
     if prepared.run is None:
         redrawn = _redrawn(prepared, options)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ranp import models, processes, runs
+from ranp.cost import Step
 from ranp.errors import UsageError, listed, named
 from ranp.jobs import train
+from ranp.jobs._step import step_of
 from ranp.jobs._subject import names_run
-from ranp.jobs.options import Prune, Search, Train
-from ranp.options import Budget, Selection, Shared
+from ranp.jobs.options import Prune, Search, Train, Trained
+from ranp.options import Budget, Optimizing, Selection, Shared
 from ranp.pipeline import CANDIDATES, Candidate, Found, Underway, candidates, rounds, search
 from ranp.reports import Report
 from ranp.reports import Search as Table
@@ -144,20 +146,31 @@ def carry_out(
         shutil.rmtree(prepared.place, ignore_errors=True)
     processes.gather(None)
     assert training.validation is not None
+    inputs = tuple(torch.zeros(options.batch_size, *shape) for shape in training.shapes)
     known = {name: value for name, value in training.config.items() if name != "seed"}
     asked = {**train.asked(training), **known, "batches": options.batches}
     found = search(
         prepared.drawn, prepared.batches, training.loss, training.validation, training.training,
-        example_inputs=tuple(torch.zeros(options.batch_size, *shape) for shape in training.shapes),
+        example_inputs=inputs,
         scoring=prepared.scoring, candidates=[each.name for each in prepared.contenders], seeds=options.seeds,
         eta=options.eta, method=options.method or "mpmg", reduce=options.reduce, freeze=options.freeze,
         outputs=options.outputs, zero_conv_biases=training.config["init"] in ("glorot", "orthogonal"),
         dead_norms=options.dead_norms, given_weights=options.weights is not None, per_epoch=training.per_epoch,
-        device=options.device, seed=options.seed, watch=watch, follow=follow,
+        device=options.device, seed=options.seed, step=_step(prepared, inputs), watch=watch, follow=follow,
         keep=Keep(prepared.place, options.save_every, options.resume, asked),
         **options.only(Budget), **options.only(Shared),
     )  # fmt: skip
     return processes.from_first(lambda: _kept(prepared, found))
+
+
+def _step(prepared: Prepared, inputs: tuple[Tensor, ...]) -> Step | None:
+    """Return the training step whose memory is limited, or None."""
+    training = prepared.training
+    if prepared.options.train_memory is None:
+        return None
+    assert training.options.loss is not None
+    how = Trained.read(training.training.only(Optimizing))
+    return step_of(how, training.options.loss, training.loss, training.network, inputs)[1]
 
 
 def _kept(prepared: Prepared, found: Found) -> Report:
@@ -181,6 +194,10 @@ def _config(prepared: Prepared, table: Table) -> dict[str, Any]:
     best = next(each for each in prepared.contenders if each.name == table.winner)
     snip = best.options.get("rule") == "snip"
     known = {name: getattr(options, name) for name in Prune.model_fields if name in Search.model_fields}
+    if options.train_memory is None:  # which alone has use for them
+        known = {name: value for name, value in known.items() if name not in Optimizing.model_fields}
+    else:
+        known |= prepared.training.training.only(Optimizing)
     known |= {name: getattr(resolved, name) for name in ("loss", "patch", "data", "in_channels", "classes")}
     known |= {**prepared.training.config, **_selection(options, best), "seed": table.seed, "out": options.out}
     known |= {"method": best.method or ("snip" if snip else options.method or "mpmg")}

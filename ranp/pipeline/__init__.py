@@ -2,6 +2,7 @@
 
 from ranp.pipeline._candidates import CANDIDATES, UNIFORM, Candidate, candidate, candidates
 from ranp.pipeline._compare import FILE, METHODS, check_goal, compare
+from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._halving import rounds
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
@@ -16,6 +17,7 @@ __all__ = [
     "UNIFORM",
     "Candidate",
     "Found",
+    "Gauges",
     "Result",
     "Task",
     "Transferred",

@@ -16,9 +16,11 @@ from ranp.errors import UsageError, listed, named, nearest
 from ranp.options import Method, Selection, Solver, width_word
 from ranp.pipeline._compare import METHODS
 
-RULES: Mapping[str, Mapping[str, Any]] = MappingProxyType({**METHODS, "isomorphic": {"rule": "isomorphic"}})
-"""What a candidate begins with, and the options of `select` that it means: the methods of `compare` and one more."""
-NUMBERS = MappingProxyType({"profile": "growth", "RANP-f": "strength", "RANP-m": "strength"})
+RULES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {**METHODS, "isomorphic": {"rule": "isomorphic"}, "RANP-l": {"reweight": "latency"}}
+)
+"""What a candidate begins with, and the options of `select` that it means: the methods of `compare` and two more."""
+NUMBERS = MappingProxyType({"profile": "growth", **dict.fromkeys(("RANP-f", "RANP-m", "RANP-l"), "strength")})
 """The rules that take a number, and the option that it is."""
 UNIFORM = "uniform"
 CANDIDATES = (

@@ -75,6 +75,7 @@ def prune_again(
     ]
     seconds = {**result.report.seconds, **{f"{name} with the full network": s for name, s in steps.seconds.items()}}
     report = report_of(graph, whole, checked, seconds, result.scores, notes)
+    report = report.model_copy(update={"chosen": result.report.chosen})
     checked.require()
     return replace(result, plan=whole, report=report, graph=graph)
 

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -29,14 +30,16 @@ from ranp.inputs import Inputs
 from ranp.options import DATA_FREE, Budget, Method, Scoring, Selection, Shared, Training
 from ranp.pipeline._candidates import CANDIDATES, UNIFORM, Candidate
 from ranp.pipeline._candidates import candidates as read_candidates
+from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._halving import Round, going_on, noise, rounds, winner, within_noise
+from ranp.pipeline._limits import settled, within_limits
 from ranp.pipeline._prune import Result, Steps, proved
 from ranp.pipeline._warnings import warnings_of
 from ranp.plan import Plan
 from ranp.reports import Contender, Figures, Search
 from ranp.reports import Round as Stage
 from ranp.scores import Scores, importance
-from ranp.selection import select
+from ranp.selection import Limits, select
 from ranp.surgery import slim
 from ranp.training import SCORE, History, Keep, Moment, Trained, resolved, train_
 
@@ -128,6 +131,8 @@ def search(
     device: str = "cpu",
     seed: int = 0,
     keep: Keep | None = None,
+    step: cost.Step | None = None,
+    timer: cost.Timer | None = None,
     watch: Callable[[str], None] | None = None,
     follow: Callable[[Underway], None] | None = None,
     **selection: Any,
@@ -161,6 +166,8 @@ def search(
         device: where to score and train.
         seed: the first of the seeds.
         keep: a folder that is the search's own, so that a stopped search goes on; how often a training is kept.
+        step: see `prune`.
+        timer: see `prune`.
         watch: called with a line when a step or a round begins or ends.
         follow: called after every step of a training.
         selection: limits, such as flops="10%", and what all candidates share: min_width, align, tie, ...
@@ -187,7 +194,13 @@ def search(
     batches_of = batches if callable(batches) else lambda _: batches
     inputs = first_inputs(batches_of(seed))[0] if example_inputs is None else example_inputs
     with steps("trace"):
-        graph = trace(drawn(seed), inputs, freeze=freeze, outputs=outputs)
+        first = drawn(seed)
+        graph = trace(first, inputs, freeze=freeze, outputs=outputs)
+        gauges = Gauges(inputs, step or cost.Step(), timer or cost.stopwatch(device))
+        timed = any(each.options.get("reweight") == "latency" for each in contenders)
+        wanted = Selection.read({**asked.only(Common), **({"reweight": "latency"} if timed else {})})
+        price = gauges.price(graph, first, wanted)
+        full = Limits.of(graph, asked.limits, price).full
     scored = scoring if callable(scoring) else lambda number: _First(batches_of(number), scoring)
     score = partial(
         importance, loss=loss, reduce=reduce, device=device, zero_conv_biases=zero_conv_biases, dead_norms=dead_norms
@@ -196,7 +209,7 @@ def search(
 
     def planned() -> dict[str, Any]:
         given = isinstance(model, nn.Module) if given_weights is None else given_weights
-        choose = _Choosing(graph, contenders, method, selection, by_widths=not given)
+        choose = _Choosing(graph, contenders, method, selection, price, gauges, full, by_widths=not given)
         for number in numbers:
             with steps(f"score, seed {number}"):
                 network = drawn(number)
@@ -204,23 +217,24 @@ def search(
                     word: score(network, graph, None if word in DATA_FREE else scored(number), method=word, seed=number)
                     for word in dict.fromkeys(choose.method_of(each) for each in contenders)
                 }
-                choose.with_seed(number, scores)
+                choose.with_seed(number, network, scores)
         return choose.to_dict()
 
     with _place(keep) as place:
-        wanted = {
+        known = {
             "candidates": [each.name for each in contenders], "seeds": numbers, "eta": eta, "method": method,
             "reduce": reduce, "freeze": list(freeze), "outputs": list(outputs), "dead_norms": dead_norms,
             **asked.only(Common), **training.model_dump(mode="json"), **(keep.asked if keep else {}),
         }  # fmt: skip
-        plans = _Plans.of(_state(place, keep, json.loads(json.dumps(wanted)), planned), graph)
+        state = _state(place, keep, json.loads(json.dumps(known)), planned)
+        plans = _Plans.of(state, graph)
         trials = _Trials(
             place, plans, drawn, batches_of, loss, validate, training, numbers, per_epoch,
             processes.own_device(device), keep.every if keep else training.steps, follow,
         )  # fmt: skip
         course = rounds(len(plans.to_train), training.steps, seeds, eta)
         outcomes = _halved(course, plans, trials, steps, watch or (lambda _: None))
-        return _found(plans, outcomes, course, trials, inputs, steps, asked, numbers)
+        return _found(plans, outcomes, course, trials, gauges, full, steps, asked)
 
 
 @dataclass(frozen=True)
@@ -284,11 +298,14 @@ class _Choosing:
         contenders: Sequence[Candidate],
         method: str,
         selection: Mapping[str, Any],
+        price: cost.CostFunction,
+        gauges: Gauges,
+        full: Mapping[str, int],
         *,
         by_widths: bool,
     ) -> None:
         self.graph, self.contenders, self.method, self.selection = graph, contenders, method, selection
-        self.by_widths = by_widths
+        self.price, self.gauges, self.full, self.by_widths = price, gauges, full, by_widths
         self.plans: dict[str, list[Plan]] = {each.name: [] for each in contenders}
         self.notes: dict[str, list[list[str]]] = {each.name: [] for each in contenders}
         self.infeasible: dict[str, str] = {}
@@ -297,23 +314,30 @@ class _Choosing:
         """Return the criterion that a candidate ranks by."""
         return contender.method or ("snip" if contender.options.get("rule") == "snip" else self.method)
 
-    def with_seed(self, seed: int, scores: Mapping[str, Scores]) -> None:
+    def with_seed(self, seed: int, network: nn.Module, scores: Mapping[str, Scores]) -> None:
         """Choose by every candidate; one that can't hold the limits is put aside with its reason."""
         for each in self.contenders:
             if each.name in self.infeasible:
                 continue
             used = scores[self.method_of(each)]
-            shared = {
-                name: value for name, value in self.selection.items()
-                if name != "strength" or "reweight" in each.options
-            }  # fmt: skip
             try:
-                plan = select(self.graph, used, seed=seed, **{**shared, **each.options})
+                plan = self._plan(each, seed, network, used)
             except (InfeasibleError, UnsupportedError) as error:
                 self.infeasible[each.name] = str(error)
                 continue
             self.plans[each.name].append(plan)
             self.notes[each.name].append([*used.notes, *warnings_of(self.graph, plan, used)])
+
+    def _plan(self, contender: Candidate, seed: int, network: nn.Module, scores: Scores) -> Plan:
+        """Return a candidate's plan, whose network holds the limits when it is built, as that of `prune` does."""
+        price = copy(self.price)
+        price.meters = dict(price.meters)  # which are scaled by what is built
+        shared = {k: v for k, v in self.selection.items() if k != "strength" or "reweight" in contender.options}
+        choose = partial(select, self.graph, scores, seed=seed, price=price, **{**shared, **contender.options})
+        plan = choose()
+        if not price.meters:
+            return plan
+        return settled(network, plan, slim(network, plan), price, self.gauges, self.full, choose).plan
 
     def to_dict(self) -> dict[str, Any]:
         """Return all plans as plain values, and of candidates that are the same all but the first by its name.
@@ -512,20 +536,24 @@ def _found(
     outcomes: Sequence[Mapping[str, Sequence[Outcome]]],
     course: Sequence[Round],
     trials: _Trials,
-    inputs: Inputs,
+    gauges: Gauges,
+    full: Mapping[str, int],
     steps: Steps,
     asked: Budget,
-    seeds: Sequence[int],
 ) -> Found:
     """Return the winner of the last round, proved, with the table."""
-    scores = _scores(outcomes[-1])
+    scores, seeds = _scores(outcomes[-1]), trials.seeds
     simplicity = {each.name: each.simplicity for each in read_candidates(plans.names)}
     best = winner(scores, simplicity)
     place = max(range(len(seeds)), key=lambda number: scores[best][number])
-    full, plan = trials.drawn(seeds[place]), plans.plans[best][place]
-    proof = Steps()
+    network, plan, proof = trials.drawn(seeds[place]), plans.plans[best][place], Steps()
+    with proof("slim"):
+        small = slim(network, plan)
+    with proof("count"):
+        chosen = within_limits(plan, small, gauges, full)
     result = proved(
-        full, plans.graph, plan, inputs, proof, seed=seeds[place], notes=plans.notes[best][place]
+        network, plans.graph, plan, small, gauges.inputs, proof, chosen=chosen, seed=seeds[place],
+        notes=plans.notes[best][place],
     )  # fmt: skip
     table = Search(
         limits=asked.limits, seeds=list(seeds), rows=_rows(plans, outcomes, course, best), winner=best,

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp import cost
 from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most, share
 from ranp.graph.constraints import grow
@@ -45,21 +46,26 @@ STEPS, HALVINGS = 32, 12  # of the search for a sparsity without a shortfall
 AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expects to be overruled
 
 
-def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any) -> Plan:
+def select(
+    graph: Graph, scores: Scores | None, *, seed: int = 0, price: cost.CostFunction | None = None, **options: Any
+) -> Plan:
     """Choose which units stay.
 
     Args:
         graph: of the network.
         scores: of its neurons; may be None for the random rule.
         seed: of the random rule, and of the draw that ranks equal scores.
+        price: what plans cost, with the meters of limits that are no functions of the graph alone (`infer_memory`,
+            `train_memory`, `latency`); `ranp.prune` makes it.
         options: the fields of `ranp.options.Selection`, where their defaults stand. One of `sparsity` (the share of
             neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
             `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip");
             "isomorphic" (equal layers among themselves); "uniform" and "profile", which give widths and let scores say
             which units stay inside them, with `growth` for the latter (`ranp.selection._patterns`).
             `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
-            `reweight`: "flops" or "memory" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global
-            rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks neurons;
+            `reweight`: "flops", "memory" or "latency" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for
+            the global rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks
+            neurons;
             "sum", "mean" and "max" rank units. `min_width`: units each group must keep, or their share ("10%"); from 2
             on a floor: the best of each group stay and the others are ranked, so that no group ends the sparsity; at 1,
             as published, the group that the ranking would empty first does. `align`: widths are rounded up to a
@@ -82,13 +88,13 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
     asked.check(method, seed)
     least: int | str = (FLOOR if asked.limits else 1) if asked.min_width is None else asked.min_width
     asked = asked.model_copy(update={"min_width": least})
-    goal = _Goal.of(graph, scores, asked, seed)
+    goal = _Goal.of(graph, scores, asked, seed, price)
     if least != 1 or asked.limits:
         goal = goal.spared()
     nominal, largest = goal.nominal, goal.largest
     sparsity = nominal if asked.max_sparsity else float(asked.sparsity or 0.0)
     if asked.limits:
-        kept, found = _within(goal, Limits.of(graph, asked.limits))
+        kept, found = _within(goal, Limits.of(graph, asked.limits, price))
         sparsity = _achieved(graph, kept)
     else:
         if asked.allow_less:
@@ -171,7 +177,14 @@ class _Goal:
         return replace(self, ranking=self.ranking.spared(by_name), floored=True)
 
     @classmethod
-    def of(cls, graph: Graph, scores: Scores | None, options: Selection, seed: int) -> "_Goal":
+    def of(
+        cls,
+        graph: Graph,
+        scores: Scores | None,
+        options: Selection,
+        seed: int,
+        price: cost.CostFunction | None = None,
+    ) -> "_Goal":
         """Rank by an option's rule."""
         if options.rule == "random":
             sizes = {layer.name: _ranked(graph, layer, options.published_transposed) for layer in graph.layers}
@@ -201,7 +214,7 @@ class _Goal:
         if options.rule in PATTERNS:
             ranking = pattern(graph, priority, options.growth if options.rule == "profile" else None)
             return cls(graph, options, ranking, members, priority, None, np.arange(graph.count))
-        stages, strength = _weighted(graph, raw, options)
+        stages, strength = _weighted(graph, raw, options, price)
         values = list(stages.values())[-1] if stages else raw
         if options.coupling != "paper":
             units, combined = unit_values(graph, values, options.coupling)
@@ -513,7 +526,7 @@ def _ranked(graph: Graph, layer: Layer, published_transposed: bool) -> int:
 
 
 def _weighted(
-    graph: Graph, raw: Mapping[str, Floats], options: Selection
+    graph: Graph, raw: Mapping[str, Floats], options: Selection, price: cost.CostFunction | None
 ) -> tuple[dict[str, dict[str, Floats]], float | None]:
     """Return what weighting and then reweighting make of the scores, each where it is asked for, and lambda."""
     stages: dict[str, dict[str, Floats]] = {}
@@ -523,7 +536,7 @@ def _weighted(
     if options.reweight is None:
         return stages, None
     strength = float(len(graph.layers)) if options.strength is None else options.strength
-    stages["reweighted"] = reweighting.reweigh(values, reweighting.taus(graph, options.reweight), strength)
+    stages["reweighted"] = reweighting.reweigh(values, reweighting.taus(graph, options.reweight, price), strength)
     return stages, strength
 
 

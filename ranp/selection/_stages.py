@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranp.graph.graph import Graph
+from ranp.graph.labels import Ints
 from ranp.graph.trace import Record
 
 Floats = NDArray[np.float64]
@@ -40,6 +41,23 @@ def levels(graph: Graph) -> Floats:
         if own:
             found[number] = min(level for level, count in own.items() if count == max(own.values()))
     return found
+
+
+def encoding(graph: Graph) -> tuple[Ints, Ints] | None:
+    """Return the groups made on the way down to the coarsest resolution, that one included, and those made behind it.
+
+    Groups that can't lose anything are left out; None where nothing comes behind.
+    """
+    level, frozen = levels(graph), graph.frozen
+    order = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in _calls(graph)))}
+    first = np.array([min((order.get(n, -1) for n in group.layers), default=-1) for group in graph.groups])
+    free = np.array([not frozen[group.units].all() for group in graph.groups]) & ~np.isnan(level)
+    if not free.any():
+        return None
+    deepest = np.flatnonzero(level == np.nanmax(level))
+    turn = first[deepest].max()
+    inside, behind = np.flatnonzero(free & (first <= turn)), np.flatnonzero(free & (first > turn))
+    return (inside, behind) if len(inside) and len(behind) else None
 
 
 def _sides(graph: Graph) -> dict[str, tuple[int, ...]]:

@@ -51,7 +51,7 @@ def test_uniform_narrowing_is_always_there_and_nothing_twice() -> None:
     [
         ("unifrom", "candidates='unifrom': expected one of random, .*did you mean 'uniform'"),
         ("", "candidates='': expected one of"),
-        ("weighted:3", "weighted takes no number; profile, RANP-f or RANP-m do"),
+        ("weighted:3", "weighted takes no number; profile, RANP-f, RANP-m or RANP-l do"),
         ("profile:wide", "expected a number after the colon, such as profile:1.5"),
         ("profile:3", "candidates='profile:3': growth=3.0: expected a number of at least 1 and up to 2"),
         ("RANP-f:nan", "candidates='RANP-f:nan': strength=nan: expected a"),
