@@ -19,7 +19,7 @@ from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs
 from ranp.options import Scoring, Selection
 from ranp.pipeline._gauges import Gauges
-from ranp.pipeline._peers import PEERS, torch_pruned
+from ranp.pipeline._peers import PEERS, torch_pruned, torch_pruned_within
 from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
 from ranp.reports import Comparison, Figures, Row
@@ -224,8 +224,17 @@ class _Chooser:
         )  # fmt: skip
 
 
-PEER_STEPS = 7
-"""Halvings of the range of Torch-Pruning's ratio under limits: to 1/128 of the channels."""
+def _peer(
+    model: nn.Module,
+    inputs: Inputs,
+    graph: Graph,
+    name: str,
+    ratio: float | None,
+    seed: int,
+    limits: Limits,
+    gauges: Gauges,
+) -> Row:
+    """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
 
 
 def _peer(
@@ -239,28 +248,17 @@ def _peer(
     gauges: Gauges,
 ) -> Row:
     """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
-
-    def cut(share: float) -> nn.Module:
-        pruned: nn.Module = torch_pruned(model, inputs, graph, share, seed, **PEERS[name])
-        return pruned
-
     try:
-        small = cut(ratio) if ratio is not None else None
-        if ratio is None:
-            low, high = 0.0, 1.0
-            for _ in range(PEER_STEPS):
-                middle = (low + high) / 2
-                tried = cut(middle)
-                if limits.within(gauges.built(tried, limits.bounds)):
-                    small, high = tried, middle
-                else:
-                    low = middle
+        small = (
+            torch_pruned_within(model, inputs, graph, name, limits, seed, gauges)
+            if ratio is None
+            else torch_pruned(model, inputs, graph, ratio, seed, **PEERS[name])
+        )
     except UnsupportedError as error:
         return _row(name, status="failed", reason=str(error))
     if small is None:
         return _row(name, status="infeasible", reason="no ratio that it takes holds the limits")
     own = trace(small, inputs)
     neurons, left = (sum(len(layer.units) for layer in each.layers) for each in (graph, own))
-    metered = {} if ratio is not None else gauges.built(small, limits.price.meters)
-    costs = _Prices(own)(np.ones(own.count, dtype=bool))
-    return _row(name, achieved=1 - left / neurons, costs=costs, meters=metered)
+    costs, meters = _Prices(own)(np.ones(own.count, dtype=bool)), gauges.built(small, limits.price.meters)
+    return _row(name, achieved=1 - left / neurons, costs=costs, meters=meters)

@@ -128,8 +128,8 @@ def settled(
     if not held:
         limit = min((each.over for each in tries if each.over), key=lambda each: each.built)
         raise InfeasibleError(
-            f"{named(limit.name, limit.asked)}: {len(tries)} networks were built for it, and the least that one takes "
-            f"is {amount(limit.name, limit.built)}, where {amount(limit.name, limit.slim)} were predicted",
+            f"{named(limit.name, limit.asked)}: of the networks that were built for it ({len(tries)}), the least takes "
+            f"{amount(limit.name, limit.built)} where {amount(limit.name, limit.slim)} were predicted",
             closest=limit.built,
         )
     best = max(held, key=lambda each: each.chosen.importance or 0.0)

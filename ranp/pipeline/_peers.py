@@ -16,15 +16,20 @@ from torch import nn
 from ranp.errors import UnsupportedError, need, words_of
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs, as_arguments, draw, generator_of
+from ranp.pipeline._gauges import Gauges
+from ranp.selection import Limits
 
 PEERS: dict[str, dict[str, Any]] = {
     "Torch-Pruning, by layer": {"global_pruning": False},
     "Torch-Pruning, global": {"global_pruning": True},
 }
 """Rows of the comparison and what sets them apart."""
+_HALVINGS = 7  # of the range of Torch-Pruning's ratio under limits: to 1/128 of the channels
 
 
-def torch_pruned(model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, seed: int = 0, **options: Any) -> Any:
+def torch_pruned(
+    model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, seed: int = 0, **options: Any
+) -> nn.Module:
     """Return a copy of a network pruned by Torch-Pruning, which was seen to run.
 
     Args:
@@ -55,4 +60,40 @@ def torch_pruned(model: nn.Module, inputs: Inputs, graph: Graph, ratio: float, s
     except Exception as error:  # it raises whatever its walk over the autograd graph meets
         text = words_of(error, 160)
         raise UnsupportedError(f"{type(error).__name__}: {text}" if text else type(error).__name__) from error
+    return small
+
+
+def torch_pruned_within(
+    model: nn.Module,
+    inputs: Inputs,
+    graph: Graph,
+    name: str,
+    limits: Limits,
+    seed: int = 0,
+    gauges: Gauges | None = None,
+) -> nn.Module | None:
+    """Return the network of the smallest ratio, to 1/128, that holds limits; None where no ratio does.
+
+    Args:
+        model: see `torch_pruned`, as all others.
+        inputs: as above.
+        graph: as above.
+        name: of `PEERS`.
+        limits: that the network holds.
+        seed: as above.
+        gauges: find what it costs where that is not counted.
+
+    Raises:
+        MissingExtra: Torch-Pruning is not installed.
+        UnsupportedError: it raised, or what it left does not run.
+    """
+    gauges = gauges or Gauges(inputs)
+    small, low, high = None, 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        tried = torch_pruned(model, inputs, graph, middle, seed, **PEERS[name])
+        if limits.within(gauges.built(tried, limits.bounds)):
+            small, high = tried, middle
+        else:
+            low = middle
     return small

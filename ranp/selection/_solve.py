@@ -30,6 +30,7 @@ NODES = 200  # of branch and bound: a count, so that every machine finds the sam
 ROUNDS = 60  # of exchanges
 CUTS = 6  # programs that are solved until a choice holds its limits
 GAP = 1e-3
+TOLERANCE = 1e-6  # of the solver's rows
 
 
 def threshold(steps: int, at: Callable[[int], Mask], limits: Limits) -> int:
@@ -247,10 +248,11 @@ class _Cuts:
                 self._places[name, moment] = len(self.rows)
                 self.rows.append((_form(peak.terms(moment), len(self.search.start)), float(most)))
                 added = True
-            elif int(peak(widths)) > most:
-                place = self._places[name, moment]
-                form, room = self.rows[place]
-                value = float(widths @ form @ widths) / 2
+                continue
+            place = self._places[name, moment]
+            form, room = self.rows[place]
+            value = float(widths @ form @ widths) / 2
+            if value <= room * (1 + TOLERANCE) and int(peak(widths)) > most:
                 self.rows[place] = form, min(room, value) - (int(peak(widths)) - most)
                 self.tightened = added = True
         return added

@@ -311,7 +311,10 @@ class _State:
 
     def weights(self) -> dict[str, Tensor]:
         """Copy the weights that are measured to the CPU."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in tensors_of(self.averaged).items()}
+        whole = torch.contiguous_format  # as files take them, whatever the layout that is trained in
+        return {
+            name: value.detach().cpu().clone(memory_format=whole) for name, value in tensors_of(self.averaged).items()
+        }
 
     def moment(self) -> Moment:
         """Say where the training stands."""

@@ -53,6 +53,20 @@ def test_of_a_run_both_networks_are_measured(tmp_path: Path) -> None:
     assert [row["network"] for row in json.loads(result.stdout)["fastest"]] == ["full", "slim"]
 
 
+def test_the_networks_share_of_a_prediction_is_said(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    image = np.random.default_rng(0).normal(size=(12, 10, 9)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "scan.nii.gz")
+    words = [*SMALL, "--threads", "1", "--inference-only", "--images", str(tmp_path / "scan.nii.gz")]
+    found = json.loads(run(*words, "--json").stdout)["prediction"]
+    parts = [found[part] for part in ("loading", "windows", "network", "writing")]
+    assert min(parts) >= 0
+    assert found["total"] == pytest.approx(sum(parts))
+    assert 0 < found["share"] == pytest.approx(found["network"] / found["total"])
+    assert "of it the network: loading" in run(*words).stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
+
+
 def row(median: float, **more: Any) -> dict[str, Any]:
     setting = {"channels_last": False, "amp": "off", "compile": False, "threads": 1}
     times = {"median_ms": median, "low_ms": 0.9 * median, "high_ms": 1.1 * median, "runs": 5}

@@ -85,6 +85,16 @@ def test_its_config_is_the_prune_that_makes_the_same_plan(kept: Path, ranp: Call
         assert (tmp_path / "again" / name).read_bytes() == (kept / name).read_bytes()
 
 
+def test_memory_is_that_of_a_step_of_the_training(answer: Call, ranp: Call, tmp_path: Path) -> None:
+    words = ["--candidates", "uniform", "--steps", 1, "--seeds", 1, "--train-memory", "80%", "--recipe", "nnunet"]
+    found = answer("search", *SMALL, *words, "--out", tmp_path / "run")
+    (limit,) = found["chosen"]["limits"]
+    assert limit["name"] == "train_memory"
+    assert limit["built"] <= limit["most"]
+    ranp("prune", "--config", tmp_path / "run" / runs.CONFIG, "--out", tmp_path / "again")
+    assert (tmp_path / "again" / runs.PLAN).read_bytes() == (tmp_path / "run" / runs.PLAN).read_bytes()
+
+
 def test_training_it_by_hand_gives_the_same_weights(kept: Path, ranp: Call, tmp_path: Path) -> None:
     table = runs.read(kept).report.search
     assert table is not None

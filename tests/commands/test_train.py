@@ -150,6 +150,13 @@ def test_resume_needs_the_same_words(ranp: Call, refused: Call, tmp_path: Path) 
     assert "wrote" in ranp("train", *SMALL, "--out", out, "--resume").stdout
 
 
+def test_weights_that_lie_with_their_channels_last_are_kept(ranp: Call, tmp_path: Path) -> None:
+    out = tmp_path / "trained"
+    ranp("train", *SMALL, "--channels-last", "--amp", "bf16", "--out", out)
+    again = library.load(out).state_dict()
+    assert any(not torch.equal(tensor, before) for tensor, before in zip(again.values(), _first(out), strict=True))
+
+
 def test_a_loss_that_is_no_number_leaves_the_state_before(refused: Call, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "calls = []\n"

@@ -149,6 +149,24 @@ def test_what_cannot_hold_the_limits_is_listed_with_its_reason() -> None:
         searched(flops="0.001%")
 
 
+def test_limits_of_memory_and_time_hold_for_every_candidate() -> None:
+    def time(model: nn.Module, _: Any) -> float:
+        return float(sum(parameter.numel() for parameter in model.parameters()))
+
+    limits = {"flops": None, "train_memory": "80%", "latency": "60%"}
+    found = searched(candidates=["profile", "RANP-l"], timer=time, **limits)
+    chosen = found.result.report.chosen
+    assert chosen is not None
+    assert {limit.name for limit in chosen.limits} == {"train_memory", "latency"}
+    assert all(limit.built <= limit.most < limit.full for limit in chosen.limits)
+    assert next(limit.built for limit in chosen.limits if limit.name == "latency") == time(found.result.slim, None)
+    rows = [row for row in found.table.rows if row.status != "infeasible"]
+    assert {row.name for row in rows} == {"uniform", "profile", "RANP-l"}
+    assert all(row.limited.keys() == {"train_memory", "latency"} for row in rows)
+    assert found.table.columns[8:10] == ("latency", "train_memory")
+    assert all(cells[8].endswith(" ms") and cells[9].endswith("KiB") for cells in found.table.table())
+
+
 def test_a_training_that_fails_is_listed_and_ends_no_other() -> None:
     uniform = ranp.prune(network(0), INPUTS, method="l1", flops="50%", min_width=1, rule="uniform").slim
     count = sum(parameter.numel() for parameter in uniform.parameters())

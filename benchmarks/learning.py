@@ -1,0 +1,310 @@
+"""Which choice of widths learns best at one cost: rules x budgets x tasks x seeds, each pruned, trained and measured.
+
+    python benchmarks/learning.py --brain t1.nii.gz tissue.nii.gz --ct ct.nii.gz organs.nii.gz   # what is not there yet
+    python benchmarks/learning.py --table                                                        # as Markdown
+
+Every cell is what `ranp prune` and `ranp train` do with the same words; one line of JSON a cell is added to --results,
+and what stands there is not done again: a run that is stopped goes on. --part 1/2 and 2/2 share the cells among
+processes. The default is the table of docs/evidence.md without its full networks; --full adds these. Brain and CT are
+cohorts of one volume each (benchmarks/cohort.py), shapes, clips and stereo pairs are generated.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cohort
+import torch
+from torch import nn
+
+import ranp
+from ranp import cost, models
+from ranp.errors import RanpError
+from ranp.graph.build import trace
+from ranp.inputs import generator_of
+from ranp.jobs import prune as pruning
+from ranp.jobs import train as training
+from ranp.jobs import transfer as transferring
+from ranp.jobs.options import Prune, Train, Transfer
+from ranp.models.init import initialise_
+from ranp.pipeline._peers import torch_pruned_within
+from ranp.selection import Limits
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "learning.jsonl"
+PEER = "Torch-Pruning, global"
+FULL = "full"
+RULES: dict[str, dict[str, Any]] = {
+    "uniform": {"rule": "uniform"},
+    "profile 1": {"rule": "profile", "growth": 1.0},
+    "profile 1.25": {"rule": "profile", "growth": 1.25},
+    "weighted": {"rule": "global"},
+    "RANP-f": {"rule": "global", "reweight": "flops"},
+    PEER: {},
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "profile 1, floor 8": {"rule": "profile", "min_width": 8},
+    "profile 1, by magnitude": {"rule": "profile", "method": "l1"},
+    "profile 1, orthogonal": {"rule": "profile", "init": "orthogonal"},
+    "profile 1, drawn again": {"rule": "profile"},
+    "weighted, floor 1": {"rule": "global", "min_width": 1},
+    "weighted, floor 8": {"rule": "global", "min_width": 8},
+    "weighted, greedy": {"rule": "global", "solver": "greedy"},
+    "isomorphic": {"rule": "isomorphic"},
+    "RANP-f, lambda 5": {"rule": "global", "reweight": "flops", "strength": 5.0},
+    "RANP-m": {"rule": "global", "reweight": "memory"},
+}
+"""Rows of the tables, and the options of `ranp prune` that make them; variants are asked for by --rules."""
+AGAIN = "profile 1, drawn again"
+"""The row whose slim weights are drawn anew (`ranp transfer`); all others keep those that were scored."""
+BUDGETS: dict[str, dict[str, str]] = {f"{share} FLOPs": {"flops": share} for share in ("5%", "10%", "20%")}
+SEEDS = (0, 1, 2)
+SAMPLES = 100  # generated ones that are measured on
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network and what it learns.
+
+    Args:
+        model: a built-in.
+        settings: of it.
+        data: options of `--data`, for scores and training alike.
+        shapes: of a sample's inputs, (C, *spatial).
+        batch_size: samples.
+        steps: of the training.
+        training: further options of `ranp train`.
+        unit: of the measure, higher is better but for errors.
+    """
+
+    model: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+    batch_size: int
+    steps: int
+    training: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "mean Dice"
+
+    @property
+    def patch(self) -> str:
+        """As `--patch` takes it."""
+        return "x".join(map(str, self.shapes[0][1:]))
+
+    def network(self, seed: int) -> nn.Module:
+        """Build the full network with the weights that `ranp` draws."""
+        network = models.build(self.model, **self.settings)
+        initialise_(network, "glorot", generator_of(seed))
+        return network
+
+
+FAST = {"amp": "bf16", "channels_last": True}
+CUBE = ((1, 24, 24, 24),)
+TASKS: dict[str, Task] = {
+    "shapes": Task(
+        "unet3d", {"classes": 7, "in_channels": 1}, {"data": "shapes", "data_settings": {"background": True}}, CUBE, 2,
+        600, FAST,
+    ),
+    "brain": Task("unet3d", {"classes": 4, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
+    "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
+    "clips": Task(
+        "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 8, 400,
+        {"val": f"{HERE / 'moving.py'}:held_out"}, "top-1",
+    ),
+    "stereo": Task(
+        "psm", {"maxdisp": 32, "width": 16, "pools": [8, 4, 2, 1]}, {"data": "phantom"}, ((3, 32, 64),) * 2, 2, 600,
+        {}, "EPE",
+    ),
+}  # fmt: skip
+GROUPS = {
+    "brain": "grey=1,white=2,other=3",
+    "ct": "spleen=1,kidneys=2-3,liver=5,bowel=18-20,vessels=52+63-68,bones=25-33+75-78+92-115,muscles=80-89",
+}
+SPACING, CHANNEL = {"brain": 2.0, "ct": 4.5}, {"brain": "MRI", "ct": "CT"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: its task, rule, budget, seed and steps."""
+
+    task: str
+    rule: str
+    budget: str
+    seed: int
+    steps: int
+
+    def key(self) -> tuple[Any, ...]:
+        """What no two cells share."""
+        return (self.task, self.rule, self.budget, self.seed, self.steps)
+
+
+def peer(task: str, budget: str, seed: int) -> nn.Module:
+    """Build the network that Torch-Pruning leaves of a task's within a budget: a factory, as MODEL names one.
+
+    Raises:
+        RanpError: it can't prune the network, or not so far.
+    """
+    asked = TASKS[task]
+    network = asked.network(seed)
+    inputs = example(asked)
+    graph = trace(network, inputs)
+    small = torch_pruned_within(network, inputs, graph, PEER, Limits.of(graph, BUDGETS[budget]), seed)
+    if small is None:
+        raise RanpError(f"{PEER}: no ratio holds {budget}")
+    return small
+
+
+def example(task: Task) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.zeros(task.batch_size, *shape) for shape in task.shapes)
+
+
+def measure(cell: Cell, folders: Mapping[str, Path], work: Path) -> dict[str, Any]:
+    """Prune, train and measure; return the cell's line."""
+    task, place = TASKS[cell.task], work / "cell-{}-{}-{}-{}-{}".format(*cell.key())
+    shutil.rmtree(place, ignore_errors=True)
+    data = {"data": str(folders[cell.task])} if cell.task in folders else dict(task.data)
+    shared = {**data, "patch": task.patch, "batch_size": task.batch_size, "seed": cell.seed}
+    built_in: dict[str, Any] = {"model": task.model, "settings": dict(task.settings)}
+    line: dict[str, Any] = dict(vars(cell))
+    if cell.rule == FULL:
+        model = built_in
+    elif cell.rule == PEER:
+        asked = {"task": cell.task, "budget": cell.budget, "seed": cell.seed}
+        model = {"model": f"{__file__}:peer", "settings": asked, "init": "keep"}
+    else:
+        options = {
+            **built_in,
+            **shared,
+            **{**RULES, **VARIANTS}[cell.rule],
+            **BUDGETS[cell.budget],
+            "out": place / "slim",
+        }
+        pruned = pruning.prepare(Prune.read(options))
+        report = pruning.keep(pruned, pruning.carry_out(pruned))
+        line["narrowest"] = min(group["after"] for group in report.to_dict()["groups"])
+        if cell.rule == AGAIN:
+            moved = transferring.prepare(
+                Transfer.read({"run": place / "slim", "out": place / "again", "seed": cell.seed})
+            )
+            transferring.keep(moved, transferring.carry_out(moved))
+        model = {"model": str(place / ("again" if cell.rule == AGAIN else "slim"))}
+    asked = {
+        **model, **shared, "steps": cell.steps, "val_every": cell.steps, "lr": 0.01, **task.training,
+        "out": place / "trained",
+    }  # fmt: skip
+    ready = training.prepare(Train.read(asked))
+    assert ready.validation is not None
+    ready.validation.how = replace(ready.validation.how, batches=SAMPLES // task.batch_size)  # of what is generated
+    said = training.carry_out(ready)
+    counted = costs(place / "trained", cell)
+    shutil.rmtree(place)
+    return {**line, **counted, "score": said["validations"][-1]["score"], "seconds_per_step": said["seconds_per_step"]}
+
+
+def costs(run: Path, cell: Cell) -> dict[str, float]:
+    """Count the network that was trained, and its share of the full one's FLOPs and activations."""
+    task = TASKS[cell.task]
+    full = task.network(cell.seed)
+    factory = peer(cell.task, cell.budget, cell.seed) if cell.rule == PEER else full
+    networks = {"full": full, "slim": ranp.load(run, model=factory)}
+    counted = {}
+    for name, network in networks.items():
+        graph = trace(network, example(task))
+        counted[name] = cost.compile(graph)(torch.ones(graph.count, dtype=torch.bool).numpy()).to_dict()
+    shares = {f"{name}_share": counted["slim"][name] / counted["full"][name] for name in ("flops", "memory_bytes")}
+    return {"params": counted["slim"]["params"], **shares}
+
+
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
+    """Yield the cells of the table, seed by seed, so that a part of it is a table too."""
+    for seed, budget, task, rule in product(options.seeds, options.budgets, options.tasks, options.rules):
+        yield Cell(task, rule, budget, seed, TASKS[task].steps)
+    if options.full:
+        for seed, task in product(options.seeds, options.tasks):
+            yield Cell(task, FULL, "100%", seed, TASKS[task].steps)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return a Markdown table: a row for each budget and rule, a column for each task, mean (spread over seeds)."""
+    tasks = [task for task in TASKS if any(line["task"] == task for line in lines)]
+    rows = ["| cost | rule | " + " | ".join(f"{task}: {TASKS[task].unit} | parameters" for task in tasks) + " |"]
+    rows.append("| --- " * (2 + 2 * len(tasks)) + "|")
+    for budget in ["100%", *BUDGETS]:
+        for rule in [FULL, *RULES, *VARIANTS]:
+            entries = []
+            for task in tasks:
+                same = [line for line in lines if (line["task"], line["budget"], line["rule"]) == (task, budget, rule)]
+                entries += _entry(same, TASKS[task])
+            if any(entry != "-" for entry in entries):
+                rows.append(f"| {budget} | {rule} | " + " | ".join(entries) + " |")
+    return "\n".join(rows)
+
+
+def _entry(lines: list[dict[str, Any]], task: Task) -> list[str]:
+    done = [line for line in lines if "score" in line]
+    if not done:
+        return ["failed" if lines else "-", "-"]
+    scores = [abs(line["score"]) for line in done]
+    spread = f" ({statistics.stdev(scores):.3f})" if len(scores) > 1 else ""
+    return [
+        f"{statistics.mean(scores):.3f}{spread}",
+        f"{statistics.mean(line['params'] for line in done) / 1e3:,.0f} k",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--brain", type=Path, nargs=2, metavar=("T1", "TISSUE"))
+    parser.add_argument("--ct", type=Path, nargs=2, metavar=("CT", "ORGANS"))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--rules", nargs="+", choices=[*RULES, *VARIANTS], default=list(RULES))
+    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--full", action="store_true", help="also train the full networks, which takes hours")
+    parser.add_argument("--part", default="1/1", help="k/n: the k-th of n processes that share the cells")
+    parser.add_argument("--work", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    options = parser.parse_args()
+    if options.table:
+        print(table(read(options.results)))
+        return
+    folders: dict[str, Path] = {}
+    for name in ("brain", "ct"):
+        files = getattr(options, name)
+        if name in options.tasks and files is None:
+            print(f"{name}: left out, as --{name} names no volume", file=sys.stderr)
+            options.tasks.remove(name)
+        elif name in options.tasks:
+            folders[name] = options.work / name
+            if not (folders[name] / "dataset.json").exists():
+                groups = cohort.read_groups(GROUPS[name])
+                image, labels = files
+                cohort.make(image, labels, folders[name], groups, spacing=SPACING[name], channel=CHANNEL[name])
+    part, parts = map(int, options.part.split("/"))
+    for number, cell in enumerate(cells(options)):
+        known = {tuple(line[name] for name in vars(cell)) for line in read(options.results)}
+        if number % parts != part - 1 or cell.key() in known:
+            continue
+        try:
+            line = measure(cell, folders, options.work)
+        except RanpError as error:
+            line = {**vars(cell), "failed": str(error)}
+        with options.results.open("a") as results:
+            results.write(json.dumps(line) + "\n")
+        print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

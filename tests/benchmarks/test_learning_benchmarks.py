@@ -1,0 +1,123 @@
+"""The benchmarks that train run on volumes that take seconds: cohorts, rules against each other, transfer."""
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+nibabel = pytest.importorskip("nibabel")
+pytest.importorskip("scipy")
+
+HERE = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    monkeypatch.syspath_prepend(str(HERE))
+    return lambda name: runpy.run_path(str(HERE / name))
+
+
+def volume(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """A ball in a box, and their labels."""
+    rng = np.random.default_rng(seed)
+    place = np.stack(np.meshgrid(*(np.arange(20) - 9.5,) * 3, indexing="ij"))
+    labels = (np.abs(place).max(axis=0) < 8).astype(np.uint8) + (np.square(place).sum(axis=0) < 25).astype(np.uint8)
+    image = 100 * labels + rng.standard_normal(labels.shape)
+    files = folder / "image.nii.gz", folder / "labels.nii.gz"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, values in zip(files, (image, labels), strict=True):
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), file)
+    return files
+
+
+def test_a_cohort_trains_on_copies_and_validates_on_the_volume(script: Any, tmp_path: Path) -> None:
+    image, labels = volume(tmp_path)
+    make = script("cohort.py")["make"]
+    for out in ("one", "again"):
+        make(image, labels, tmp_path / out, {"box": [1], "ball": [2]}, spacing=2.0, cases=2)
+    split = json.loads((tmp_path / "one" / "splits_final.json").read_text())
+    assert split == [{"train": ["copy_00", "copy_01"], "val": ["original"]}]
+    voxels = {}
+    for name in ("copy_00", "copy_01", "original"):
+        for file in (f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"):
+            one, again = (nibabel.load(tmp_path / out / file) for out in ("one", "again"))
+            assert one.header.get_zooms() == (2, 2, 2)
+            assert np.array_equal(one.get_fdata(), again.get_fdata())
+            voxels[file] = one.get_fdata()
+        assert set(np.unique(voxels[f"labelsTr/{name}.nii.gz"])) == {0, 1, 2}
+    assert np.array_equal(np.unique(voxels["imagesTr/original_0000.nii.gz"].round(-2)), [0, 100, 200])
+    for kind in ("imagesTr/{}_0000.nii.gz", "labelsTr/{}.nii.gz"):
+        one, other, original = (voxels[kind.format(name)] for name in ("copy_00", "copy_01", "original"))
+        assert not np.array_equal(one, other)
+        assert not np.array_equal(one, original)
+
+
+def test_clips_that_only_their_motion_tells_apart(script: Any) -> None:
+    moving = script("moving.py")
+    first = list(moving["clips"](size=16, frames=4, batch_size=2, batches=2))
+    assert [(clips.shape, labels.shape) for clips, labels in first] == [((2, 3, 4, 16, 16), (2,))] * 2
+    again = list(moving["clips"](size=16, frames=4, batch_size=2, batches=2))
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(first, again, strict=True))
+    held = next(moving["held_out"](size=16, frames=4, batch_size=2))
+    assert not torch.equal(held[0], first[0][0])
+    # a texture that moves left by s pixels a frame: a frame is the one before, shifted; noise aside
+    left = moving["clip"](0, 32, 8, np.random.default_rng(0))
+    shifts = {shift: float((left[:, 4, :, : 32 - shift] * left[:, 0, :, shift:]).mean()) for shift in range(8)}
+    assert max(shifts, key=lambda shift: shifts[shift]) in (2, 3, 4, 5, 6)
+    still = [float((left[:, 4, shift:] * left[:, 0, : 32 - shift]).mean()) for shift in range(8)]
+    assert max(shifts.values()) > 2 * max(still)
+
+
+def test_transfer_from_the_command_line(script: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make = script("cohort.py")["make"]
+    for name, groups in (("A", {"box": [1], "ball": [2]}), ("B", {"both": [1, 2]})):
+        make(*volume(tmp_path / name / "raw"), tmp_path / name, groups, spacing=2.0, cases=2)
+    words = [tmp_path / "A", tmp_path / "B", "--patch", 8, "--steps", 2, "--flops", "70%", "--seeds", 0]
+    words += ["--set", "base_width=8", "--set", "depth=2", "--work", tmp_path / "work"]
+    main = script("transfer.py")["main"]
+    main([str(word) for word in words])
+    said = capfd.readouterr()
+    rows = [[entry.strip() for entry in line.split("|")[1:-1]] for line in said.out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        ["A", "A"], ["A", "B"], ["A", "nothing"], ["B", "B"], ["B", "A"], ["B", "nothing"],
+    ]  # fmt: skip
+    assert float(rows[0][3].split()[0]) < float(rows[2][3].split()[0])
+    commands = [line for line in said.err.splitlines() if line.startswith("+ ranp")]
+    assert [line.split()[2] for line in commands].count("train") == 6
+    main([str(word) for word in words])  # what is there is not done again
+    again = capfd.readouterr()
+    assert again.out == said.out
+    assert "+ ranp" not in again.err
+
+
+def test_a_cell_of_the_table(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    learning = script("learning.py")
+    results = tmp_path / "lines.jsonl"
+    task = learning["Task"](
+        "unet3d",
+        {"classes": 3, "in_channels": 1, "base_width": 16, "depth": 2},
+        {"data": "phantom"},
+        ((1, 8, 8, 8),),
+        2,
+        2,
+    )
+    learning["TASKS"].clear()
+    learning["TASKS"]["balls"] = task
+    words = ["--tasks", "balls", "--rules", "uniform", "RANP-f", "--budgets", "20% FLOPs", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", ["learning.py", *words, "--work", str(tmp_path), "--results", str(results)])
+    learning["main"]()
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [line["rule"] for line in lines] == ["uniform", "RANP-f"]
+    assert all(line["flops_share"] <= 0.2 for line in lines)
+    assert all(0 <= line["score"] <= 1 for line in lines)
+    learning["main"]()
+    assert len(results.read_text().splitlines()) == 2
+    table = learning["table"](lines).splitlines()
+    assert table[2].startswith("| 20% FLOPs | uniform |")
+    assert len(table) == 4
