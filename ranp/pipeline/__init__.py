@@ -6,9 +6,10 @@ from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._halving import rounds
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
-from ranp.pipeline._search import Found, Task, Underway, search
+from ranp.pipeline._search import Found, search
 from ranp.pipeline._suggest import suggest
 from ranp.pipeline._transfer import Transferred, transfer
+from ranp.pipeline._trials import Task, Underway
 
 __all__ = [
     "CANDIDATES",

@@ -8,85 +8,44 @@ a search that was stopped does what is missing, and several processes that share
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from copy import copy
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ranp import cost, processes
 from ranp.data.paired import first_inputs
-from ranp.errors import CheckFailed, InfeasibleError, UnsupportedError, UsageError, listed, named
-from ranp.files import read_json, whole_file, write_text
+from ranp.errors import CheckFailed, UsageError, listed, named
+from ranp.files import read_json, write_text
 from ranp.graph.build import trace
-from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
 from ranp.options import DATA_FREE, Budget, Method, Scoring, Selection, Shared, Training
-from ranp.pipeline._candidates import CANDIDATES, UNIFORM, Candidate
+from ranp.pipeline._candidates import CANDIDATES, UNIFORM
 from ranp.pipeline._candidates import candidates as read_candidates
+from ranp.pipeline._contenders import Choosing, Plans
 from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._halving import Round, going_on, noise, rounds, winner, within_noise
-from ranp.pipeline._limits import settled, within_limits
+from ranp.pipeline._limits import within_limits
 from ranp.pipeline._prune import Result, Steps, proved
-from ranp.pipeline._warnings import warnings_of
-from ranp.plan import Plan
-from ranp.reports import Contender, Figures, Search
+from ranp.pipeline._trials import Loss, Outcome, Trials, Underway, Validate, reason_of, scores_of
+from ranp.reports import Contender, Search
 from ranp.reports import Round as Stage
-from ranp.scores import Scores, importance
-from ranp.selection import Limits, select
+from ranp.scores import importance
+from ranp.selection import Limits
 from ranp.surgery import slim
-from ranp.training import SCORE, History, Keep, Moment, Trained, resolved, train_
+from ranp.training import History, Keep, Trained, resolved
 
-Loss = Callable[[Any, Any], Tensor]
-Validate = Callable[[nn.Module], Mapping[str, float]]
 _STATE = "plans.json"
 """Of a search in its folder: what it was asked for, and every candidate's plans."""
 
 
 class Common(Budget, Shared):
     """What all candidates of a search share: the limits, floors, and how tied layers agree."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A training of a search.
-
-    Args:
-        round: from 1.
-        rounds: how many there are.
-        number: of the training in the round, from 1.
-        count: how many there are in the round.
-        candidate: that is trained.
-        seed: of it.
-        steps: of it.
-    """
-
-    round: int
-    rounds: int
-    number: int
-    count: int
-    candidate: str
-    seed: int
-    steps: int
-
-
-@dataclass(frozen=True)
-class Underway:
-    """Where a search stands, for whoever watches.
-
-    Args:
-        task: that is worked on.
-        moment: where its training stands.
-    """
-
-    task: Task
-    moment: Moment
 
 
 @dataclass(frozen=True)
@@ -209,7 +168,7 @@ def search(
 
     def planned() -> dict[str, Any]:
         given = isinstance(model, nn.Module) if given_weights is None else given_weights
-        choose = _Choosing(graph, contenders, method, selection, price, gauges, full, by_widths=not given)
+        choose = Choosing(graph, contenders, method, selection, price, gauges, full, by_widths=not given)
         for number in numbers:
             with steps(f"score, seed {number}"):
                 network = drawn(number)
@@ -227,8 +186,8 @@ def search(
             **asked.only(Common), **training.model_dump(mode="json"), **(keep.asked if keep else {}),
         }  # fmt: skip
         state = _state(place, keep, json.loads(json.dumps(known)), planned)
-        plans = _Plans.of(state, graph)
-        trials = _Trials(
+        plans = Plans.of(state, graph)
+        trials = Trials(
             place, plans, drawn, batches_of, loss, validate, training, numbers, per_epoch,
             processes.own_device(device), keep.every if keep else training.steps, follow,
         )  # fmt: skip
@@ -289,216 +248,8 @@ def _state(
     return state
 
 
-class _Choosing:
-    """Every candidate's plan for one seed after the other, while its scores are at hand."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        contenders: Sequence[Candidate],
-        method: str,
-        selection: Mapping[str, Any],
-        price: cost.CostFunction,
-        gauges: Gauges,
-        full: Mapping[str, int],
-        *,
-        by_widths: bool,
-    ) -> None:
-        self.graph, self.contenders, self.method, self.selection = graph, contenders, method, selection
-        self.price, self.gauges, self.full, self.by_widths = price, gauges, full, by_widths
-        self.plans: dict[str, list[Plan]] = {each.name: [] for each in contenders}
-        self.notes: dict[str, list[list[str]]] = {each.name: [] for each in contenders}
-        self.infeasible: dict[str, str] = {}
-
-    def method_of(self, contender: Candidate) -> str:
-        """Return the criterion that a candidate ranks by."""
-        return contender.method or ("snip" if contender.options.get("rule") == "snip" else self.method)
-
-    def with_seed(self, seed: int, network: nn.Module, scores: Mapping[str, Scores]) -> None:
-        """Choose by every candidate; one that can't hold the limits is put aside with its reason."""
-        for each in self.contenders:
-            if each.name in self.infeasible:
-                continue
-            used = scores[self.method_of(each)]
-            try:
-                plan = self._plan(each, seed, network, used)
-            except (InfeasibleError, UnsupportedError) as error:
-                self.infeasible[each.name] = str(error)
-                continue
-            self.plans[each.name].append(plan)
-            self.notes[each.name].append([*used.notes, *warnings_of(self.graph, plan, used)])
-
-    def _plan(self, contender: Candidate, seed: int, network: nn.Module, scores: Scores) -> Plan:
-        """Return a candidate's plan, whose network holds the limits when it is built, as that of `prune` does."""
-        price = copy(self.price)
-        price.meters = dict(price.meters)  # which are scaled by what is built
-        shared = {k: v for k, v in self.selection.items() if k != "strength" or "reweight" in contender.options}
-        choose = partial(select, self.graph, scores, seed=seed, price=price, **{**shared, **contender.options})
-        plan = choose()
-        if not price.meters:
-            return plan
-        return settled(network, plan, slim(network, plan), price, self.gauges, self.full, choose).plan
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all plans as plain values, and of candidates that are the same all but the first by its name.
-
-        Raises:
-            InfeasibleError: there are no plans.
-        """
-        if len(self.infeasible) == len(self.contenders):
-            raise InfeasibleError(self.infeasible[UNIFORM])
-        first: dict[Any, str] = {}
-        same = {}
-        for name, plans in self.plans.items():
-            if name in self.infeasible:
-                continue
-            key = tuple(tuple(self._key(plan)) for plan in plans)
-            if first.setdefault(key, name) != name:
-                same[name] = first[key]
-        kept = {name: plans for name, plans in self.plans.items() if name not in self.infeasible}
-        return {
-            "plans": {name: [json.loads(plan.to_json()) for plan in plans] for name, plans in kept.items()},
-            "notes": {name: self.notes[name] for name in kept},
-            "infeasible": self.infeasible,
-            "same": same,
-        }
-
-    def _key(self, plan: Plan) -> Iterator[Any]:
-        """What two candidates share where they need one training: widths, of weights that were given the units."""
-        return ((len(group.kept) if self.by_widths else group.kept) for group in plan.groups)
-
-
-@dataclass(frozen=True)
-class _Plans:
-    """Every candidate's plan for each seed.
-
-    Args:
-        graph: of the network.
-        plans: by candidate, those that can be had, a plan for each seed.
-        notes: likewise.
-        infeasible: why the others can't.
-        same: of candidates whose plans are those of another, that other.
-        names: of all, the simpler first.
-    """
-
-    graph: Graph
-    plans: Mapping[str, Sequence[Plan]]
-    notes: Mapping[str, Sequence[Sequence[str]]]
-    infeasible: Mapping[str, str]
-    same: Mapping[str, str]
-    names: Sequence[str]
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any], graph: Graph) -> "_Plans":
-        """Read what `_Choosing` made."""
-
-        def bound(values: Any) -> Plan:
-            plan = Plan.model_validate(values)
-            return Plan.of(graph, plan.mask(graph), plan.choice, plan.scores, plan.stages)
-
-        plans = {name: [bound(values) for values in each] for name, each in state["plans"].items()}
-        return cls(graph, plans, state["notes"], state["infeasible"], state["same"], state["asked"]["candidates"])
-
-    @property
-    def to_train(self) -> list[str]:
-        """The names of those that have a training of their own."""
-        return [name for name in self.names if name in self.plans and name not in self.same]
-
-    def costs(self, name: str) -> tuple[Figures, dict[str, int]]:
-        """Return what a candidate's networks cost, and what limits say of them beside that, as means over seeds."""
-        price, plans = cost.compile(self.graph), self.plans[name]
-        each = [price(plan.mask(self.graph)).to_dict() for plan in plans]
-        figures = {key: round(fmean(costs[key] for costs in each)) for key in Figures.model_fields}
-        further = {key for plan in plans for key in plan.choice.costs} - {"params", "flops", "activations"}
-        limited = {key: round(fmean(plan.choice.costs[key] for plan in plans)) for key in sorted(further)}
-        return Figures(**figures), limited
-
-
-Outcome = dict[str, Any]
-"""What came of a training: its score and history, or the reason why it failed."""
-
-
-@dataclass(frozen=True)
-class _Trials:
-    """The trainings of a search, each of which leaves a file."""
-
-    place: Path
-    plans: _Plans
-    drawn: Callable[[int], nn.Module]
-    batches: Callable[[int], Iterable[Any]]
-    loss: Loss
-    validate: Validate
-    training: Training
-    seeds: Sequence[int]
-    per_epoch: float | None
-    device: str
-    every: int
-    follow: Callable[[Underway], None] | None
-
-    def run(self, number: int, course: Sequence[Round], names: Sequence[str]) -> dict[str, list[Outcome]]:
-        """Return what came of every training of a round, by candidate and seed."""
-        round_ = course[number]
-        pairs = [(name, seed) for name in names for seed in self.seeds[: round_.seeds]]
-        tasks = [
-            Task(number + 1, len(course), place, len(pairs), name, seed, round_.steps)
-            for place, (name, seed) in enumerate(pairs, start=1)
-        ]
-        by_name: dict[str, list[Outcome]] = {name: [] for name in names}
-        for task, outcome in zip(tasks, processes.each_alone(self._outcome, tasks), strict=True):
-            by_name[task.candidate].append(outcome)
-        return by_name
-
-    def weights(self, candidate: str, seed: int, last: int) -> dict[str, Tensor]:
-        """Return the weights that a training of the last round left."""
-        return load_file(self._file(last, candidate, seed, "safetensors"))
-
-    def _file(self, number: int, candidate: str, seed: int, suffix: str) -> Path:
-        return self.place / f"{number}-{self.plans.names.index(candidate)}-{seed}.{suffix}"
-
-    def _outcome(self, task: Task) -> Outcome:
-        """Train, unless that is done, and return what came of it."""
-        done, state, weights = (
-            self._file(task.round, task.candidate, task.seed, suffix) for suffix in ("json", "state", "safetensors")
-        )
-        if not done.is_file():
-            try:
-                trained = self._trained(task, state)
-                outcome = {"score": trained.history.best[SCORE], "history": asdict(trained.history)}
-                if task.round == task.rounds:
-                    with whole_file(weights) as temporary:
-                        save_file(trained.best, temporary)
-            except CheckFailed as error:
-                outcome = {"failed": f"seed {task.seed}, {error}"}
-            write_text(done, json.dumps(outcome) + "\n")
-        with suppress(FileNotFoundError):
-            state.unlink()
-        return read_json(done)
-
-    def _trained(self, task: Task, state: Path) -> Trained:
-        """Train a candidate as `train_` does; it is measured once, after its last step."""
-        follow = self.follow
-        plan = self.plans.plans[task.candidate][self.seeds.index(task.seed)]
-        return train_(
-            slim(self.drawn(task.seed), plan), self.batches(task.seed), self.loss,
-            self.training.model_copy(update={"steps": task.steps}), per_epoch=self.per_epoch, validate=self._measured,
-            validate_every=task.steps, keep=Keep(state, self.every, resume=True), device=self.device, seed=task.seed,
-            watch=None if follow is None else lambda moment: follow(Underway(task, moment)),
-        )  # fmt: skip
-
-    def _measured(self, network: nn.Module) -> Mapping[str, float]:
-        """Measure a network.
-
-        Raises:
-            CheckFailed: there is nothing to measure.
-        """
-        figures = self.validate(network)
-        if not figures:
-            raise CheckFailed("nothing could be measured")
-        return figures
-
-
 def _halved(
-    course: Sequence[Round], plans: _Plans, trials: _Trials, steps: Steps, say: Callable[[str], None]
+    course: Sequence[Round], plans: Plans, trials: Trials, steps: Steps, say: Callable[[str], None]
 ) -> list[dict[str, list[Outcome]]]:
     """Return what came of every round.
 
@@ -510,39 +261,27 @@ def _halved(
         words = f"round {number + 1} of {len(course)}"
         with steps(f"{words}: {len(names)} candidates, {round_.seeds} seeds, {round_.steps} steps"):
             outcomes.append(trials.run(number, course, names))
-        scores = _scores(outcomes[-1])
+        scores = scores_of(outcomes[-1])
         if not scores:
-            raise CheckFailed(f"no candidate could be trained: {_reason(outcomes[-1][names[0]])}")
+            raise CheckFailed(f"no candidate could be trained: {reason_of(outcomes[-1][names[0]])}")
         if number + 1 < len(course):
             names = going_on(scores, course[number + 1].candidates, UNIFORM)
             say(f"{words}: those that go on are {', '.join(f'{name} {fmean(scores[name]):.4f}' for name in names)}")
     return outcomes
 
 
-def _scores(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[float]]:
-    """Return the scores by seed of those that did not fail."""
-    return {
-        name: [outcome["score"] for outcome in each] for name, each in outcomes.items() if _reason(each) is None
-    }  # fmt: skip
-
-
-def _reason(outcomes: Sequence[Outcome]) -> str | None:
-    """Return why a training of a candidate failed; None where none did."""
-    return next((str(outcome["failed"]) for outcome in outcomes if "failed" in outcome), None)
-
-
 def _found(
-    plans: _Plans,
+    plans: Plans,
     outcomes: Sequence[Mapping[str, Sequence[Outcome]]],
     course: Sequence[Round],
-    trials: _Trials,
+    trials: Trials,
     gauges: Gauges,
     full: Mapping[str, int],
     steps: Steps,
     asked: Budget,
 ) -> Found:
     """Return the winner of the last round, proved, with the table."""
-    scores, seeds = _scores(outcomes[-1]), trials.seeds
+    scores, seeds = scores_of(outcomes[-1]), trials.seeds
     simplicity = {each.name: each.simplicity for each in read_candidates(plans.names)}
     best = winner(scores, simplicity)
     place = max(range(len(seeds)), key=lambda number: scores[best][number])
@@ -570,7 +309,7 @@ def _found(
 
 
 def _rows(
-    plans: _Plans, outcomes: Sequence[Mapping[str, Sequence[Outcome]]], course: Sequence[Round], best: str
+    plans: Plans, outcomes: Sequence[Mapping[str, Sequence[Outcome]]], course: Sequence[Round], best: str
 ) -> list[Contender]:
     """Return the table: those that came further first, and the better first."""
     rows = []
@@ -581,7 +320,7 @@ def _rows(
         costs, limited = plans.costs(name)
         own = plans.same.get(name, name)
         number = max(number for number, each in enumerate(outcomes) if own in each)
-        reason, last = _reason(outcomes[number][own]), number + 1 == len(course)
+        reason, last = reason_of(outcomes[number][own]), number + 1 == len(course)
         status = "failed" if reason else "won" if own == best else "stayed" if last else "dropped"
         if own != name:
             status, reason = "same", f"its networks are those of {own}"

@@ -110,10 +110,10 @@ def test_training_it_by_hand_gives_the_same_weights(kept: Path, ranp: Call, tmp_
 def test_a_stopped_search_is_resumed_or_replaced_by_the_command(
     kept: Path, answer: Call, refused: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ranp.pipeline import _search
+    from ranp.pipeline import _trials
 
     words = ["search", *SMALL, *FEW, "--seed", "5", "--out", tmp_path / "run"]
-    real, calls = _search.train_, []
+    real, calls = _trials.train_, []
 
     def stopping(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -122,7 +122,7 @@ def test_a_stopped_search_is_resumed_or_replaced_by_the_command(
         return real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_search, "train_", stopping)
+        patch.setattr(_trials, "train_", stopping)
         from typer.testing import CliRunner
 
         from ranp.commands.main import app
