@@ -235,19 +235,6 @@ def _peer(
     gauges: Gauges,
 ) -> Row:
     """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
-
-
-def _peer(
-    model: nn.Module,
-    inputs: Inputs,
-    graph: Graph,
-    name: str,
-    ratio: float | None,
-    seed: int,
-    limits: Limits,
-    gauges: Gauges,
-) -> Row:
-    """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
     try:
         small = (
             torch_pruned_within(model, inputs, graph, name, limits, seed, gauges)
