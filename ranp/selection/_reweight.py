@@ -99,9 +99,7 @@ def taus(graph: Graph, resource: str, price: CostFunction | None = None) -> dict
     if resource == "latency":
         times = price.meters.get("latency") if price else None
         if not isinstance(times, LatencyTable):
-            raise UsageError(
-                f"{named('reweight', resource)}: needs the measured times of layers, which ranp.prune takes"
-            )
+            raise UsageError(f"{named('reweight', resource)}: needs measured times of layers, which ranp.prune takes")
         return {layer.name: times.layers.get(layer.name, 0.0) for layer in graph.layers}
     sizes = Sizes(graph)
     used = {layer.name: Polynomial() for layer in graph.layers}
