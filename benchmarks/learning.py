@@ -116,7 +116,7 @@ TASKS: dict[str, Task] = {
     "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
     "clips": Task(
         "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 8, 400,
-        {"val": f"{HERE / 'moving.py'}:held_out"}, "top-1",
+        {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.003}, "top-1",
     ),
     "stereo": Task(
         "psm", {"maxdisp": 32, "width": 16, "pools": [8, 4, 2, 1]}, {"data": "phantom"}, ((3, 32, 64),) * 2, 2, 600,

@@ -50,5 +50,5 @@ def clip(motion: int, size: int, frames: int, rng: np.random.Generator) -> Tenso
         seen = np.einsum("ij,jhw->ihw", turn, place) + np.reshape(step, (2, 1, 1)) + start
         for channel in range(3):
             moved[channel, frame] = map_coordinates(texture[channel], seen, order=1, mode="grid-wrap")
-    noisy = moved + 0.5 * rng.standard_normal(moved.shape)
+    noisy = moved + 0.2 * rng.standard_normal(moved.shape)
     return torch.from_numpy(noisy.astype(np.float32))
