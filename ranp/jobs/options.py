@@ -418,7 +418,7 @@ class Search(
     group: ClassVar[str] = "choice"
     candidates: str | None = option(
         None, "Ways to choose, with commas between: uniform, profile:1.25, layer-wise, isomorphic, vanilla, weighted, "
-        "RANP-f:5, RANP-m, SNIP, random; behind a + a solver, a criterion or a least width: weighted+greedy+8.",
+        "RANP-f:5, RANP-m, RANP-l, SNIP, random; behind a + a solver, a criterion or a least width: weighted+greedy+8.",
         metavar="WORDS", shown="thirteen, of all kinds",
     )  # fmt: skip
     seeds: int = option(3, "Trainings of each candidate in the last round, with seeds from --seed on.", ge=1)
