@@ -5,6 +5,7 @@ Everything is read as an attribute; `report["full"]["params"]` works too. What a
 
 from collections.abc import Mapping
 from html import escape
+from statistics import fmean, stdev
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
@@ -280,6 +281,109 @@ class Trained(Part):
     loaded: str
 
 
+class Contender(Part):
+    """A candidate of a search.
+
+    Args:
+        name: its word.
+        status: "won", "stayed" in the last round, "dropped", "same" as another, "infeasible", or "failed" in training.
+        reason: why it is the same, infeasible or failed.
+        round: the last that it was trained in, from 1; 0 where it was not.
+        steps: of each training in that round.
+        scores: of its trainings in that round, by seed.
+        costs: of its networks, the mean over all seeds, as widths may differ between them.
+        limited: what else limits are of, by name, likewise.
+        step_ms: median of the milliseconds of a step over its trainings in that round.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    round: int = 0
+    steps: int = 0
+    scores: list[float] = Field(default_factory=list)
+    costs: Figures | None = None
+    limited: dict[str, int] = Field(default_factory=dict)
+    step_ms: float | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def mean(self) -> float | None:
+        """The mean of the scores."""
+        return fmean(self.scores) if self.scores else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of the scores over seeds."""
+        return stdev(self.scores) if len(self.scores) > 1 else None
+
+
+class Round(Part):
+    """A round of a search: how many were trained in it, with how many seeds, for how many steps."""
+
+    candidates: int
+    seeds: int
+    steps: int
+
+
+class Search(Part):
+    """What `ranp search` tried, and who won.
+
+    Args:
+        limits: as they were written, by name.
+        seeds: of the trainings.
+        rounds: in order.
+        rows: the candidates; those that came further first, and the better first.
+        winner: its word.
+        seed: of the training whose network is kept: the best of the winner's.
+        why: it won, in words.
+        seconds: of planning, of every round, and of the proof.
+    """
+
+    limits: dict[str, str]
+    seeds: list[int]
+    rounds: list[Round]
+    rows: list[Contender]
+    winner: str
+    seed: int
+    why: str
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the cells of `table` are."""
+        more = tuple(dict.fromkeys(name for row in self.rows for name in row.limited))
+        known = ("candidate", "score", "SD", "seeds", "steps", "parameters", "FLOPs", "activations")
+        return (*known, *more, "ms a step", "")
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Return the candidates in words, a cell for each of `columns`."""
+        more = self.columns[8:-2]
+        return [
+            (
+                row.name,
+                "-" if row.mean is None else f"{row.mean:.4f}",
+                "-" if row.spread is None else f"{row.spread:.4f}",
+                str(len(row.scores) or "-"),
+                str(row.steps or "-"),
+                *(("-", "-", "-") if row.costs is None else _figures(row.costs)),
+                *(amount(name, row.limited[name]) if name in row.limited else "-" for name in more),
+                "-" if row.step_ms is None else f"{row.step_ms:.3g}",
+                f"dropped in round {row.round}" if row.status == "dropped" else row.status,
+            )
+            for row in self.rows
+        ]
+
+    def reasons(self) -> list[str]:
+        """Return why candidates were not trained, or could not be, a line each."""
+        return [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
+
+
+def _figures(costs: Figures) -> tuple[str, str, str]:
+    return f"{costs.params:,}", operations(costs.flops), size(costs.memory_bytes)
+
+
 class Head(Part):
     """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, its checkpoint, where the run is."""
 
@@ -307,6 +411,7 @@ class Report(Head):
         seconds: of each step.
         notes: of the trace, the scores and the costs.
         transfer: where a transferred plan comes from.
+        search: the candidates that this one won against.
         latency: measured times, where they were.
         scored_on: the data behind the scores, in words; phantoms unless asked otherwise.
         trained: where trained weights of the slim network came from, once they are in the run.
@@ -328,6 +433,7 @@ class Report(Head):
     chosen: Chosen | None = None
     uniform: str = ""
     transfer: Moved | None = None
+    search: Search | None = None
     latency: Latency | None = None
     scored_on: str = ""
     trained: Trained | None = None

@@ -46,6 +46,7 @@ from ranp.surgery import slim as slimmed
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
 STATE = "state.safetensors"  # of a training that is not done
+SEARCH = "search"  # a folder: the state of a search that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
@@ -280,7 +281,7 @@ def check_out(
     Args:
         path: of the run folder to be.
         force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
-        known_by: the file that every run of this kind holds.
+        known_by: what every run of this kind holds.
         option: that named it, for messages.
         keeps: whether what else is in the folder stays there.
 
@@ -288,7 +289,7 @@ def check_out(
         UsageError: naming what is in the way.
     """
     check_absent(path, force=force, option=option)
-    if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
+    if path.exists() and not ((path / known_by).exists() or (path.is_dir() and not any(path.iterdir()))):
         if kind := kind_of(path):
             other = f"a run of `{kind.made_by}`"
             raise UsageError(f"{named(option, path)}: {other}, so {named('force', True)} does not replace it")
@@ -318,7 +319,7 @@ def check_place(path: Path, option: str = "out") -> None:
 def _foreign(path: Path) -> list[str]:
     """Return the names in a run folder of what no command of ranp wrote there."""
     kind = kind_of(path)
-    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE} if kind else set()
+    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE, SEARCH} if kind else {SEARCH}
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
         entries = [report.get(name) for name in ("onnx", "torch_export")]

@@ -315,13 +315,17 @@ class Draws(Options):
     )
 
 
-class Start(Outputs, Initial, Lossy):
-    """What the network is scored with."""
+class Frozen(Options):
+    """What stays."""
 
     group: ClassVar[str] = "choice"
     freeze: tuple[str, ...] = option(
         (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
     )
+
+
+class Start(Outputs, Initial, Lossy, Frozen):
+    """What the network is scored with."""
 
 
 class Scored(
@@ -379,11 +383,8 @@ class Taught(Options):
     temperature: float = option(4.0, "What logits are divided by, the teacher's too.", gt=0)
 
 
-class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
-    Seed, Device, Config, DryRun, Force, Printed,
-):  # fmt: skip
-    """`ranp train`."""
+class Validated(Options):
+    """What a training is measured on, and how its samples are drawn."""
 
     group: ClassVar[str] = "training"
     val: str | None = option(
@@ -391,12 +392,40 @@ class Train(
         shown="the validation cases of --data, of what is generated other samples",
     )  # fmt: skip
     fold: str | None = option(None, "Validate on the k-th of n parts of the training cases, from 0.", metavar="K/N")
-    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     augment: Augmentation = option("none", "Change samples at random: {choices}.")
     hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
+
+
+class Train(
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
+    Validated, Seed, Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp train`."""
+
+    group: ClassVar[str] = "training"
+    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
     save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
     out: Path = option(..., "The run folder to write.", writes="run")
+
+
+class Search(
+    Network, Weights, Initial, Source, Files, Labelled, Batches, Cut, Lossy, Frozen, Outputs, Scoring, Budget, Shared,
+    Training, Validated, Seed, Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp search`."""
+
+    group: ClassVar[str] = "choice"
+    candidates: str | None = option(
+        None, "Ways to choose, with commas between: uniform, profile:1.25, layer-wise, isomorphic, vanilla, weighted, "
+        "RANP-f:5, RANP-m, RANP-l, SNIP, random; behind a + a solver, a criterion or a least width: weighted+greedy+8.",
+        metavar="WORDS", shown="thirteen, of all kinds",
+    )  # fmt: skip
+    seeds: int = option(3, "Trainings of each candidate in the last round, with seeds from --seed on.", ge=1)
+    eta: int = option(3, "So many times fewer candidates from round to round, and so many times longer.", ge=2)
+    resume: bool = option(False, "Go on with the search in --out that was stopped.", kept=False)
+    save_every: int = option(100, "Steps after which the state of a training is kept for --resume.", ge=1)
+    out: Path = option(..., "The run folder of the winner.", writes="run")
 
 
 class Verify(Run, RunModel, Weights, Factory, Proved, Seed, Printed):

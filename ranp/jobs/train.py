@@ -35,7 +35,7 @@ from ranp.models.weights import load_weights_
 from ranp.options import Training
 from ranp.pipeline import prune
 from ranp.reports import Report
-from ranp.training import Distillation, Evaluation, History, Keep, Moment, Scores, evaluate, resolved, train_
+from ranp.training import Distillation, Evaluation, History, Keep, Moment, Scores, Trained, evaluate, resolved, train_
 
 _OF_A_RUN = ("preset", "settings", "in_channels", "classes", "init")  # what a run knows itself
 _SAMPLES = 8  # generated batches that are validated on
@@ -56,6 +56,9 @@ class Prepared:
         validation: what it is measured on, or None.
         training: resolved options.
         per_epoch: steps in an epoch, None where there are none.
+        source: of the batches.
+        drawing: how they are drawn.
+        output: shape of the network's, without the batch.
         trained_on: what the batches are drawn from, in words.
         learned: what the network has to know of its data, for `ranp predict`.
         teaching: the teacher, or None.
@@ -71,6 +74,9 @@ class Prepared:
     validation: "Validation | None"
     training: Training
     per_epoch: float | None
+    source: Opened
+    drawing: Drawing
+    output: Shape
     trained_on: str
     learned: dict[str, Any] = field(default_factory=dict)
     teaching: Distillation | None = None
@@ -122,19 +128,29 @@ def prepare(options: Train) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
-    check_device(options.device)
     processes.share_of(options.batch_size)
+    if not (options.resume and options.out.exists()):
+        runs.check_out(options.out, force=options.force)
+    return ready(options)
+
+
+def ready(options: Train) -> Prepared:
+    """Return what options ask to train, and on what; their output is not looked at.
+
+    Raises:
+        UsageError: as `prepare`.
+        MissingExtra: as `prepare`.
+    """
+    check_device(options.device)
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
-    if not (options.resume and options.out.exists()):
-        runs.check_out(options.out, force=options.force)
     source = opened(options)
     if names_run(options.model):
         base, network, shapes, config = _of_run(options)
     else:
         options = as_the_data(options, source)
-        base, (network, shapes, config) = None, _of_model(options)
+        base, (network, shapes, config) = None, of_model(options)
     inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
     given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
@@ -168,6 +184,9 @@ def prepare(options: Train) -> Prepared:
         measured,
         training,
         per_epoch,
+        source,
+        how,
+        given,
         source.said(),
         learned,
         teaching,
@@ -195,7 +214,7 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
     before = base.training if base is not None and going_on and runs.TRAINED in base.hashes else None
     if (done := processes.gather(before)[0]) is not None:  # it was stopped after its last step
         return _summary(out, done)
-    keep = Keep(out / runs.STATE, options.save_every, options.resume, _asked(prepared))
+    keep = Keep(out / runs.STATE, options.save_every, options.resume, asked(prepared))
     try:
         trained = train_(
             network, prepared.batches, prepared.loss, prepared.training, per_epoch=prepared.per_epoch,
@@ -208,12 +227,26 @@ def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None)
 
     def written() -> dict[str, Any]:
         assert base is not None
-        said = _said(prepared, trained.history)
-        weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
-        runs.save_trained(out, base, weights, said, _table(trained.history), _words(said))
-        return _summary(out, said)
+        return keep_trained(prepared, base, trained)
 
     return processes.from_first(written)
+
+
+def keep_trained(prepared: Prepared, base: runs.Run, trained: Trained) -> dict[str, Any]:
+    """Write the run of a training that is done.
+
+    Args:
+        prepared: the training.
+        base: the run whose plan and options it keeps.
+        trained: what came of it.
+
+    Returns:
+        As `carry_out`.
+    """
+    said = _said(prepared, trained.history)
+    weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
+    runs.save_trained(prepared.options.out, base, weights, said, _table(trained.history), _words(said))
+    return _summary(prepared.options.out, said)
 
 
 def _summary(out: Path, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +271,7 @@ def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dic
     return run, network, tuple(sizes), dict(run.config)
 
 
-def _of_model(options: Train) -> tuple[nn.Module, tuple[Shape, ...], dict[str, Any]]:
+def of_model(options: Train) -> tuple[nn.Module, tuple[Shape, ...], dict[str, Any]]:
     """Return a network that is built, the shapes of its inputs and the config of the run to be."""
     refuse_full(options.full, options.model)
     request = read_request(
@@ -289,7 +322,7 @@ def _teaching(
     elif options.teacher_weights is None:
         raise UsageError(f"{said}: has learned nothing; give {named('teacher_weights')}, or a run that was trained")
     else:
-        teacher = _of_model(as_the_data(asked, source))[0]
+        teacher = of_model(as_the_data(asked, source))[0]
     gives = output_shape(teacher, tuple(torch.empty(1, *shape, device="meta") for shape in shapes), options.outputs)
     if gives != given:
         raise UsageError(f"{said}: gives {spell(gives)}; expected {spell(given)}, as the network that learns")
@@ -353,13 +386,13 @@ def _begun(prepared: Prepared) -> runs.Run:
     return runs.read(options.out)
 
 
-def _asked(prepared: Prepared) -> dict[str, Any]:
+def asked(prepared: Prepared) -> dict[str, Any]:
     """Return what a training that goes on has to be asked for again."""
     what = _what(prepared)
     data = {**what["data"], **what.get("teacher", {}), "seed": prepared.options.seed, "loss": prepared.options.loss}
     free = ("workers", "hold")  # which change no batch
-    asked = {**prepared.training.model_dump(mode="json"), **{k: v for k, v in data.items() if k not in free}}
-    return dict(json.loads(json.dumps(asked)))
+    words = {**prepared.training.model_dump(mode="json"), **{k: v for k, v in data.items() if k not in free}}
+    return dict(json.loads(json.dumps(words)))
 
 
 def _what(prepared: Prepared) -> dict[str, Any]:

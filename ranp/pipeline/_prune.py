@@ -22,7 +22,7 @@ from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._limits import settled
 from ranp.pipeline._warnings import uniform_words, warnings_of
 from ranp.plan import Choice, Plan
-from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
+from ranp.reports import Both, Chosen, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, check_given, importance
 from ranp.selection import Limits, select
 from ranp.surgery import Size, compared_at, slim, stale_widths, verify
@@ -171,12 +171,49 @@ def prune(
         with steps("count"):
             built = settled(model, plan, small, price, gauges, full, choose)
             plan, small, chosen = built.plan, built.slim, built.chosen
+    notes = [*warnings_of(graph, plan, scores), *spread]
+    return proved(
+        model, graph, plan, small, example_inputs, steps, scores, chosen=chosen, seed=seed, verify_input=verify_input,
+        notes=notes,
+    )  # fmt: skip
+
+
+def proved(
+    model: nn.Module,
+    graph: Graph,
+    plan: Plan,
+    small: nn.Module,
+    example_inputs: Inputs,
+    steps: Steps,
+    scores: Scores | None = None,
+    *,
+    chosen: Chosen | None = None,
+    seed: int = 0,
+    verify_input: Size | None = None,
+    notes: Iterable[str] = (),
+) -> Result:
+    """Prove what a plan made, and report.
+
+    Args:
+        model: the full module.
+        graph: of it.
+        plan: of the graph.
+        small: the slim network.
+        example_inputs: that the full one was traced with.
+        steps: that are timed.
+        scores: that the plan was chosen by, where they are at hand.
+        chosen: what it costs beside its limits, where there are any.
+        seed: of what is compared on.
+        verify_input: see `verify`.
+        notes: on the plan.
+
+    Raises:
+        CheckFailed: the slim network differs from the masked one.
+    """
     with steps("verify"):
         checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
     stale = stale_widths(small, unwrapped(model), graph)
-    report = report_of(
-        graph, plan, checked, steps.seconds, scores, [*stale, *warnings_of(graph, plan, scores), *spread]
-    )
+    report = report_of(graph, plan, checked, steps.seconds, scores, [*stale, *notes])
     said = {"uniform": uniform_words(graph, plan), **({"chosen": chosen} if chosen else {})}
     report = report.model_copy(update=said)
     checked.require()
