@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, is_quiet, stderr, stdout
 from ranp.commands._tables import plain_table, print_table
-from ranp.figures import size
+from ranp.figures import operations, size
 from ranp.jobs.options import Train
 
 EXAMPLE = "ranp train runs/small --data Task09_Spleen --fold 0/5 --steps 2000 --out runs/small-trained"
@@ -45,20 +45,33 @@ def _display() -> Iterator[Callable[[Any], None]]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    validated: dict[str, float] = {}
     with Progress(*columns, console=console, transient=True, disable=is_quiet() or not console.is_terminal) as bar:
         task = bar.add_task("train", total=None, said="")
 
         def watch(moment: Any) -> None:
+            if isinstance(moment, str):
+                bar.update(task, description=moment, total=None, completed=0, said="")
+                if not (is_quiet() or console.is_terminal):
+                    typer.echo(f"step: {moment}", err=True)
+                return
             score = "" if not moment.validation else f"  score {moment.validation.get('score', float('nan')):.4f}"
             said = f"loss {moment.loss:.4f}{score}  {moment.per_second:.1f} samples/s"
-            bar.update(task, total=moment.steps, completed=moment.step, said=said)
-            if dict(moment.validation) != validated and not (is_quiet() or console.is_terminal):
-                validated.clear()
-                validated.update(moment.validation)
-                typer.echo(f"step: {moment.step} of {moment.steps}, {said}", err=True)
+            bar.update(task, description=moment.part or "train", total=moment.steps, completed=moment.step, said=said)
+            if moment.measured == moment.step and not (is_quiet() or console.is_terminal):
+                part = f"{moment.part}, " if moment.part else ""
+                typer.echo(f"step: {part}{moment.step} of {moment.steps}, {said}", err=True)
 
         yield watch
+
+
+def _rounds(rounds: list[dict[str, Any]]) -> Any:
+    """Return what each round left, and how good it was in the end."""
+    table = plain_table("round", "sparsity", "parameters", "FLOPs", "activations", "best score")
+    for each in rounds:
+        score = f"{each['best']['score']:.4f}" if each["best"] else "-"
+        costs = f"{each['params']:,}", operations(each["flops"]), size(each["memory_bytes"])
+        table.add_row(str(each["round"]), f"{each['sparsity']:.4f}", *costs, score)
+    return table
 
 
 def _print(console: Console, result: dict[str, Any]) -> None:
@@ -66,12 +79,16 @@ def _print(console: Console, result: dict[str, Any]) -> None:
         console.print(f"{name:13s}{text}", soft_wrap=True, markup=False)
 
     line("trained on", str(result["trained_on"]))
+    if result.get("unseen"):
+        line("not in these", ", ".join(result["unseen"]))
     line("validated on", str(result["validated_on"] or "nothing: the last weights are kept"))
     line("loss", str(result["loss"]))
     if result.get("dry_run"):
-        line("steps", str(result["steps"]))
+        line("steps", str(result["steps"]) + (f" in each of {result['rounds']} rounds" if result.get("rounds") else ""))
         line("dry run", f"would write {result['out']}")
         return
+    if result.get("rounds"):
+        print_table(console, _rounds(result["rounds"]))
     if result["validations"]:
         names = [name for name in result["validations"][-1] if name != "step"][:6]
         table = plain_table("step", *names)

@@ -47,6 +47,7 @@ Recipe = Literal["default", "nnunet", "shapenet", "brats", "ucf101", "sceneflow"
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["constant", "step", "exponential", "poly", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
+SparsitySchedule = Literal["linear", "cubic"]
 
 
 def option(

@@ -9,6 +9,7 @@ Of a run that was trained too:
 
     RUN/trained.safetensors, RUN/last.safetensors   weights at the best validation, and after the last step
     RUN/training.json, RUN/metrics.csv              options, curves and validations
+    RUN/samples.safetensors                         pictures of what it says of the first validation cases
 
 A run is what was written or it is refused: every file's hash is compared before anything is built from it or shown.
 Nothing in these files is executed. By itself `load` builds only built-ins and networks of MONAI; for any other factory
@@ -45,9 +46,11 @@ from ranp.surgery import slim as slimmed
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
+SAMPLES = "samples.safetensors"
 STATE = "state.safetensors"  # of a training that is not done
 SEARCH = "search"  # a folder: the state of a search that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
+_TRAINED = (TRAINED, LAST, TRAINING, METRICS, SAMPLES)  # of a training that is done
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
@@ -218,7 +221,7 @@ class Run:
     @property
     def hashed(self) -> list[str]:
         """The names of the files whose hashes the report holds."""
-        return [*HASHED, *(name for name in (TRAINED, LAST) if name in self.hashes)]
+        return [*HASHED, *(name for name in _TRAINED if name in self.hashes)]
 
     def check_hashes(self) -> None:
         """Compare the files with the hashes stored when they were written.
@@ -258,7 +261,11 @@ def _changed(path: Path) -> UsageError:
 
 
 def _text(report: Mapping[str, Any]) -> str:
-    return json.dumps(sealed(report), indent=2, allow_nan=False) + "\n"
+    return _plain(sealed(report))
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,7 +326,7 @@ def check_place(path: Path, option: str = "out") -> None:
 def _foreign(path: Path) -> list[str]:
     """Return the names in a run folder of what no command of ranp wrote there."""
     kind = kind_of(path)
-    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE, SEARCH} if kind else {SEARCH}
+    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, SAMPLES, STATE, SEARCH} if kind else {SEARCH}
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
         entries = [report.get(name) for name in ("onnx", "torch_export")]
@@ -335,6 +342,7 @@ def save(
     report: Report | Mapping[str, Any],
     config: Mapping[str, Any] | None = None,
     *,
+    training: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Path:
     """Write a run folder, whole or not at all.
@@ -346,6 +354,7 @@ def save(
         plan: its plan.
         report: of a prune, or plain values; hashes and version are added.
         config: the options, so that the run can be repeated: `model` and `settings` rebuild the network.
+        training: what `TRAINING` holds of a training that is not done, if the run is to be trained.
         force: whether an existing folder is replaced.
 
     Raises:
@@ -367,6 +376,8 @@ def save(
         write_weights(slim, folder / WEIGHTS, without=left)
         hashes = {name: sha256(folder / name) for name in HASHED}
         values = report.to_dict() if isinstance(report, Report) else report
+        if training is not None:
+            (folder / TRAINING).write_text(_plain(training))
         (folder / REPORT).write_text(_text({**values, "hashes": hashes, "ranp": __version__}))
     return path
 
@@ -378,6 +389,7 @@ def save_trained(
     training: Mapping[str, Any],
     metrics: str,
     loaded: str,
+    samples: bytes | None = None,
 ) -> None:
     """Write the folder of a run that was trained, whole or not at all; what was exported before is not of it.
 
@@ -388,6 +400,7 @@ def save_trained(
         training: what `TRAINING` holds.
         metrics: what `METRICS` holds.
         loaded: how the weights came about, in a line, for the report.
+        samples: what `SAMPLES` holds, if anything.
 
     Raises:
         UsageError: the folder can't be written, or a file of the base was changed.
@@ -400,9 +413,12 @@ def save_trained(
         shutil.copyfile(base.path / base.weights_file, folder / WEIGHTS)
         for name, tensors in weights.items():
             save_file(dict(tensors), folder / name)
-        (folder / TRAINING).write_text(json.dumps(training, indent=2, allow_nan=False) + "\n")
+        (folder / TRAINING).write_text(_plain(training))
         (folder / METRICS).write_text(metrics)
-        hashes = {name: sha256(folder / name) for name in (*HASHED, *weights)}
+        if samples is not None:
+            (folder / SAMPLES).write_bytes(samples)
+        done = [name for name in _TRAINED if weights and (folder / name).is_file()]
+        hashes = {name: sha256(folder / name) for name in (*HASHED, *done)}
         trained = {"file": TRAINED, "sha256": hashes[TRAINED], "loaded": loaded} if TRAINED in hashes else None
         values = {**report, **({"trained": trained} if trained else {}), "hashes": hashes, "ranp": __version__}
         (folder / REPORT).write_text(_text(values))

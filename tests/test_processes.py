@@ -275,3 +275,20 @@ def test_a_network_is_trained_in_two_processes_and_goes_on_in_them(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     code, _, err = torchrun(*words[:-1], "other", "--batch-size", "3", cwd=tmp_path)
     assert errors_in(err) == ["error: --batch-size 3: expected a multiple of 2, the number of processes"]
+
+
+def test_rounds_in_two_processes_are_those_of_one_plan(tmp_path: Path) -> None:
+    """What is scored is shared, so that the first round has the same plan; each has the trained weights to prune."""
+    words = ["-m", "ranp", "train", "unet3d", *TINY, "--batch-size", "2", "--steps", "1", "--rounds", "2", "--sparsity"]
+    code, out, err = torchrun(*words, "0.4", "--out", "run", cwd=tmp_path)
+    assert code == 0, err
+    assert out.count("wrote") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    said = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert [each["round"] for each in said["rounds"]] == [1, 2]
+    assert plainly("-m", "ranp", "verify", "run", cwd=tmp_path)[0] == 0
+    code, _, err = plainly(*words, "0.4", "--out", "alone", cwd=tmp_path)
+    assert code == 0, err
+    alone = json.loads((tmp_path / "alone" / "training.json").read_text())
+    both = zip(said["rounds"][:1], alone["rounds"][:1], strict=True)
+    assert all(one[name] == other[name] for one, other in both for name in ("sparsity", "params", "flops"))

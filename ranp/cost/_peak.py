@@ -204,7 +204,8 @@ class _Run:
             if change > 0 > following:
                 rows.setdefault(alive.tobytes(), (alive.copy(), self.blocks[change - 1].phase))
         ordered = sorted(rows.values(), key=lambda row: -int(row[0].sum()))
-        kept, phases = np.empty((len(ordered), count), dtype=np.int32), []
+        kept = np.empty((len(ordered), count), dtype=np.int32)
+        phases: list[str] = []
         for row, phase in ordered:
             if not (kept[: len(phases)] >= row.astype(np.int32)).all(axis=1).any():
                 kept[len(phases)] = row

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
 from ranp.data._batches import generator
+from ranp.data.losses import IGNORED
 from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]
@@ -167,6 +168,16 @@ class Dataset(ABC, Generic[Read]):
         del classes
         return ()
 
+    def occurring_classes(self, case: Case) -> set[int]:
+        """Return the classes, or regions, that a case with a target has.
+
+        Raises:
+            UsageError: as `read`.
+        """
+        if isinstance(case.target, int):
+            return {case.target}
+        return classes_in(self.whole(self.read(case))[1], self.task)
+
     @abstractmethod
     def facts(self, case: Case) -> Facts:
         """Look at a case, and say what is in it; what is wrong becomes a problem and does not raise."""
@@ -255,6 +266,13 @@ class Drawn:
             return index * len(self.cases) // self.total
         epoch, number = divmod(index, len(self.cases))
         return int(generator(self.seed, _ORDER + epoch).permutation(len(self.cases))[number])
+
+
+def classes_in(target: Tensor, task: Task) -> set[int]:
+    """Return the classes of labels (*spatial), or the regions of masks (regions, *spatial) that are not empty."""
+    if task == "regions":
+        return {number for number, mask in enumerate(target) if bool((mask == 1).any())}
+    return {int(value) for value in target.unique()} - {IGNORED}
 
 
 def refuse_settings(settings: Mapping[str, Any], known: Sequence[str], layout: str) -> None:

@@ -266,6 +266,23 @@ class FromFiles:
             found["scales"] = [None if scale is None else scale.to_plain() for scale in dataset.scales()]
         return found
 
+    def never(self, outputs: int) -> tuple[str, ...]:
+        """Return the classes, or regions, that no training case has, of a network of so many outputs; by name.
+
+        Cases are read until all were seen: all of them only where one is missing.
+        """
+        if self.dataset.task == "stereo":
+            return ()
+        count, dataset = self._telling(outputs)
+        left = set(range(count))
+        for case in dataset.of(TRAINING):
+            left -= dataset.occurring_classes(case)
+            if not left:
+                return ()
+        names = self.names(count)
+        word = "region" if dataset.task == "regions" else "class"
+        return tuple(names[number] if names else f"{word} {number}" for number in sorted(left))
+
     def input_shapes(self) -> None:
         """Patches are cut as the network wants them."""
 
@@ -297,6 +314,13 @@ class FromLoader:
 
     def classes(self) -> None:
         """A loader does not say."""
+
+    def count(self) -> int | None:
+        """Return how many batches there are, None where it does not say."""
+        try:
+            return len(self._loader)
+        except TypeError:
+            return None
 
     def input_shapes(self) -> list[Shape]:
         """Return the shapes of the inputs of its first batch, without the batch."""

@@ -20,7 +20,7 @@ from ranp.data import _intensity
 from ranp.data._batches import Sample, Source, check_patch
 from ranp.data._intensity import Scale as Scale  # who applies a network's scales needs no other module of this room
 from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
-from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, Truth, refuse_settings
+from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, Truth, classes_in, refuse_settings
 from ranp.data.geometry import Grid, Turn, axes_of, difference, spacing_of, turn
 from ranp.data.labels import Labels, occurring_in, spell_values
 from ranp.data.scans import Scan, Voxels, is_scan, open_scan, stem
@@ -259,6 +259,11 @@ class Volumes(Dataset[Volume]):
         assert labels is not None
         back, axes = grid.taking(held.affine), axes_of(grid.affine)
         return Truth(target_of(labels, self.labels), spacing, back, axes=axes)
+
+    def occurring_classes(self, case: Case) -> set[int]:
+        """Return the classes, or regions, of a case; its images are not read."""
+        labels = self.labels.apply(self._values(case), named(self.options[1], str(case.target)))
+        return classes_in(target_of(labels, self.labels), self.task)
 
     def answers(self, classes: int) -> tuple[int, ...]:
         """Return the value that stands for each class, or each region."""

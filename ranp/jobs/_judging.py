@@ -136,9 +136,14 @@ def learned_by(run: runs.Run | None, options: Options, channels: int) -> dict[st
 
 
 def as_learned(dataset: Dataset[Any], learned: Mapping[str, Any]) -> Dataset[Any]:
-    """Return cases as the network's training scaled its own."""
-    scales = learned.get("scales")
-    if not isinstance(dataset, Volumes) or not scales:
+    """Return cases as the network's training scaled its own, and with what its values of labels stood for."""
+    values, scales = learned.get("values") or [], learned.get("scales")
+    if not isinstance(dataset, Volumes):
+        return dataset
+    if dataset.labels.count() is None and values != [*range(len(values))]:  # 0 and 255, of which one may lack here
+        classes = {value: number for number, value in enumerate(values)}
+        dataset = replace(dataset, labels=replace(dataset.labels, classes=classes))
+    if not scales:
         return dataset
     known = tuple(None if each is None else Scale.of_plain(each) for each in scales)
     return replace(dataset, sampling=replace(dataset.sampling, scales=known))

@@ -25,6 +25,7 @@ from ranp.options import (
     Shared,
     Solved,
     Sparsity,
+    SparsitySchedule,
     Supervision,
     Training,
     Words,
@@ -383,6 +384,19 @@ class Taught(Options):
     temperature: float = option(4.0, "What logits are divided by, the teacher's too.", gt=0)
 
 
+class Rounds(Scoring, Selection, Proved):
+    """How a training prunes in between."""
+
+    group: ClassVar[str] = "choice"
+    rounds: int | None = option(
+        None, "Prune and train in turn so often, to a --sparsity or limits of the full network; --steps are of each.",
+        ge=1,
+    )  # fmt: skip
+    sparsity_schedule: SparsitySchedule = option(
+        "linear", "Of --rounds: {choices}: as much each time, or most at first (Zhu and Gupta 2017)."
+    )
+
+
 class Validated(Options):
     """What a training is measured on, and how its samples are drawn."""
 
@@ -397,8 +411,8 @@ class Validated(Options):
 
 
 class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
-    Validated, Seed, Device, Config, DryRun, Force, Printed,
+    Network, Full, Weights, Source, Files, Labelled, Batches, Cut, Start, Training, Taught, Rounds, Validated, Seed,
+    Device, Config, DryRun, Force, Printed,
 ):  # fmt: skip
     """`ranp train`."""
 
@@ -406,6 +420,9 @@ class Train(
     val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
     save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
+    tensorboard: Path | None = option(
+        None, "Write curves as events of TensorBoard into this folder too.", metavar="FOLDER", kept=False
+    )
     out: Path = option(..., "The run folder to write.", writes="run")
 
 

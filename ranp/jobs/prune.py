@@ -21,7 +21,7 @@ from ranp.jobs._source import opened
 from ranp.jobs._step import refuse_step, step_of
 from ranp.jobs._subject import refuse_known
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
-from ranp.jobs.options import Compare, Prune, Scored, Suggest
+from ranp.jobs.options import Compare, Images, Prune, Scored, Source, Suggest
 from ranp.models import folders
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
@@ -114,7 +114,7 @@ def prepare(options: Prune) -> Prepared:
     if options.draws > 1 and (options.init == "keep" or options.weights or options.rule == "random"):
         drawn = f"weights that are drawn, {named('init')} glorot or orthogonal, and scores"
         raise UsageError(f"{named('draws', options.draws)}: needs {drawn}")
-    options = options.model_copy(update={"method": options.method or _method(options, options)})
+    options = options.model_copy(update={"method": options.method or method_of(options, options)})
     out = options.out or Path("runs") / name
     runs.check_out(out, force=options.force)
     needs_batches = options.method not in DATA_FREE and options.rule != "random"
@@ -265,7 +265,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
 
 def generated(options: Scored) -> list[str]:
     """Return a note where scores are taken on data that is made up."""
-    if options.method == "l1" or options.images or options.data not in (None, "phantom", "noise"):
+    if options.method in DATA_FREE or options.images or options.data not in (None, "phantom", "noise"):
         return []
     return ["scores are of generated data, which knows nothing of yours: --data names what they should be taken on"]
 
@@ -332,16 +332,16 @@ def _resolved(options: Asked, selection: Selection, request: Request, scored: Re
         "settings": dict(request.settings),
         "input": options.input if request.kinds else (spell(request.shapes[0][2:]),),
         "patch": options.patch if request.kinds else spell(scored.shapes[0][2:]),
-        "method": options.method or _method(options, selection),
+        "method": options.method or method_of(options, selection),
         "strength": published.strength if published and selection.reweight and strength is None else strength,
         "init": options.init or ("glorot" if drawn else "keep"),
     }
     return options.model_copy(update=update)
 
 
-def _method(options: Scored, selection: Selection) -> str:
+def method_of(options: Source, selection: Selection) -> str:
     """Return what scores by where nothing says so: patterns without data take the magnitude of weights."""
-    without = options.data is None and not options.images
+    without = options.data is None and not (isinstance(options, Images) and options.images)
     patterned = selection.rule in PATTERNS and without
     return "snip" if selection.rule == "snip" else "l1" if patterned else "mpmg"
 

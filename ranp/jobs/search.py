@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from ranp import models, processes, runs
 from ranp.cost import Step
 from ranp.errors import UsageError, listed, named
+from ranp.jobs import _kept as kept
 from ranp.jobs import train
+from ranp.jobs._prepared import Prepared as Training
 from ranp.jobs._step import step_of
 from ranp.jobs._subject import names_run
 from ranp.jobs.options import Prune, Search, Train, Trained
@@ -34,7 +36,7 @@ class Prepared:
     """
 
     options: Search
-    training: train.Prepared
+    training: Training
     contenders: list[Candidate]
 
     @property
@@ -74,7 +76,8 @@ def prepare(options: Search) -> Prepared:
     for each in contenders:
         Selection.read(_selection(options, each)).check(each.method, options.seed)
     _check_out(options)
-    shared = {name: getattr(options, name) for name in Train.model_fields if name in Search.model_fields}
+    names = (Train.model_fields.keys() & Search.model_fields.keys()) - set(kept.ROUNDS)
+    shared = {name: getattr(options, name) for name in names}
     prepared = train.ready(Train.read(shared))
     if prepared.validation is None:
         raise UsageError(f"give {named('val')} or {named('fold')}: candidates are compared on cases held out")
@@ -148,7 +151,7 @@ def carry_out(
     assert training.validation is not None
     inputs = tuple(torch.zeros(options.batch_size, *shape) for shape in training.shapes)
     known = {name: value for name, value in training.config.items() if name != "seed"}
-    asked = {**train.asked(training), **known, "batches": options.batches}
+    asked = {**kept.asked(training), **known, "batches": options.batches}
     found = search(
         prepared.drawn, prepared.batches, training.loss, training.validation, training.training,
         example_inputs=inputs,
@@ -184,7 +187,7 @@ def _kept(prepared: Prepared, found: Found) -> Report:
     report = Report(**{**found.result.report.to_dict(), **head})
     begun = prepared.place / "winner"
     runs.save(begun, found.result.slim, found.result.plan, report, _config(prepared, table), force=True)
-    train.keep_trained(replace(training, options=words), runs.read(begun), found.trained)
+    kept.trained(replace(training, options=words), found.trained, found.result.slim, base=runs.read(begun))
     return runs.read(options.out).report
 
 

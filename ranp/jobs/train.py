@@ -3,122 +3,45 @@
 A network that was not pruned is trained as a run whose plan keeps everything, so that all that takes runs takes it.
 """
 
-import csv
-import io
-import json
 import math
-import resource
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ranp import data as batched
 from ranp import processes, runs
 from ranp.data import losses
 from ranp.data.dataset import TRAINING, VALIDATION
-from ranp.data.sources import Drawing, FromFiles, FromNumbers, Opened
-from ranp.errors import CheckFailed, UsageError, named
+from ranp.data.sources import Drawing, FromFiles, FromLoader, FromNumbers, Opened
+from ranp.errors import CheckFailed, InfeasibleError, UsageError, listed, named, need
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
+from ranp.jobs import _kept as kept
+from ranp.jobs._judging import as_learned
+from ranp.jobs._prepared import Prepared, Validation
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
 from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
-from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Taught, Train
+from ranp.jobs.options import Train
+from ranp.jobs.prune import method_of
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import read_request, read_size
 from ranp.models.weights import load_weights_
-from ranp.options import Training
-from ranp.pipeline import prune
-from ranp.reports import Report
-from ranp.training import Distillation, Evaluation, History, Keep, Moment, Scores, Trained, evaluate, resolved, train_
+from ranp.modules import copy_with, tensors_of
+from ranp.options import DATA_FREE, Selection, Training
+from ranp.pipeline import Standing, check_rounds, prune_round, standing_of
+from ranp.surgery import slim
+from ranp.training import Distillation, Evaluation, Events, Keep, Moment, Trained, check_asked, resolved, train_
 
+Watch = Callable[[Moment | str], None]
 _OF_A_RUN = ("preset", "settings", "in_channels", "classes", "init")  # what a run knows itself
 _SAMPLES = 8  # generated batches that are validated on
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A training whose options are known to be good.
-
-    Args:
-        options: with every choice made that was left open.
-        network: with the weights that are begun with.
-        shapes: of its inputs, (C, *spatial).
-        base: the run it comes from, or None.
-        config: of the run to be.
-        loss: of (outputs, target).
-        batches: to train on.
-        validation: what it is measured on, or None.
-        training: resolved options.
-        per_epoch: steps in an epoch, None where there are none.
-        source: of the batches.
-        drawing: how they are drawn.
-        output: shape of the network's, without the batch.
-        trained_on: what the batches are drawn from, in words.
-        learned: what the network has to know of its data, for `ranp predict`.
-        teaching: the teacher, or None.
-    """
-
-    options: Train
-    network: nn.Module
-    shapes: tuple[Shape, ...]
-    base: runs.Run | None
-    config: dict[str, Any]
-    loss: losses.Loss
-    batches: Iterable[Any]
-    validation: "Validation | None"
-    training: Training
-    per_epoch: float | None
-    source: Opened
-    drawing: Drawing
-    output: Shape
-    trained_on: str
-    learned: dict[str, Any] = field(default_factory=dict)
-    teaching: Distillation | None = None
-
-
-@dataclass
-class Validation:
-    """Cases that a training is measured on, while it goes on.
-
-    Args:
-        source: of the cases.
-        inputs: example inputs of the network.
-        how: generated batches are drawn.
-        split: of the cases.
-        outputs: places of the outputs that count.
-        device: where the network runs.
-        said: what the cases are, in words.
-        never: names of the classes that the latest measuring met neither in a truth nor in a prediction.
-    """
-
-    source: Opened
-    inputs: tuple[Tensor, ...]
-    how: Drawing
-    split: str | None
-    outputs: tuple[int, ...]
-    device: str
-    said: str
-    never: tuple[str, ...] = ()
-
-    def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Measure a network; what can't be measured is left out."""
-        scores = self.scores(network)
-        self.never = scores.never
-        figures = {"score": scores.score, **scores.figures()}
-        return {name: value for name, value in figures.items() if value == value}
-
-    def scores(self, network: nn.Module) -> Scores:
-        """Measure a network, without its surfaces, which takes long."""
-        return evaluate(
-            network, self.source, self.inputs, how=self.how, split=self.split, outputs=self.outputs, device=self.device,
-            surfaces=False,
-        )  # fmt: skip
 
 
 def prepare(options: Train) -> Prepared:
@@ -129,8 +52,11 @@ def prepare(options: Train) -> Prepared:
         MissingExtra: a reader of the data is not installed.
     """
     processes.share_of(options.batch_size)
-    if not (options.resume and options.out.exists()):
+    if not _goes_on(options):
         runs.check_out(options.out, force=options.force)
+    options = _check_rounds(options)
+    if options.tensorboard is not None:
+        need("tensorboard", "tensorboard")
     return ready(options)
 
 
@@ -148,6 +74,7 @@ def ready(options: Train) -> Prepared:
     source = opened(options)
     if names_run(options.model):
         base, network, shapes, config = _of_run(options)
+        options = options.model_copy(update={"outputs": options.outputs or base.plan.outputs})
     else:
         options = as_the_data(options, source)
         base, (network, shapes, config) = None, of_model(options)
@@ -159,9 +86,12 @@ def ready(options: Train) -> Prepared:
     source, validation, split = _split(options, source)
     per_epoch = _per_epoch(source, options, training)
     steps = training.steps or _epochs(training, per_epoch)
+    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
+    if isinstance(validation, FromFiles) and validation is not source:
+        validation.dataset = as_learned(validation.dataset, learned)  # scaled as what is trained on
     how = Drawing(
-        steps * training.accumulate, options.batch_size, options.seed, options.workers, maxdisp, training=True,
-        hold=options.hold, augment=options.augment,
+        steps * training.accumulate * (options.rounds or 1), options.batch_size, options.seed, options.workers, maxdisp,
+        training=True, hold=options.hold, augment=options.augment,
     )  # fmt: skip
     batches = source.batches(shapes, given, how)
     measured = None
@@ -169,10 +99,14 @@ def ready(options: Train) -> Prepared:
         drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
         said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
         measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
+    unseen = source.never(given[0]) if isinstance(source, FromFiles) and given else ()
+    if unseen and processes.is_first():
+        said = f"no training case has {listed(unseen, 'and')}, which the network can't learn"
+        warnings.warn(f"{named('data', source.word)}: {said}", stacklevel=2)
     teaching = _teaching(options, source, config, word, given, shapes, maxdisp)
+    rounds = None if options.rounds is None else _pruning(options, source, shapes, given, loss, maxdisp)
     options = options.model_copy(update={"loss": word, "patch": spell(shapes[0][1:]), "data": source.word})
     training = training.model_copy(update={"steps": steps, "epochs": None})
-    learned = source.learned(given[0] if given else 0) if isinstance(source, FromFiles) else {}
     return Prepared(
         options,
         network,
@@ -190,79 +124,213 @@ def ready(options: Train) -> Prepared:
         source.said(),
         learned,
         teaching,
+        rounds,
+        unseen,
     )
 
 
-def carry_out(prepared: Prepared, watch: Callable[[Moment], None] | None = None) -> dict[str, Any]:
-    """Train, and keep the result as a run; a training that is stopped goes on with --resume.
-
-    Of several processes the first alone reads and writes the run.
-
-    Returns:
-        `out`, and what `runs.TRAINING` holds but for the curve.
+def _check_rounds(options: Train) -> Train:
+    """Return the options with the method that scores, where rounds are asked for.
 
     Raises:
-        UsageError: the folder can't be written, the training in it is done or was asked for otherwise.
-        CheckFailed: the loss is not a number.
+        UsageError: options of rounds without any, or that do not go together.
     """
-    options, out = prepared.options, prepared.options.out
-    processes.gather(None)  # all have looked at the folder before the first writes it
-    going_on, base, network = options.resume and (out / runs.TRAINING).is_file(), None, prepared.network
-    if processes.rank() == 0:
-        base = runs.read(out) if going_on else _begun(prepared)
-        network = base.slim(prepared.network if prepared.base is None else options.full)
-    before = base.training if base is not None and going_on and runs.TRAINED in base.hashes else None
-    if (done := processes.gather(before)[0]) is not None:  # it was stopped after its last step
-        return _summary(out, done)
-    keep = Keep(out / runs.STATE, options.save_every, options.resume, asked(prepared))
-    try:
-        trained = train_(
-            network, prepared.batches, prepared.loss, prepared.training, per_epoch=prepared.per_epoch,
-            validate=prepared.validation, validate_every=options.val_every, keep=keep, teaching=prepared.teaching,
-            device=options.device, seed=options.seed, watch=watch,
-        )  # fmt: skip
-    except CheckFailed as error:
-        kept = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
-        raise CheckFailed(f"{error}; {kept}: a smaller {named('lr')}, or {named('clip')}, may help") from error
-
-    def written() -> dict[str, Any]:
-        assert base is not None
-        return keep_trained(prepared, base, trained)
-
-    return processes.from_first(written)
+    if options.rounds is None:
+        for name in kept.ROUNDS:
+            value = getattr(options, name)
+            if value != type(options).model_fields[name].get_default():
+                first = value[0] if isinstance(value, tuple) else value
+                raise UsageError(f"{named(name, first)}: needs {named('rounds')}")
+        return options
+    check_rounds(options.rounds, options.sparsity_schedule, options.only(Selection))
+    options = options.model_copy(update={"method": options.method or method_of(options, options)})
+    options.check(options.method, options.seed)
+    return options
 
 
-def keep_trained(prepared: Prepared, base: runs.Run, trained: Trained) -> dict[str, Any]:
-    """Write the run of a training that is done.
+def _pruning(
+    options: Train, source: Opened, shapes: tuple[Shape, ...], given: Shape, loss: losses.Loss, maxdisp: int
+) -> dict[str, Any]:
+    """Return the options of `prune_round` that are the same in every round."""
+    batches = None
+    if options.method not in DATA_FREE and options.rule != "random":
+        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp)
+        batches = source.batches(shapes, given, how)
+    return {
+        "schedule": options.sparsity_schedule, "batches": batches, "loss": loss, "method": options.method,
+        "reduce": options.reduce, "dead_norms": options.dead_norms, "freeze": options.freeze, "device": options.device,
+        "seed": options.seed, "verify_input": options.verify_input, **options.only(Selection),
+    }  # fmt: skip
+
+
+def carry_out(prepared: Prepared, watch: Watch | None = None) -> dict[str, Any]:
+    """Train, in turn with pruning where rounds are asked for, and keep the result as a run.
+
+    What is stopped goes on with --resume. Of several processes the first alone reads and writes the run.
 
     Args:
-        prepared: the training.
-        base: the run whose plan and options it keeps.
-        trained: what came of it.
+        prepared: by `prepare`.
+        watch: called after every step with where the training stands, and with a line before each pruning.
 
     Returns:
-        As `carry_out`.
+        `out`, and what `runs.TRAINING` holds but for curves.
+
+    Raises:
+        UsageError: the folder can't be written, or the training in it was asked for otherwise.
+        InfeasibleError: a round can't reach its goal.
+        CheckFailed: the loss is not a number.
     """
-    said = _said(prepared, trained.history)
-    weights = {runs.TRAINED: trained.best, runs.LAST: trained.last}
-    runs.save_trained(prepared.options.out, base, weights, said, _table(trained.history), _words(said))
-    return _summary(prepared.options.out, said)
+    if prepared.options.tensorboard is not None and processes.is_first():
+        with Events(prepared.options.tensorboard) as events:
+            return _carried_out(prepared, lambda moment: _tell(moment, events, watch))
+    return _carried_out(prepared, watch)
 
 
-def _summary(out: Path, said: Mapping[str, Any]) -> dict[str, Any]:
-    return {"out": str(out), **{key: value for key, value in said.items() if key != "curve"}}
+def _tell(moment: Moment | str, events: Events, watch: Watch | None) -> None:
+    if isinstance(moment, Moment):
+        events(moment)
+    if watch is not None:
+        watch(moment)
+
+
+def _carried_out(prepared: Prepared, watch: Watch | None) -> dict[str, Any]:
+    out = prepared.options.out
+    processes.gather(None)  # all have looked at the folder before the first writes it
+    base = processes.from_first(lambda: runs.read(out) if _goes_on(prepared.options) else None)
+    told = processes.from_first(lambda: {} if base is None else base.training)
+    if told and ("round" in told) != (prepared.rounds is not None):
+        other = "prunes in rounds" if "round" in told else "does not prune"
+        raise UsageError(f"{named('rounds', prepared.options.rounds)}: the training in {out} {other}")
+    if told.get("done"):  # it was stopped after its last step
+        said = told
+    elif prepared.rounds is not None:
+        said = _in_rounds(prepared, base, told, watch)
+    else:
+        base = base or processes.from_first(lambda: kept.begun(prepared))
+        network = _network(prepared, base)
+        trained = _trained(prepared, network, kept.asked(prepared), watch)
+        said = processes.from_first(lambda: kept.trained(prepared, trained, network))
+    return {"out": str(out), **kept.without_curves(said)}
+
+
+def _in_rounds(prepared: Prepared, base: runs.Run | None, told: dict[str, Any], watch: Watch | None) -> dict[str, Any]:
+    """Prune and train in turn from where the folder stands; return what `runs.TRAINING` says in the end."""
+    options, full, asked = prepared.options, _full(prepared), kept.asked(prepared)
+    if base is not None:
+        check_asked(asked, told["asked"], options.out)
+        plan, network = base.plan, _network(prepared, base)
+    elif prepared.base is not None:
+        plan, network = prepared.base.plan, prepared.network
+    else:
+        whole = kept.untouched(prepared)
+        plan, network = whole.plan, whole.slim
+    inputs, count = plan.example_inputs(), options.rounds or 1
+    begun = Standing(**told["begun"]) if told else standing_of(full, plan, inputs)[0]
+    for number in range(len(told.get("rounds", ())) + 1, count + 1):
+        state = {"asked": asked, "begun": asdict(begun), "round": number, "rounds": told.get("rounds", [])}
+        if told.get("round", 0) < number:
+            if watch is not None:
+                watch(f"prune, round {number} of {count}")
+            try:
+                result = prune_round(
+                    full, plan, network, inputs, number=number, rounds=count, begun=begun,
+                    zero_conv_biases=number == 1 and _drawn(prepared),
+                    **(prepared.rounds or {}),
+                )  # fmt: skip
+            except InfeasibleError as error:
+                left = f"; {options.out} holds the network of the round before" if number > 1 else ""
+                raise InfeasibleError(f"round {number} of {count}: {error}{left}", error.closest) from error
+            processes.from_first(partial(kept.pruned, prepared, result, state))
+            plan, network = result.plan, result.slim
+        part = f"round {number} of {count}"
+        trained = _trained(prepared, network, {**asked, "round": number}, watch, part, number)
+        told = processes.from_first(
+            partial(kept.trained, prepared, trained, network, {**state, "done": number == count})
+        )
+        if number < count:
+            network = _network(prepared, processes.from_first(partial(runs.read, options.out)))
+    return told
+
+
+def _trained(
+    prepared: Prepared,
+    network: nn.Module,
+    asked: Mapping[str, Any],
+    watch: Watch | None,
+    part: str = "",
+    number: int = 1,
+) -> Trained:
+    """Train a network; of several rounds each goes on with the batches after those of the round before."""
+    options = prepared.options
+    keep = Keep(options.out / runs.STATE, options.save_every, options.resume, asked)
+    batches, before = prepared.batches, (number - 1) * (prepared.training.steps or 1)
+    if before and isinstance(batches, batched.Source):
+        batches = _Later(batches, before * prepared.training.accumulate)
+    try:
+        return train_(
+            network, batches, prepared.loss, prepared.training, per_epoch=prepared.per_epoch,
+            validate=prepared.validation, validate_every=options.val_every, keep=keep, teaching=prepared.teaching,
+            device=options.device, seed=options.seed,
+            watch=None if watch is None else lambda moment: watch(replace(moment, part=part, before=before)),
+        )  # fmt: skip
+    except CheckFailed as error:
+        kept_state = f"{keep.path} keeps the state before" if keep.path.exists() else "nothing was kept before"
+        raise CheckFailed(f"{error}; {kept_state}: a smaller {named('lr')}, or {named('clip')}, may help") from error
+
+
+@dataclass(frozen=True)
+class _Later:
+    """The batches of a source from one on."""
+
+    source: batched.Source
+    first: int
+
+    def since(self, number: int) -> Iterator[Any]:
+        """Go on from a batch, counted from the first."""
+        return self.source.since(self.first + number)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.since(0)
+
+
+def _full(prepared: Prepared) -> nn.Module:
+    """Return the full network, for its architecture."""
+    return prepared.network if prepared.base is None else prepared.base.full(prepared.options.full)
+
+
+def _network(prepared: Prepared, base: runs.Run) -> nn.Module:
+    """Return the network of the run in the folder, whose weights the first process alone reads."""
+    full = _full(prepared)
+    own = base.slim(full) if processes.is_first() else None
+    weights = processes.from_first(lambda: {} if own is None else tensors_of(own))
+    if own is not None:
+        return own
+    return copy_with(slim(full, base.plan), lambda name, tensor: weights.get(name, tensor), private=False)
+
+
+def _drawn(prepared: Prepared) -> bool:
+    """Whether the weights that are begun with are drawn, and not trained."""
+    return prepared.base is None and prepared.config["init"] in ("glorot", "orthogonal")
+
+
+def _goes_on(options: Train) -> bool:
+    return options.resume and (options.out / runs.TRAINING).is_file()
 
 
 def plan_only(prepared: Prepared) -> dict[str, Any]:
     """Return what a dry run can say; nothing is trained or written."""
-    return {"out": str(prepared.options.out), "dry_run": True, "steps": prepared.training.steps, **_what(prepared)}
+    rounds = {"rounds": prepared.options.rounds} if prepared.rounds is not None else {}
+    told = {"dry_run": True, "steps": prepared.training.steps, **rounds, **kept.what(prepared)}
+    return {"out": str(prepared.options.out), **told}
 
 
 def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dict[str, Any]]:
     """Return a run, its slim network, the shapes of its inputs and its config."""
     refuse_known(options, _OF_A_RUN, options.model)
+    if options.weights is not None:
+        raise UsageError(f"{named('weights', options.weights)}: put them into the run first, by `ranp adopt`")
     run = runs.read(options.model)
-    network, _ = run.slim_with(options.weights, options.full)
+    network = run.slim(options.full)
     sizes = [tuple(tensor.shape[1:]) for tensor in flatten(run.plan.example_inputs())]
     if options.patch:
         sizes = [
@@ -341,7 +409,11 @@ def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str |
             f"{named('val', options.val)}: {named('fold', options.fold)} validates on cases of {named('data')}"
         )
     if options.val is not None:
-        return source, opened(options.model_copy(update={"data": options.val, "images": (), "labels": ()})), None
+        try:
+            return source, opened(options.model_copy(update={"data": options.val, "images": (), "labels": ()})), None
+        except UsageError as error:
+            message = str(error).replace(named("data", options.val), named("val", options.val))
+            raise UsageError(message) from None
     if isinstance(source, FromFiles):
         if options.fold is not None:
             source = folded(source, options.fold)
@@ -353,6 +425,9 @@ def _split(options: Train, source: Opened) -> tuple[Opened, Opened | None, str |
 
 def _per_epoch(source: Opened, options: Train, training: Training) -> float | None:
     """Return how many steps pass over the training cases once; None where there is no such thing."""
+    if isinstance(source, FromLoader):
+        count = source.count()
+        return None if count is None else count / training.accumulate
     if not isinstance(source, FromFiles):
         return None
     return len(source.dataset.of(TRAINING)) / (options.batch_size * training.accumulate)
@@ -361,101 +436,6 @@ def _per_epoch(source: Opened, options: Train, training: Training) -> float | No
 def _epochs(training: Training, per_epoch: float | None) -> int:
     assert training.epochs is not None
     if per_epoch is None:
-        raise UsageError(f"{named('epochs', training.epochs)}: the data have no end; give {named('steps')}")
+        said = "the data do not say how many they are"
+        raise UsageError(f"{named('epochs', training.epochs)}: {said}; give {named('steps')}")
     return max(1, math.ceil(training.epochs * per_epoch))
-
-
-def _begun(prepared: Prepared) -> runs.Run:
-    """Write the folder of a training that is not done, and return it as a run."""
-    options, base = prepared.options, prepared.base
-    if base is None:
-        inputs = tuple(torch.zeros(1, *shape) for shape in prepared.shapes)
-        result = prune(
-            prepared.network, inputs, rule="random", sparsity=0.0, outputs=options.outputs, seed=options.seed
-        )
-        head: dict[str, Any] = {
-            "model": options.model, "preset": options.preset, "input": [list(shape) for shape in prepared.shapes],
-            "batch": 1, "scored_on": "no data", "out": str(options.out),
-        }  # fmt: skip
-        report = Report(**{**result.report.to_dict(), **head})
-        runs.save(options.out, result.slim, result.plan, report, prepared.config, force=options.force or options.resume)
-        base = runs.read(options.out)
-    elif options.weights is not None:
-        raise UsageError(f"{named('weights', options.weights)}: put them into the run first, by `ranp adopt`")
-    runs.save_trained(options.out, base, {}, {"done": False, **_what(prepared)}, "", "")
-    return runs.read(options.out)
-
-
-def asked(prepared: Prepared) -> dict[str, Any]:
-    """Return what a training that goes on has to be asked for again."""
-    what = _what(prepared)
-    data = {**what["data"], **what.get("teacher", {}), "seed": prepared.options.seed, "loss": prepared.options.loss}
-    free = ("workers", "hold")  # which change no batch
-    words = {**prepared.training.model_dump(mode="json"), **{k: v for k, v in data.items() if k not in free}}
-    return dict(json.loads(json.dumps(words)))
-
-
-def _what(prepared: Prepared) -> dict[str, Any]:
-    """Return what is known before the first step: options, data, loss and task."""
-    options = prepared.options
-    groups = (Source, Files, Labelled, Patch, BatchSize, Cut)
-    names = [name for group in groups for name in group.model_fields]
-    config = options.to_config()
-    data = {name: config[name] for name in [*dict.fromkeys(names), "val", "fold", "augment"] if name in config}
-    taught = {name: config[name] for name in Taught.model_fields if name in config}
-    measured = prepared.validation
-    return {
-        "options": prepared.training.model_dump(mode="json"),
-        "data": data,
-        **({"teacher": taught} if options.teacher else {}),
-        "loss": options.loss,
-        "seed": options.seed,
-        "trained_on": prepared.trained_on,
-        "validated_on": None if measured is None else measured.said,
-    }
-
-
-def _said(prepared: Prepared, history: History) -> dict[str, Any]:
-    """Return what `runs.TRAINING` says of a training that is done."""
-    options, steps = prepared.options, prepared.training.steps or 1
-    return {
-        "done": True,
-        **_what(prepared),
-        "learned": prepared.learned,
-        "steps": steps,
-        "best": history.best,
-        "validations": history.validations,
-        "never": list(prepared.validation.never) if prepared.validation is not None else [],
-        "seconds_per_step": history.seconds / steps,
-        "samples_per_second": history.samples / history.seconds,
-        "peak_memory": _peak_memory(options.device),
-        "curve": history.curve,
-    }
-
-
-def _peak_memory(device: str) -> dict[str, Any]:
-    """Return the most bytes that were taken: on a card by tensors, on the CPU by the whole process."""
-    if torch.device(device).type == "cuda":
-        return {"bytes": torch.cuda.max_memory_allocated(device), "of": "tensors on the device"}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "of": "the process"}
-
-
-def _words(said: Mapping[str, Any]) -> str:
-    """Say in a line how the weights came about."""
-    best = said["best"]
-    which = f"; those of step {best['step']} scored best, {best['score']:.4f}" if best else ""
-    return f"{said['steps']} steps on {said['data'].get('data')}{which}"
-
-
-def _table(history: History) -> str:
-    """Return the curve and the validations as CSV, a row for each step that has either."""
-    rows: dict[float, dict[str, float]] = {}
-    for point in [*history.curve, *history.validations]:
-        rows.setdefault(point["step"], {}).update(point)
-    names = list(dict.fromkeys(name for step in sorted(rows) for name in rows[step]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[step] for step in sorted(rows))
-    return text.getvalue()

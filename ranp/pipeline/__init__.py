@@ -3,6 +3,7 @@
 from ranp.pipeline._candidates import CANDIDATES, UNIFORM, Candidate, candidate, candidates
 from ranp.pipeline._compare import FILE, METHODS, check_goal, compare
 from ranp.pipeline._gauges import Gauges
+from ranp.pipeline._gradual import Standing, check_rounds, prune_in_rounds, prune_round, standing_of
 from ranp.pipeline._halving import rounds
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
@@ -20,18 +21,23 @@ __all__ = [
     "Found",
     "Gauges",
     "Result",
+    "Standing",
     "Task",
     "Transferred",
     "Underway",
     "candidate",
     "candidates",
     "check_goal",
+    "check_rounds",
     "compare",
     "costs_of",
     "prune",
     "prune_again",
+    "prune_in_rounds",
+    "prune_round",
     "rounds",
     "search",
+    "standing_of",
     "suggest",
     "transfer",
 ]

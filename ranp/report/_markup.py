@@ -9,7 +9,7 @@
 import html
 from collections.abc import Iterable
 
-VOID = {"br", "hr", "link", "meta"}
+VOID = {"br", "hr", "img", "link", "meta"}
 
 
 class Html(str):

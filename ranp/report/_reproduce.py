@@ -19,9 +19,10 @@ def command_line(config: Mapping[str, Any]) -> str:
     return " ".join(command_parts(config))
 
 
-def command_parts(config: Mapping[str, Any]) -> list[str]:
+def command_parts(config: Mapping[str, Any], verb: str | None = None) -> list[str]:
     """Return the command line in parts, each an option with its value, quoted for a shell."""
-    verb, subject = ("transfer", "run") if "run" in config else ("prune", "model")
+    subject = "run" if "run" in config else "model"
+    verb = verb or ("transfer" if subject == "run" else "prune")
     parts = [f"ranp {verb} {shlex.quote(str(config.get(subject, subject.upper())))}"]
     names = [name for name in config if name != subject]
     order = {
@@ -33,7 +34,7 @@ def command_parts(config: Mapping[str, Any]) -> list[str]:
 
 
 def _options(name: str, value: Any) -> list[list[str]]:
-    flag = "--" + name.replace("_", "-")
+    flag = "--model" if name == "full" else "--" + name.replace("_", "-")
     if value is None or value is False:
         return []
     if value is True:

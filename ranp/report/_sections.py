@@ -343,14 +343,21 @@ def command(config: Mapping[str, Any]) -> Html:
     """Return the command that repeats a run; a line breaks between options only."""
     if not {"model", "run"} & set(config):
         return element("p", "It was saved from Python.")
-    return element("pre", element("code", *([element("span", part), " "] for part in command_parts(config))))
+    return element("pre", element("code", _parts(command_parts(config))))
+
+
+def _parts(parts: Iterable[str]) -> Html:
+    return joined(*([element("span", part), " "] for part in parts))
 
 
 def reproduce(run: Run) -> Html:
     """Return how to make the run again."""
+    trained = run.training.get("command")
+    whole = trained is not None and trained.get("model") == run.config.get("model")  # which `ranp train` alone made
     return section(
         "Make it again",
-        command(run.config),
+        None if whole else command(run.config),
+        None if trained is None else element("pre", element("code", _parts(command_parts(trained, "train")))),
         element("p", f"Every option is in config.yaml, which --config reads. Made by ranp {run.report.ranp}."),
     )
 

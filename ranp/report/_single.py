@@ -3,6 +3,7 @@
 from ranp.report import _sections as sections
 from ranp.report._markup import element
 from ranp.report._page import document
+from ranp.report._training import samples, training
 from ranp.reports import Comparison
 from ranp.runs import Run
 
@@ -23,6 +24,8 @@ def page(run: Run, comparison: Comparison | None = None) -> str:
         sections.savings(run),
         None if comparison is None else sections.comparison(comparison),
         sections.search(run),
+        training(run),
+        samples(run),
         sections.widths(run.plan),
         sections.scores(run.plan),
         sections.choice(run),

@@ -76,6 +76,8 @@ def compared(
     task: str,
     names: Sequence[str] = (),
     axes: str = "",
+    *,
+    grey: bool = False,
 ) -> list[Tile]:
     """Return the truth of one sample beside what a network says, on the same slice.
 
@@ -87,6 +89,7 @@ def compared(
         task: as of `tiles`.
         names: as of `tiles`.
         axes: as of `tiles`.
+        grey: whether disparities are grey, for which nothing has to be installed.
     """
     image = inputs[0].numpy()
     if task == "classification":
@@ -95,7 +98,7 @@ def compared(
         middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]
         return [Tile(f"{_title(name)}\nis {words[0]}, told {words[1]}", _grey_or_colours(middle), None)]
     if task == "stereo":
-        pair = [_disparity(values.numpy()) for values in (target, prediction)]
+        pair = [_disparity(values.numpy(), grey=grey) for values in (target, prediction)]
         titles = f"{_title(name)}\ntrue {pair[0].title}", f"predicted {pair[1].title}"
         return [Tile(title, tile.picture) for title, tile in zip(titles, pair, strict=True)]
     both = [_labels(each, task, names) for each in (target, prediction.to(target.dtype))]
@@ -106,6 +109,28 @@ def compared(
         flat, both = cuts[0][0], [labels for _, labels in cuts]
     picture = _grey_or_colours(flat)
     return [Tile(f"{_title(name)}\n{word}", picture, labels) for word, labels in zip(_WORDS, both, strict=True)]
+
+
+def shown(
+    name: str,
+    inputs: Sequence[Tensor],
+    target: Tensor,
+    prediction: Tensor,
+    task: str,
+    names: Sequence[str] = (),
+    axes: str = "",
+) -> list[Tile]:
+    """Return the input of one sample, its truth and what a network says; arguments as of `compared`.
+
+    Disparities are grey. Nothing of values, which are no pictures.
+    """
+    if task not in ("segmentation", "regions", "classification", "stereo"):
+        return []
+    found = compared(name, inputs, target, prediction, task, names, axes, grey=True)
+    if task == "classification":
+        return found
+    picture = _grey_or_colours(inputs[0].numpy()) if task == "stereo" else found[0].picture
+    return [Tile(f"{_title(name)}\ninput", picture), *found]
 
 
 def write_sheet(path: Path, pictures: Sequence[Tile], names: Sequence[str] = ()) -> None:
@@ -214,13 +239,24 @@ def _grey_or_colours(image: Array) -> Array:
     return np.moveaxis(np.clip((chosen - low) / (high - low), 0, 1), 0, -1)
 
 
-def _disparity(values: Array) -> Tile:
-    """Return disparities (H, W) as colours, grey where they are unknown."""
+def _disparity(values: Array, *, grey: bool = False) -> Tile:
+    """Return disparities (H, W) as colours, grey where they are unknown; or as greys, black where they are."""
     known = np.isfinite(values)
+    if grey and known.any():
+        return Tile(_range(values[known]), np.repeat(_shares(values, known)[..., None], 3, axis=-1))
     if not known.any():
         return Tile("disparity: all unknown", np.broadcast_to(np.array(_UNKNOWN), (*values.shape, 3)))
-    low, high = values[known].min(), values[known].max()
-    share = np.where(known, values - low, 0) / (high - low or 1)
-    picture = need("matplotlib", "plots").colormaps["viridis"](share)[..., :3]
+    picture = need("matplotlib", "plots").colormaps["viridis"](_shares(values, known))[..., :3]
     picture[~known] = _UNKNOWN
-    return Tile(f"disparity {low:.1f} to {high:.1f} px", picture)
+    return Tile(_range(values[known]), picture)
+
+
+def _shares(values: Array, known: Array) -> Array:
+    """Return where disparities lie from the least to the largest that is known; 0 where they are not."""
+    low, high = values[known].min(), values[known].max()
+    shares: Array = np.where(known, values - low, 0) / (high - low or 1)
+    return shares
+
+
+def _range(values: Array) -> str:
+    return f"disparity {values.min():.1f} to {values.max():.1f} px"

@@ -3,11 +3,12 @@
 from ranp.options import Training
 from ranp.training._distillation import Distillation
 from ranp.training._evaluate import ALL, Evaluation, Judged, evaluate, measured
-from ranp.training._loop import SCORE, History, Keep, Moment, Trained, optimizer_of, train_
+from ranp.training._loop import SCORE, History, Keep, Moment, Trained, check_asked, optimizer_of, train_
 from ranp.training._outputs import Whole, probabilities, run, sized
 from ranp.training._predict import Answer, Kept, answer
 from ranp.training._recipes import RECIPES, resolved
 from ranp.training._scores import CaseScores, Scores, Spread
+from ranp.training._tensorboard import Events
 from ranp.training._windows import Windows
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "CaseScores",
     "Distillation",
     "Evaluation",
+    "Events",
     "History",
     "Judged",
     "Keep",
@@ -30,6 +32,7 @@ __all__ = [
     "Whole",
     "Windows",
     "answer",
+    "check_asked",
     "evaluate",
     "measured",
     "optimizer_of",

@@ -53,6 +53,9 @@ class Moment:
         rate: the learning rate.
         validation: the latest, by name.
         per_second: samples.
+        measured: the step of the latest validation, 0 before the first.
+        part: which of several trainings it is, in words.
+        before: steps of the trainings before.
     """
 
     step: int
@@ -61,6 +64,9 @@ class Moment:
     rate: float
     validation: Mapping[str, float]
     per_second: float
+    measured: int = 0
+    part: str = ""
+    before: int = 0
 
 
 @dataclass
@@ -104,7 +110,7 @@ class Trained:
     """A trained network's weights and history.
 
     Args:
-        best: weights at the best validation; the last where nothing was validated.
+        best: weights at the best validation, of equals the later one; the last where nothing was validated.
         last: weights after the last step, or their average (`ema`).
         history: what was measured.
     """
@@ -302,10 +308,13 @@ class _State:
             raise CheckFailed(f"step {step}: the loss is {float(losses[place])}")
 
     def validated(self, found: Mapping[str, float]) -> None:
-        """Enter a validation, and keep the weights if they are the best so far."""
+        """Enter a validation, and keep the weights if they are the best so far; of equals the later ones.
+
+        A network that has learned nothing yet scores 0 again and again, while its loss falls.
+        """
         self.history.validations.append({"step": self.step, **found})
         score = found.get(SCORE, next(iter(found.values())))
-        if not self.history.best or score > self.history.best[SCORE]:
+        if not self.history.best or score >= self.history.best[SCORE]:
             self.history.best = {"step": self.step, SCORE: score}
             self.best = self.weights()
 
@@ -321,8 +330,9 @@ class _State:
         history = self.history
         latest = history.curve[-1] if history.curve else {"loss": float("nan"), "lr": self.rate}
         speed = history.samples / history.seconds if history.seconds else 0.0
-        validation = {k: v for k, v in (history.validations[-1] if history.validations else {}).items() if k != "step"}
-        return Moment(self.step, self.steps, latest["loss"], latest["lr"], validation, speed)
+        validation = dict(history.validations[-1]) if history.validations else {"step": 0}
+        measured = int(validation.pop("step"))
+        return Moment(self.step, self.steps, latest["loss"], latest["lr"], validation, speed, measured)
 
     def kept(self) -> dict[str, Any]:
         """Return all that `restore` needs."""
@@ -343,10 +353,7 @@ class _State:
         Raises:
             UsageError: it is of another training.
         """
-        for name, value in keep.asked.items():
-            before = kept["asked"].get(name)
-            if before != value:
-                raise UsageError(f"{named(name, value)}: the training in {keep.path} was asked for {before}")
+        check_asked(keep.asked, kept["asked"], keep.path)
         for name, tensor in tensors_of(self.network).items():
             tensor.data.copy_(kept["network"][name])
         self.optimizer.load_state_dict(kept["optimizer"])
@@ -369,6 +376,17 @@ class _State:
     def _moved(self, tensor: Tensor) -> Tensor:
         moved = tensor.as_subclass(Tensor).to(self.device, non_blocking=True)
         return _channels_last(moved) if self.training.channels_last else moved
+
+
+def check_asked(asked: Mapping[str, Any], before: Mapping[str, Any], where: Path) -> None:
+    """Refuse to go on with a training that was asked for otherwise.
+
+    Raises:
+        UsageError: the first difference.
+    """
+    for name, value in asked.items():
+        if before.get(name) != value:
+            raise UsageError(f"{named(name, value)}: the training in {where} was asked for {before.get(name)}")
 
 
 def _steps_of(training: Training, per_epoch: float | None, batches: Iterable[Any]) -> int:

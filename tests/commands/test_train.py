@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 
 import ranp as library
 from ranp import runs
+from ranp.jobs.options import Train
+from ranp.jobs.train import prepare
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -41,7 +44,7 @@ def test_a_network_is_trained_on_a_folder_and_its_run_is_a_run(
     assert "trained on   4 volumes cases" in shown.stdout
     assert "best" in shown.stdout
     assert f"wrote        {out}" in shown.stdout
-    assert "step: 1 of 4, loss " in shown.stderr
+    assert [line.partition(",")[0] for line in shown.stderr.splitlines()] == [f"step: {n} of 4" for n in range(1, 5)]
     run = runs.read(out)
     assert run.weights_are.startswith("trained, 4 steps on ")
     assert run.report.trained is not None
@@ -122,6 +125,7 @@ class Never(nn.Sequential):
 """
 
 
+@pytest.mark.filterwarnings("always:.*no training case has class 3")
 def test_a_class_that_never_occurs_is_said_and_the_cases_held_out_are_counted(
     ranp: Call, folder: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +139,115 @@ def test_a_class_that_never_occurs_is_said_and_the_cases_held_out_are_counted(
     assert "dice/class 3" not in (tmp_path / "run" / runs.METRICS).read_text()
     shown = ranp("train", *SMALL, "--data", folder, "--fold", "0/3", "--out", tmp_path / "all").stdout
     assert "in no case" not in shown
+
+
+@pytest.mark.filterwarnings("always:.*no training case has")
+def test_a_class_that_no_training_case_has_is_said_before_and_after(ranp: Call, folder: Path, tmp_path: Path) -> None:
+    words = [*NETWORK, "--classes", 4, "--patch", 8, "--steps", 1, "--data", folder]
+    shown = ranp("train", *words, "--out", tmp_path / "run")
+    said = f"warning: --data {folder}: no training case has class 3, which the network can't learn"
+    assert shown.stderr.splitlines()[0] == said
+    assert re.search(r"^not in these +class 3$", shown.stdout, re.MULTILINE)
+    assert json.loads((tmp_path / "run" / runs.TRAINING).read_text())["unseen"] == ["class 3"]
+    both = ["--regions", "A=1+2,B=7", "--dry-run", "--out", tmp_path / "never"]
+    shown = ranp("train", *NETWORK, "--patch", 8, "--steps", 1, "--data", folder, *both)
+    assert "no training case has B, which" in shown.stderr
+    assert "warning" not in ranp("train", *SMALL, "--data", folder, "--dry-run", "--out", tmp_path / "never").stderr
+
+
+def scan(folder: Path, names: str, background: float, values: dict[int, float]) -> Path:
+    """Cases whose background and labels have values of their own."""
+    rng = np.random.default_rng(len(folder.name))
+    for name in names:
+        labels = rng.choice([0, *values], (9, 9, 9)).astype(np.uint8)
+        image = np.full(labels.shape, background) + rng.standard_normal(labels.shape)
+        for value, mean in values.items():
+            image[labels == value] += mean
+        for kind, array in (("images", image), ("labels", labels)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / kind / f"{name}.nii.gz")
+    return folder
+
+
+@pytest.mark.filterwarnings("always:labels 0, 2, 5 are taken as classes 0 to 2")
+def test_other_data_are_validated_on_as_the_training_reads_its_own(tmp_path: Path) -> None:
+    """Scaled by the training's foreground, and values stand for the same classes where one of them lacks."""
+    train, val = scan(tmp_path / "a", "xyz", 0, {2: 40.0, 5: 90.0}), scan(tmp_path / "bb", "v", 900, {2: 7.0})
+    words = {"model": "unet3d", "settings": {"base_width": 2, "depth": 2}, "patch": "8", "steps": 1}
+    asked = {**words, "classes": 3, "intensity": "ct", "data": str(train), "val": str(val), "out": tmp_path / "run"}
+    prepared = prepare(Train.read(asked))
+    assert prepared.validation is not None
+    seen: list[Any] = []
+
+    class Network(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image)
+            return torch.stack([image[:, 0] * 0, image[:, 0], image[:, 0] * 0], 1)
+
+    prepared.validation(Network())
+    mean, sd, low, high = (prepared.learned["scales"][0][name] for name in ("mean", "sd", "low", "high"))
+    raw = nibabel.load(val / "images" / "v.nii.gz").get_fdata()
+    expected = (raw.clip(low, high) - mean) / sd
+    fed = [part[0, 0] for part in seen if not part.is_meta]
+    assert any(torch.equal(part, torch.from_numpy(expected[:8, :8, :8]).float()) for part in fed)
+    latest = prepared.validation.latest
+    assert latest is not None
+    labels = nibabel.load(val / "labels" / "v.nii.gz").get_fdata()
+    told = expected > 0  # as class 1, which value 2 stands for
+    dice = 2 * (told & (labels == 2)).sum() / (told.sum() + (labels == 2).sum())
+    assert latest.spread("dice", 1).mean == pytest.approx(dice)
+    assert latest.never == ("class 2",)
+
+
+def test_curves_are_written_for_tensorboard(ranp: Call, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    words = [*NETWORK, "--patch", 8, "--steps", 2, "--val-every", 2, "--rounds", 2, "--sparsity", "0.3"]
+    ranp("train", *words, "--method", "l1", "--tensorboard", tmp_path / "events", "--out", tmp_path / "run")
+    found = events.EventAccumulator(str(tmp_path / "events")).Reload()
+    said = json.loads((tmp_path / "run" / runs.TRAINING).read_text())
+    losses = [point["loss"] for each in said["rounds"] for point in each["curve"]]
+    assert [event.step for event in found.Scalars("loss")] == [1, 2, 3, 4], "rounds count on"
+    assert [event.value for event in found.Scalars("loss")] == pytest.approx(losses)
+    scores = [row["score"] for each in said["rounds"] for row in each["validations"]]
+    written = found.Scalars("validation/score")
+    assert [event.step for event in written] == [2, 4]
+    assert [event.value for event in written] == pytest.approx(scores)
+    assert {"learning rate", "samples per second"} <= set(found.Tags()["scalars"])
+
+
+def test_without_tensorboard_it_is_said_how_to_get_it(
+    ranp: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    shown = ranp("train", *SMALL, "--tensorboard", tmp_path / "events", "--out", tmp_path / "run", code=4)
+    assert "tensorboard is not installed: pip install 'ranp[tensorboard]'" in shown.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_to_go_on_replaces_no_folder_that_is_no_training(refused: Call, ranp: Call, tmp_path: Path) -> None:
+    ranp("prune", *NETWORK, "--classes", 3, "--patch", 8, "--sparsity", "0.3", "--out", tmp_path / "slim")
+    own = tmp_path / "photos"
+    own.mkdir()
+    (own / "one.jpg").write_bytes(b"1")
+    for model in ("unet3d", tmp_path / "slim"):
+        said = refused("train", model, "--steps", 1, "--patch", 8, "--out", own, "--resume")
+        assert said.startswith(f"--out {own} exists: choose another name")
+    assert [path.name for path in own.iterdir()] == ["one.jpg"]
+    assert refused("train", "unet3d", "--steps", 1, "--patch", 8, "--out", tmp_path / "slim", "--resume")
+
+
+SIZED = """
+import torch
+
+def batches():
+    return [(torch.zeros(2, 1, 8, 8, 8), torch.zeros(2, 8, 8, 8, dtype=torch.long))] * 3
+"""
+
+
+def test_a_loader_that_knows_its_length_has_epochs(answer: Call, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SIZED)
+    words = ["--data", f"{tmp_path / 'own.py'}:batches", "--epochs", 4, "--accumulate", 2, "--dry-run"]
+    assert answer("train", *NETWORK, "--classes", 2, *words, "--out", tmp_path / "run")["steps"] == 6
 
 
 def test_a_dry_run_writes_nothing(answer: Call, tmp_path: Path) -> None:
@@ -176,11 +289,15 @@ def test_a_loss_that_is_no_number_leaves_the_state_before(refused: Call, tmp_pat
     [
         ([*NETWORK, "--patch", "8"], "give either --steps or --epochs"),
         ([*SMALL, "--epochs", "3"], "give either --steps or --epochs"),
-        ([*NETWORK, "--epochs", "3", "--patch", "8"], "--epochs 3: the data have no end; give --steps"),
+        (
+            [*NETWORK, "--epochs", "3", "--patch", "8"],
+            "--epochs 3: the data do not say how many they",
+        ),
         ([*SMALL, "--fold", "0/3"], "--fold 0/3: needs cases on the disk, not phantom"),
         ([*SMALL, "--data", "{data}", "--fold", "3/3"], "--fold 3/3: expected K/N"),
         ([*SMALL, "--data", "{data}", "--fold", "a"], "--fold a: expected K/N, such as 0/5"),
         ([*SMALL, "--data", "{data}", "--fold", "0/3", "--val", "{data}"], "--val {data}: --fold 0/3 validates on"),
+        ([*SMALL, "--val", "nowhere"], "--val nowhere: no such file or folder"),
         ([*SMALL, "--model", "unet3d"], "--model unet3d: only of use where MODEL is a run folder"),
         ([*SMALL, "--classes", "2", "--loss", "cee"], "--loss cee: expected"),
         (["nothing", "--steps", "3"], "MODEL nothing: not a built-in"),

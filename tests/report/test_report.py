@@ -1,14 +1,18 @@
 """The pages: they parse, load nothing, escape everything, and hold the numbers of their runs."""
 
+import base64
 import html
+import io
 import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_networks import small
 
@@ -17,9 +21,13 @@ from ranp import runs
 from ranp.errors import UsageError
 from ranp.report import write_report
 from ranp.report._charts import Axis, Bar, bars, short
+from ranp.report._curves import Curve, _powers, _round_marks, curves
 from ranp.report._markup import element
 from ranp.report._reproduce import command_line
+from ranp.report.contact import Tile
+from ranp.report.samples import packed
 
+image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
@@ -52,7 +60,7 @@ COMPARISON = {
 class Balanced(HTMLParser):
     """Fails where tags do not close in order; collects text and attributes."""
 
-    VOID = frozenset({"meta", "link", "br", "hr"})
+    VOID = frozenset({"meta", "link", "br", "hr", "img"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -111,6 +119,99 @@ def page(run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def pair(run: Path, other: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_report(run, other, out=tmp_path_factory.mktemp("pages") / "pair.html").read_text()
+
+
+TILES = [
+    Tile("case 1\ninput", np.full((2, 3, 3), 1.0)),
+    Tile("case 1\ntruth", np.full((2, 3, 3), 1.0), np.array([[-1, 1, 1], [2, 2, -1]])),
+    Tile(f"{EVIL}\nprediction", np.zeros((2, 3, 3)), np.array([[1, -1, -1], [-1, -1, -1]])),
+]
+CURVE = [{"step": 1, "loss": 4.0, "lr": 0.1}, {"step": 2, "loss": 1.0, "lr": 0.1}]
+VALIDATIONS = [{"step": 2, "score": 0.5, "dice/liver": 0.25, "dice/spleen": 0.75}]
+SAID = {
+    "done": True, "trained_on": "4 cases", "validated_on": "2 cases of nowhere", "unseen": ["gall bladder"],
+    "never": ["stomach"], "loss": "ce-dice", "steps": 2, "seed": 0, "data": {}, "curve": CURVE,
+    "options": {"optimizer": "adamw", "lr": 0.1, "schedule": "cosine"}, "validations": VALIDATIONS,
+    "best": {"step": 2, "score": 0.5}, "seconds_per_step": 0.5, "samples_per_second": 4.0,
+    "peak_memory": {"bytes": 2**30, "of": "the process"},
+    "command": {"model": "runs/slim", "steps": 2, "settings": {"a": 1}, "full": "own.py:net", "out": "runs/trained"},
+}  # fmt: skip
+ROUND = {"flops": 2000, "memory_bytes": 4096, "best": SAID["best"], "validations": VALIDATIONS, "curve": CURVE}
+ROUNDS = [{"round": 1, "sparsity": 0.25, "params": 987, **ROUND}, {"round": 2, "sparsity": 0.5, "params": 654, **ROUND}]
+
+
+def make_trained(path: Path, **more: Any) -> Path:
+    base = runs.read(make_run(path))
+    weights = {runs.TRAINED: base.weights(), runs.LAST: base.weights()}
+    names = ["background", "liver", "spleen"]
+    runs.save_trained(path, base, weights, {**SAID, **more}, "step\n", "2 steps", packed(TILES, names))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(make_trained(tmp_path_factory.mktemp("runs") / "trained", rounds=ROUNDS)).read_text()
+
+
+def pixels(page: str) -> list[Any]:
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    return [np.asarray(image.open(io.BytesIO(base64.b64decode(text)))) for text in found]
+
+
+def test_the_page_of_a_training_has_its_curves_and_pictures(trained: str) -> None:
+    parsed = Balanced(trained)
+    loading = [value for _, name, value in parsed.attributes if name in ("src", "href", "srcset", "data")]
+    assert all(str(value).startswith("data:") for value in loading)
+    assert not re.search(r"https?:|<script|@import|url\(", trained)
+    for words in ("4 cases", "gall bladder", "stomach", "ce-dice", "2 in each of 2 rounds", "0.5000 at step 2"):
+        assert words in parsed.text
+    for words in ("987", "0.2500", "654", "The first of 2 cases of nowhere", "liver", "spleen"):
+        assert words in parsed.text
+    assert html.escape(EVIL) in trained
+    loss = re.findall(r'<polyline points="([^"]+)" class="curve c0"', trained)[0].split(" ")
+    places = [tuple(map(float, place.split(","))) for place in loss]
+    assert [x for x, _ in places] == pytest.approx([137.5, 229.0, 320.5, 412.0]), "steps 1 to 4 of 4, over both rounds"
+    assert [y for _, y in places] == pytest.approx([10.0, 186.0, 10.0, 186.0]), "an axis from 1 to 4"
+    assert trained.count('class="round"') == 3, "each chart says where the second round begins"
+    command = "ranp train runs/slim --set a=1 --steps 2 --model own.py:net --out runs/trained"
+    assert command in " ".join(parsed.text.split())
+
+
+def test_labels_are_coloured_as_bright_as_the_picture(trained: str) -> None:
+    white, truth, dark = pixels(trained)
+    blue, orange = [0x56, 0xB4, 0xE9], [0xE6, 0x9F, 0x00]
+    assert white.tolist() == [[[255] * 3] * 3] * 2
+    assert truth.tolist() == [[[255] * 3, blue, blue], [orange, orange, [255] * 3]]
+    assert dark[0, 0].tolist() == [round(0.35 * value) for value in blue]
+    assert not dark[1].any()
+
+
+def test_without_pillow_a_page_says_how_to_get_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_trained(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    text = Balanced(write_report(folder).read_text()).text
+    assert "PIL is not installed: pip install 'ranp[pictures]'" in text
+    assert "Loss" in text
+
+
+def test_what_a_training_left_is_shown_as_it_was_written_or_refused(tmp_path: Path) -> None:
+    for name in (runs.TRAINING, runs.SAMPLES, runs.METRICS):
+        folder = make_trained(tmp_path / name)
+        (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+        with pytest.raises(UsageError, match=f"{name}: changed since it was written"):
+            write_report(folder)
+
+
+def test_marks_lie_around_what_they_mark() -> None:
+    for low, high in ((0.0, 0.0), (-3.0, 2.0), (1e-9, 2e-9), (5.0, 5000.0), (0.999, 1.001)):
+        marks = _round_marks(low, high)
+        assert marks[0] <= low <= high <= marks[-1]
+        assert 2 <= len(marks) <= 7
+    for low, high in ((1e-12, 1.0), (0.5, 40.0), (1.0, 1000.0)):
+        marks = _powers(low, high)
+        assert marks[0] <= low < high <= marks[-1]
+        assert 2 <= len(marks) <= 7
+    assert curves("t", [Curve("a", [(1, float("nan"))])]) is None
 
 
 @pytest.mark.parametrize("which", ["page", "pair"])
@@ -284,7 +385,7 @@ def test_attributes_are_escaped() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("which", ["page", "pair"])
+@pytest.mark.parametrize("which", ["page", "pair", "trained"])
 @pytest.mark.parametrize("width", [400, 1200])
 def test_chromium_shows_it_without_a_word_and_nothing_sticks_out(
     which: str, width: int, request: pytest.FixtureRequest, tmp_path: Path
