@@ -75,11 +75,10 @@ def measured(make: Callable[[bool], tuple[nn.Module, Any]], full: bool) -> dict[
     model, inputs = make(full)
     figures: dict[str, Any] = {}
     figures["trace s"], graph = taken(lambda: ranp.trace(model, inputs))
-    batch = [(torch.randn(each.shape) for each in inputs)] if isinstance(inputs, tuple) else [torch.randn(inputs.shape)]
-    batch = [tuple(each) if isinstance(inputs, tuple) else each for each in batch]
-    figures["scoring s"], scores = taken(
-        lambda: ranp.importance(model, graph, [(each, None) for each in batch], cost.mean_of_outputs)
+    drawn = (
+        tuple(torch.randn(each.shape) for each in inputs) if isinstance(inputs, tuple) else torch.randn(inputs.shape)
     )
+    figures["scoring s"], scores = taken(lambda: ranp.importance(model, graph, [(drawn, None)], cost.mean_of_outputs))
     price = cost.compile(graph)
     figures["memory s"], price.meters["train_memory"] = taken(
         lambda: cost.Peak.of(graph, price, model, inputs, cost.Step())
@@ -90,7 +89,7 @@ def measured(make: Callable[[bool], tuple[nn.Module, Any]], full: bool) -> dict[
     for solver in ("threshold", "greedy", "exact"):
         for word, asked in LIMITS.items():
 
-            def choose(solver: str = solver, asked: dict[str, str] = asked) -> Any:
+            def choose(solver: str = solver, asked: dict[str, Any] = asked) -> Any:
                 return ranp.select(graph, scores, price=price, solver=solver, **asked)
 
             try:
