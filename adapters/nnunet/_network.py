@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranp.errors import UsageError, listed, need, nearest
+from ranp.errors import UsageError, listed, nearest, need
 from ranp.graph.resize import resize_
 
 LIBRARY = "dynamic_network_architectures"
@@ -114,10 +114,10 @@ def _class(name: str) -> Any:
         found = getattr(module, last, None)
         if inspect.isclass(found) and issubclass(found, nn.Module):
             return found
-    known = [
-        key for key, value in vars(unets).items() if inspect.isclass(value) and value.__module__ == unets.__name__
-    ]
-    raise UsageError(f"plans: no network class {name!r}; expected one of {LIBRARY}, such as {listed(known)}{nearest(last, known)}")
+    known = [key for key, value in vars(unets).items() if inspect.isclass(value) and value.__module__ == unets.__name__]
+    raise UsageError(
+        f"plans: no network class {name!r}; expected one of {LIBRARY}, such as {listed(known)}{nearest(last, known)}"
+    )
 
 
 def _part(key: str, value: Any) -> Any:
@@ -145,4 +145,6 @@ def _check(factory: Any, given: Mapping[str, Any], name: str) -> None:
     unknown = next((key for key in given if key not in parameters), None)
     if unknown is not None:
         short = name.rpartition(".")[2]
-        raise UsageError(f"plans: arch_kwargs {unknown!r}: {short} takes no such argument{nearest(unknown, parameters)}")
+        raise UsageError(
+            f"plans: arch_kwargs {unknown!r}: {short} takes no such argument{nearest(unknown, parameters)}"
+        )

@@ -81,10 +81,11 @@ def read_word(rest: str, option: str = "MODEL") -> Recipe:
     found = read(rest, named(option, f"nnunet:{rest}" if option == "MODEL" else rest))
     order = [int(axis) for axis in found.plans.get("transpose_forward", range(3))]
     dims = len(found.patch)
+    axes = tuple(2 - axis for axis in order) if dims == 3 else (1, 0)  # files hold (x, y, z), nnU-Net reads (z, y, x)
     return Recipe(
         FACTORY, found.settings, (found.channels, *found.patch), int(found.values.get("batch_size", 2)),
         spacing=tuple(map(float, found.values.get("spacing", ()))),
-        axes=tuple(2 - axis for axis in order) if dims == 3 else (1, 0),  # nnU-Net reads (z, y, x), files hold (x, y, z)
+        axes=axes,
         scales=_scales(found),
     )  # fmt: skip
 
@@ -160,7 +161,9 @@ def _check(values: Mapping[str, Any], name: str, said: str) -> None:
 def _dataset(path: Path, said: str) -> dict[str, Any]:
     beside = path.with_name("dataset.json")
     if not beside.is_file():
-        raise UsageError(f"{said}: no {beside}; expected it beside the plans: it says what channels and labels there are")
+        raise UsageError(
+            f"{said}: no {beside}; expected it beside the plans: it says what channels and labels there are"
+        )
     return read_json(beside)
 
 

@@ -18,7 +18,7 @@ from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
 from ranp.jobs._subject import refuse_known
-from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
 from ranp.models.init import initialise_
@@ -162,7 +162,7 @@ def ready(
     """
     check_device(options.device)
     source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
-    options = as_the_data(options, source)
+    options = as_the_data(as_the_model(options, source), source)
     if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
         options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
@@ -186,8 +186,8 @@ def ready(
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
         how = Drawing(
-            options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below, scored.names,
-            scored.dtypes,
+            options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp, scored.below,
+            scored.names, scored.dtypes,
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)

@@ -26,7 +26,7 @@ from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
-from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Source, Taught, Train
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
@@ -123,13 +123,14 @@ def prepare(options: Train) -> Prepared:
         MissingExtra: a reader of the data is not installed.
     """
     check_device(options.device)
-    processes.share_of(options.batch_size)
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
     if not (options.resume and options.out.exists()):
         runs.check_out(options.out, force=options.force)
     source = opened(options)
+    options = as_the_model(options, source)
+    processes.share_of(options.batch_size or 1)
     if names_run(options.model):
         base, network, shapes, config = _of_run(options)
     else:
@@ -144,13 +145,13 @@ def prepare(options: Train) -> Prepared:
     per_epoch = _per_epoch(source, options, training)
     steps = training.steps or _epochs(training, per_epoch)
     how = Drawing(
-        steps * training.accumulate, options.batch_size, options.seed, options.workers, maxdisp, training=True,
+        steps * training.accumulate, options.batch_size or 1, options.seed, options.workers, maxdisp, training=True,
         hold=options.hold, augment=options.augment,
     )  # fmt: skip
     batches = source.batches(shapes, given, how)
     measured = None
     if validation is not None:
-        drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
+        drawn = Drawing(_SAMPLES, options.batch_size or 1, options.seed, 0, maxdisp)
         said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
         measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
     teaching = _teaching(options, source, config, word, given, shapes, maxdisp)
@@ -322,7 +323,7 @@ def _per_epoch(source: Opened, options: Train, training: Training) -> float | No
     """Return how many steps pass over the training cases once; None where there is no such thing."""
     if not isinstance(source, FromFiles):
         return None
-    return len(source.dataset.of(TRAINING)) / (options.batch_size * training.accumulate)
+    return len(source.dataset.of(TRAINING)) / ((options.batch_size or 1) * training.accumulate)
 
 
 def _epochs(training: Training, per_epoch: float | None) -> int:

@@ -1,0 +1,44 @@
+"""What `ranp export` asks for: files of the core, and what adapters write for other programs."""
+
+from typing import Any
+
+from ranp import runs
+from ranp.adapters.nnunet import Spending, export_plans
+from ranp.errors import UsageError, named
+from ranp.export import export_run
+from ranp.jobs.options import Export
+
+
+def export(options: Export) -> dict[str, Any]:
+    """Export a run, and return what was written: by the name of its option, each with `path` and `weights`.
+
+    An ONNX file is written where nothing else is asked for.
+
+    Raises:
+        RanpError: as `export_run` and `export_plans`, or options without the one they belong to.
+    """
+    _check(options)
+    run = runs.read(options.run)
+    found: dict[str, Any] = {}
+    if options.onnx or options.torch_export or not options.nnunet:
+        found |= export_run(
+            run, onnx=options.onnx, torch_export=options.torch_export, opset=options.opset, dynamic=options.dynamic,
+            model=options.model, weights=options.weights, seed=options.seed, force=options.force,
+            dry_run=options.dry_run,
+        )  # fmt: skip
+    if options.nnunet:
+        spending = Spending(options.spend, options.memory) if options.spend and options.memory else None
+        plans = export_plans(
+            run, options.nnunet, folder=options.nnunet_model, weights=options.weights, spending=spending,
+            force=options.force, dry_run=options.dry_run,
+        )  # fmt: skip
+        found["nnunet"] = {"path": plans.pop("plans"), **plans}
+    return found
+
+
+def _check(options: Export) -> None:
+    """Refuse options that go with others, alone."""
+    pairs = [("nnunet_model", "nnunet"), ("spend", "nnunet"), ("spend", "memory"), ("memory", "spend")]
+    for option, with_option in pairs:
+        if getattr(options, option) and not getattr(options, with_option):
+            raise UsageError(f"{named(option, getattr(options, option))}: needs {named(with_option)}")
