@@ -21,6 +21,7 @@ from ranp.jobs._subject import refuse_known
 from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import Prune, Scored
 from ranp.models import folders
+from ranp.models.constructors import Constructor
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
@@ -227,14 +228,20 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         "zero_conv_biases": options.init in ("glorot", "orthogonal"), "device": options.device, "seed": options.seed,
         "verify_input": options.verify_input, "watch": watch, "progress": track or False, **options.only(Selection),
     }  # fmt: skip
+    constructor = None
     if prepared.run is None:
-        redrawn = _redrawn(prepared, options)
-        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, **asked)
+        redrawn, request = _redrawn(prepared, options), prepared.request
+        constructor = Constructor.of(request.model, request.settings) if options.tie else None
+        ties = constructor.ties() if constructor else ()
+        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, ties=ties, **asked)
     else:
         assert prepared.full is not None
         result = prune_again(prepared.full, prepared.run.plan, prepared.network, prepared.inputs, **asked)
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
+    if prepared.run is None and constructor:
+        call = constructor.spelled(constructor.narrowed(result.slim))
+        values["notes"] = [*values["notes"], f"the same network without ranp: {call}"]
     if options.rule != "random":
         values["notes"] = [*values["notes"], *generated(options)]
     return replace(result, report=Report(**head, **values))

@@ -1,7 +1,7 @@
 """prune(): trace, score, select, slim and verify in one call."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +79,7 @@ def prune(
     seed: int = 0,
     verify_input: Size | None = None,
     redrawn: Iterable[nn.Module] = (),
+    ties: Sequence[Mapping[str, Sequence[int]]] = (),
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -106,6 +107,7 @@ def prune(
         verify_input: the spatial size the proof is made at: see `verify`.
         redrawn: the same network with other initial weights: the choice is by the mean of all their scores, and the
             report says how far the widths of each by itself spread. `batches` are then read once for each.
+        ties: with `tie`, see `select`.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, or limits such as flops="10%", rule, solver, ...
@@ -149,8 +151,8 @@ def prune(
             each_draw.append(scores)
     with steps("select"):
         scores = mean_of(each_draw) if each_draw else None
-        plan = select(graph, scores, seed=seed, **selection)
-        spread = spread_of(graph, each_draw, seed, selection)
+        plan = select(graph, scores, seed=seed, ties=ties, **selection)
+        spread = spread_of(graph, each_draw, seed, {**selection, "ties": ties})
     with steps("slim"):
         small = slim(model, plan)
     with steps("verify"):
