@@ -118,7 +118,8 @@ class Constructor:
         Raises:
             CheckFailed: no call makes it.
         """
-        own, chosen = _widths_of(slim), {}
+        own = _widths_of(slim)
+        chosen: dict[Place, int] = {}
         for each in self.variables:
             name = next(iter(each.widths))
             if own[name] not in each.widths[name]:

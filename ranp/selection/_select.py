@@ -134,9 +134,8 @@ def _within(goal: "_Goal", limits: Limits) -> tuple[Mask, dict[str, Any]]:
     gap = None
     value = goal.values
     if options.solver != "threshold":
-        space = Space.of(
-            goal.graph, smallest, value, [s.groups for s in goal.stages_tied], options.align, goal.buildable
-        )
+        tied = [stage.groups for stage in goal.stages_tied]
+        space = Space.of(goal.graph, smallest, value, tied, options.align, goal.buildable)
         search = Search(space, limits)
         choice = search.greedy([space.inside(kept)])
         if options.solver == "exact":
@@ -391,7 +390,7 @@ class _Goal:
         return grow(self.graph, kept, self.priority, align)
 
     def _tied(self, kept: Mask, align: int) -> Mask:
-        """Return units of which the groups of a stage keep the mean of what they kept, and then as many as the widest."""
+        """Return units of which the groups of a stage keep the mean of what they kept, then as many as the widest."""
         before = np.array(self.graph.widths(kept))
         kept = self._with_floors(np.zeros_like(kept))
         for stage in self.stages_tied:

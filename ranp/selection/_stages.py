@@ -1,8 +1,9 @@
 """Stages: which groups work at the same resolution, and how far below the finest it lies.
 
 A network halves its maps by strides and pooling; all layers of one resolution are a stage, whatever the network is
-called. A constructor may say more: which layers one number of it makes, and how wide. The level of a stage is how often its sides were halved, 0 for the finest: log2 of the ratio of the sides, the
-mean over them, so that a stride of 1x2x2 counts two thirds.
+called. The level of a stage is how often its sides were halved, 0 for the finest: log2 of the ratio of the sides, the
+mean over them, so that a stride of 1x2x2 counts two thirds. A constructor may say more exactly which layers one of its
+numbers makes, and how wide.
 """
 
 from collections import Counter
