@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ranp import models, processes, runs
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
-from ranp.errors import UsageError, named
+from ranp.errors import CheckFailed, UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
@@ -240,11 +240,18 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
     if prepared.run is None and constructor:
-        call = constructor.spelled(constructor.narrowed(result.slim))
-        values["notes"] = [*values["notes"], f"the same network without ranp: {call}"]
+        values["notes"] = [*values["notes"], _said_by(constructor, result.slim)]
     if options.rule != "random":
         values["notes"] = [*values["notes"], *generated(options)]
     return replace(result, report=Report(**head, **values))
+
+
+def _said_by(constructor: Constructor, slim: nn.Module) -> str:
+    """Return a note with the call that makes a slim network, or why there is none."""
+    try:
+        return f"the same network without ranp: {constructor.spelled(constructor.narrowed(slim))}"
+    except CheckFailed as error:  # MONAI leaves out a projection where two widths are equal
+        return f"{error}; another sparsity or limit gives other widths"
 
 
 def generated(options: Scored) -> list[str]:

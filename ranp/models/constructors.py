@@ -165,12 +165,12 @@ class Constructor:
         def values(number: int) -> tuple[int, ...]:
             return tuple(max(1, each * number // whole[0]) for each in whole)
 
-        def made(number: int) -> Widths | None:
+        def made(number: int) -> Widths | None:  # None also where two equal widths leave out a projection
             try:
                 found = self._widths(dict(zip(places, values(number), strict=True)))
             except Exception:  # whatever a constructor raises on a number that it does not take
                 return None
-            return found if min(found.values()) > 0 else None
+            return found if found.keys() == full.keys() and min(found.values()) > 0 else None
 
         top = whole[0]
         step = next(each for each in range(1, top + 1) if top % each == 0 and (each == top or made(top - each)))
