@@ -26,6 +26,8 @@ def export(options: Export) -> None:
             stdout().print(f"dry run: would write {entry['path']}", soft_wrap=True)
         elif kind == "nnunet":
             _print_plans(entry)
+        elif kind == "monai_bundle":
+            _print_bundle(entry)
         else:
             _print(kind, entry)
 
@@ -49,6 +51,15 @@ def _print_plans(entry: dict[str, Any]) -> None:
     if entry["model_folder"]:
         folder = entry["model_folder"]
         console.print(f"nnUNetv2_predict_from_modelfolder -m {folder} -f all -i IN -o OUT", soft_wrap=True)
+
+
+def _print_bundle(entry: dict[str, Any]) -> None:
+    console = stdout()
+    needs = "" if entry["tied"] else ": ranp has to be installed where it runs"
+    console.print(f"{entry['path']}: network_def {entry['network_def']['_target_']}{needs}", soft_wrap=True)
+    console.print(f"agrees: to {entry['max_rel_diff']:.1e} of the largest output")
+    run = "python -m monai.bundle run --config_file configs/train.json"
+    console.print(f"cd {entry['path']} && {run}", soft_wrap=True, highlight=False)
 
 
 def _print(kind: str, entry: dict[str, Any]) -> None:

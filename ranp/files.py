@@ -134,6 +134,7 @@ KINDS = {
     "page": FileKind("a page of `ranp report`", lambda start: b'content="ranp ' in start),
     "csv": FileKind("a table of `ranp evaluate`", lambda start: start.startswith(b"case,")),
     "predictions": FileKind("a folder of `ranp predict`", lambda start: False),
+    "bundle": FileKind("a bundle of MONAI", lambda start: False),
     "nnunet": FileKind("a model folder of nnU-Net", lambda start: False),
     "dot": FileKind("graphviz text of `ranp inspect`", lambda start: start.startswith(b"digraph coupling {")),
     "svg": FileKind("a picture of `ranp inspect`", lambda start: b"<title>Which layers share which channels" in start),

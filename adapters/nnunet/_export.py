@@ -5,7 +5,6 @@ so the architecture is whole. Where the class's own arguments can say the widths
 otherwise `slim_network`, which has to be importable wherever nnU-Net trains or predicts.
 """
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from ranp.adapters.nnunet._network import SLIM, network
 from ranp.adapters.nnunet._plans import FACTORY, Configuration, read
 from ranp.adapters.nnunet._spend import Spending, spend
 from ranp.errors import CheckFailed, UsageError, named
+from ranp.export import difference
 from ranp.files import check_absent, whole_file, whole_folder
-from ranp.inputs import flatten
 from ranp.modules import tensors_of
 
 TOLERANCE = 1e-6  # of the largest output
@@ -106,11 +105,11 @@ def export_plans(
     name = f"{base.name}_ranp"
     if name in base.plans["configurations"] and not force:
         raise UsageError(f"{said}: has a configuration {name} already; {named('force', True)} replaces it")
-    architecture, difference = _architecture(settings, slim, run)
+    architecture, apart = _architecture(settings, slim, run)
     spent = None if spending is None else spend(spending, slim, base, settings)
     values: dict[str, Any] = {"inherits_from": base.name, "architecture": architecture}
     values |= {} if spent is None else {"patch_size": spent["patch_size"], "batch_size": spent["batch_size"]}
-    made = Exported(name, values, base, loaded, difference, spent)
+    made = Exported(name, values, base, loaded, apart, spent)
     if not dry_run:
         _write(made, slim, folder, force)
     return {"plans": str(base.path), "model_folder": None if folder is None else str(folder), **made.to_dict()}
@@ -156,21 +155,10 @@ def _architecture(settings: Mapping[str, Any], slim: nn.Module, run: runs.Run) -
     else:
         raise CheckFailed(f"{run.path}: no configuration of plans makes its network")
     made.load_state_dict(slim.state_dict())
-    outputs = [_outputs(each, run) for each in (made, slim)]
-    largest = max(float(part.abs().max()) for part in outputs[1])
-    difference = max(float((a - b).abs().max()) for a, b in zip(*outputs, strict=True)) / (largest or 1.0)
-    if not difference <= TOLERANCE:
-        raise CheckFailed(
-            f"{run.path}: the network that the plans make differs by {difference:.1e} of the largest output"
-        )
-    return architecture, difference
-
-
-def _outputs(module: nn.Module, run: runs.Run) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    given = [torch.randn(each.shape, generator=generator) for each in flatten(run.plan.example_inputs())]
-    with torch.no_grad():
-        return flatten(copy.deepcopy(module).float().eval()(*given))
+    apart = difference(slim, made, run.plan.example_inputs())
+    if not apart <= TOLERANCE:
+        raise CheckFailed(f"{run.path}: the network that the plans make is {apart:.1e} of the largest output apart")
+    return architecture, apart
 
 
 def _build(settings: Mapping[str, Any], architecture: Mapping[str, Any]) -> nn.Module:

@@ -432,6 +432,13 @@ class Export(Run, RunModel, Weights, Seed, Config, DryRun, Force, Printed):
         None, "With --nnunet, write the folder that nnUNetv2_predict_from_modelfolder takes.", metavar="FOLDER",
         writes="nnunet",
     )  # fmt: skip
+    monai_bundle: Path | None = option(
+        None, "Write a bundle of MONAI with the slim network; alone, no ONNX is written.", metavar="FOLDER",
+        writes="bundle",
+    )  # fmt: skip
+    from_bundle: Path | None = option(
+        None, "With --monai-bundle, a bundle whose .json configs are taken.", metavar="FOLDER", shown="plain configs"
+    )
     spend: Literal["patch", "batch"] | None = option(
         None, "With --nnunet and --memory, use what was freed: a larger {choices}, as nnU-Net's planner would."
     )

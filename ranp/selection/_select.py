@@ -414,10 +414,25 @@ class _Goal:
         return by_ties(self.graph, self.ties) if self.ties else by_level(self.graph)
 
     def _fill(self, kept: Mask, number: int, width: int) -> None:
-        """Add the best units of a group up to a width."""
+        """Add the best units of a group up to a width, of rows that keep equally many those of the emptiest."""
         units = self.graph.groups[number].units
         best = units[np.lexsort((units, -self.priority[units], ~kept[units]))]
+        rows = self._rows[best]
+        if (rows >= 0).any():
+            place = np.array([int((rows[:at] == row).sum()) if row >= 0 else 0 for at, row in enumerate(rows.tolist())])
+            best = best[np.lexsort((np.arange(len(best)), place, ~kept[best]))]
         kept[best[:width]] = True
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        """The row of each unit that lies in one of those which keep equally many, shape (count,); -1 for the others."""
+        found = np.full(self.graph.count, -1)
+        total = 0
+        for rows in self.graph.balance:
+            for row in rows:
+                found[row[row >= 0]] = total
+                total += 1
+        return found
 
     def _with_floors(self, kept: Mask) -> Mask:
         kept = kept.copy()
