@@ -8,7 +8,7 @@ from ranp.commands._tables import plain_table, print_table, print_weights
 from ranp.figures import size, spell, spell_all
 from ranp.jobs.options import Export
 
-KINDS = {"onnx": "onnxruntime", "torch_export": "torch.export"}
+KINDS = {"onnx": "onnxruntime", "torch_export": "torch.export", "torchscript": "TorchScript"}
 
 
 @command(Export, "ranp export runs/small --onnx small.onnx --dynamic")

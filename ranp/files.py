@@ -130,6 +130,7 @@ _START = 4096  # bytes by which a file's kind is told
 KINDS = {
     "onnx": FileKind("an ONNX file", lambda start: start[:1] == b"\x08" and start[1:2] < b"@", (".onnx",)),
     "program": FileKind("a file of torch.export", lambda start: _is_program(start)),
+    "torchscript": FileKind("a TorchScript file", lambda start: False, (".ts",)),
     "table": FileKind("a table of `ranp compare`", lambda start: start[:1] == b"{" and b'"sparsity_of"' in start),
     "page": FileKind("a page of `ranp report`", lambda start: b'content="ranp ' in start),
     "csv": FileKind("a table of `ranp evaluate`", lambda start: start.startswith(b"case,")),

@@ -321,7 +321,7 @@ def _foreign(path: Path) -> list[str]:
     own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE} if kind else set()
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
-        entries = [report.get(name) for name in ("onnx", "torch_export")]
+        entries = [report.get(name) for name in ("onnx", "torch_export", "torchscript")]
         own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
     made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
     return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
@@ -392,7 +392,11 @@ def save_trained(
         UsageError: the folder can't be written, or a file of the base was changed.
     """
     base.check_hashes()
-    report = {key: value for key, value in base.values.items() if key not in ("onnx", "torch_export", "trained")}
+    report = {
+        key: value
+        for key, value in base.values.items()
+        if key not in ("onnx", "torch_export", "torchscript", "trained")
+    }
     with whole_folder(path, force=path.exists()) as folder:
         for name in (CONFIG, PLAN):
             shutil.copyfile(base.path / name, folder / name)

@@ -21,9 +21,11 @@ def export(options: Export) -> dict[str, Any]:
     _check(options)
     run = runs.read(options.run)
     found: dict[str, Any] = {}
-    if options.onnx or options.torch_export or not (options.nnunet or options.monai_bundle):
+    of_the_core = options.onnx or options.torch_export or options.torchscript
+    if of_the_core or not (options.nnunet or options.monai_bundle):
         found |= export_run(
-            run, onnx=options.onnx, torch_export=options.torch_export, opset=options.opset, dynamic=options.dynamic,
+            run, onnx=options.onnx, torch_export=options.torch_export,
+            torchscript=options.torchscript, opset=options.opset, dynamic=options.dynamic,
             model=options.model, weights=options.weights, seed=options.seed, force=options.force,
             dry_run=options.dry_run,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from ranp.models.weights import load_weights_
 from ranp.modules import tensors_of
 from ranp.surgery import verify
 
-EXPORTS = ("onnx", "torch_export")
+EXPORTS = ("onnx", "torch_export", "torchscript")
 
 
 def adopt(options: Adopt) -> dict[str, Any]:

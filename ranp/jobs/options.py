@@ -422,6 +422,10 @@ class Export(Run, RunModel, Weights, Seed, Config, DryRun, Force, Printed):
     torch_export: Path | None = option(
         None, "A file of torch.export (.pt2); alone, no ONNX is written.", metavar="FILE", writes="program"
     )
+    torchscript: Path | None = option(
+        None, "A TorchScript file (.ts), for programs that read nothing else; alone, no ONNX is written.",
+        metavar="FILE", writes="torchscript",
+    )  # fmt: skip
     opset: int = option(20, "Of the ONNX file; from 21 on group norm is one operator.")
     dynamic: bool = option(False, "Leave batch and spatial sizes free.")
     nnunet: str | None = option(
