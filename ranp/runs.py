@@ -47,6 +47,7 @@ CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", 
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
 STATE = "state.safetensors"  # of a training that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
+EXPORTS = ("onnx", "torch_export", "torchscript")  # what a report says of files for other programs
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
@@ -321,7 +322,7 @@ def _foreign(path: Path) -> list[str]:
     own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, STATE} if kind else set()
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
-        entries = [report.get(name) for name in ("onnx", "torch_export", "torchscript")]
+        entries = [report.get(name) for name in EXPORTS]
         own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
     made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
     return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
