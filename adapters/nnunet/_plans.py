@@ -191,6 +191,6 @@ def _scales(found: Configuration) -> tuple[Mapping[str, float | None] | None, ..
         keys = {"mean": "mean", "sd": "std", "low": "percentile_00_5", "high": "percentile_99_5"}
         return {ours: float(own[theirs]) for ours, theirs in keys.items()}
 
-    if _CT in schemes and not all(str(number) in measured for number in range(len(schemes))):
+    if any(scheme == _CT and str(number) not in measured for number, scheme in enumerate(schemes)):
         return ()
     return tuple(of(number, scheme) for number, scheme in enumerate(schemes))

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 import ranp
 from ranp import runs
-from ranp.adapters.nnunet import Spending, export_plans
+from ranp.adapters.nnunet import Spending, _spend, export_plans
 from ranp.adapters.nnunet._plans import read
 from ranp.adapters.nnunet._spend import memory, proxy, spend
 from ranp.commands.main import app
@@ -130,23 +131,44 @@ def test_a_larger_batch_fits_and_one_more_does_not(tmp_path: Path) -> None:
     limit = memory(slim, 1, (16, 16), 3)
     base.dataset["numTraining"] = 600  # type: ignore[index]
     said = spend(Spending("batch", f"{limit} B"), slim, base, settings)
-    assert (said["batch_size"], said["patch_size"]) == (3, [16, 16])
-    assert said["memory"] == limit
+    assert (said["batch_size"], said["patch_size"], said["memory"]) == (3, [16, 16], limit)
     assert said["full"]["batch_size"] == 2
-    base.dataset["numTraining"] = 1  # type: ignore[index]
-    assert spend(Spending("batch", f"{limit} B"), slim, base, settings)["batch_size"] == 2  # 5 % of the data set
+    assert said["full"]["memory"] > memory(slim, 1, (16, 16), 2)
 
 
-def test_a_larger_patch_is_divisible_and_within_the_median_image(tmp_path: Path) -> None:
+def of_size(module: nn.Module, channels: int, patch: tuple[int, ...], batch: int) -> int:
+    """Return a byte for each voxel of a batch."""
+    return channels * math.prod(patch) * batch
+
+
+@pytest.mark.parametrize(
+    ("on", "limit", "cases", "patch", "batch"),
+    [
+        ("patch", 10**9, 6, [24, 24], 2),  # the median image of 24 x 24, in steps of 4
+        ("patch", 2 * 20 * 16, 6, [20, 16], 2),
+        ("patch", 2 * 20 * 20 - 1, 6, [20, 16], 2),
+        ("patch", 2 * 20 * 24, 6, [20, 24], 2),
+        ("batch", 7 * 16 * 16 + 1, 600, [16, 16], 7),
+        ("batch", 10**9, 100, [16, 16], 11),  # 5 % of the voxels of the data set
+        ("batch", 10**9, 1, [16, 16], 2),
+    ],
+)
+def test_what_is_bought_follows_the_planner(
+    on: Any, limit: int, cases: int, patch: list[int], batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spend, "memory", of_size)
     base, settings, slim = small(tmp_path)
-    said = spend(Spending("patch", "1GiB"), slim, base, settings)
-    assert (said["patch_size"], said["batch_size"]) == ([24, 24], 2)  # of 24 x 24, in steps of 4
-    limit = memory(slim, 1, (20, 16), 2)
-    assert spend(Spending("patch", f"{limit} B"), slim, base, settings)["patch_size"] == [20, 16]
+    base.dataset["numTraining"] = cases  # type: ignore[index]
+    said = spend(Spending(on, f"{limit} B"), slim, base, settings)
+    assert (said["patch_size"], said["batch_size"]) == (patch, batch)
+    assert said["memory"] == math.prod(patch) * batch <= limit
 
 
-def test_memory_that_is_not_enough_for_the_network_as_it_is_says_what_is(tmp_path: Path) -> None:
+def test_memory_that_is_not_enough_for_the_network_as_it_is_says_what_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_spend, "memory", of_size)
     base, settings, slim = small(tmp_path)
     with pytest.raises(InfeasibleError, match="a training step of the slim network takes") as error:
-        spend(Spending("batch", "1 KiB"), slim, base, settings)
-    assert error.value.closest == memory(slim, 1, (16, 16), 2)
+        spend(Spending("batch", "100 B"), slim, base, settings)
+    assert error.value.closest == of_size(slim, 1, (16, 16), 2)
