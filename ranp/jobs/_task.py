@@ -9,6 +9,7 @@ from ranp.data import losses
 from ranp.data.dataset import Dataset
 from ranp.data.sources import FromFiles, Opened, read_axes
 from ranp.data.volumes import Scale, Volumes
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.inputs import only_outputs
 from ranp.jobs.options import BatchSize, Lossy, Network, Outputs, Patch, Voxels, Weights
@@ -34,7 +35,7 @@ def as_the_model(options: Asked, source: Opened) -> Asked:
         update["batch_size"] = options.batch_size or (recipe.batch if recipe else 1)
     if recipe is not None and isinstance(options, Weights):
         update["weights"] = options.weights or recipe.weights
-    if isinstance(source, FromFiles) and isinstance(options, Voxels):
+    if recipe is not None and isinstance(source, FromFiles) and isinstance(options, Voxels):
         source.dataset = as_planned(source.dataset, options)
         if isinstance(source.dataset, Volumes):
             sampling = source.dataset.sampling
@@ -47,10 +48,15 @@ def as_planned(dataset: Dataset[Any], options: Options) -> Dataset[Any]:
     """Return cases of volumes as the file behind MODEL says that they are read, where options do not say.
 
     Raises:
-        UsageError: as `recipe_of`.
+        UsageError: as `recipe_of`, or volumes for a network of images.
     """
     recipe = recipe_of(options.model) if isinstance(options, Network) else None
-    if recipe is None or not isinstance(dataset, Volumes) or dataset.prepared or not isinstance(options, Voxels):
+    if recipe is None or not isinstance(dataset, Volumes) or not isinstance(options, Voxels):
+        return dataset
+    if len(recipe.shape) == 3 and recipe.axes and len(dataset.grid(dataset.cases[0]).shape) == 3:
+        slices = "volumes, which nnU-Net shows a 2D network slice by slice; expected images, or a 3D configuration"
+        raise UsageError(f"{named('data', dataset.root)}: {slices}")
+    if dataset.prepared:
         return dataset
     scales = tuple(None if each is None else Scale.of_plain(each) for each in recipe.scales)
     return replace(

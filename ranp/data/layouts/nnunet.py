@@ -82,7 +82,7 @@ class NNUNet(Volumes):
 class Preprocessed(Volumes):
     """Cases that nnU-Net has preprocessed for a configuration."""
 
-    word: ClassVar[str] = "nnunet-preprocessed"
+    word: ClassVar[str] = "preprocessed"
     looks_like: ClassVar[str] = "CASE.b2nd and CASE_seg.b2nd, below a folder with dataset.json"
     prepared: ClassVar[bool] = True
 

@@ -39,7 +39,7 @@ def preprocessed(folder: Path) -> Path:
 
 def test_preprocessed_cases_are_taken_as_they_are(tmp_path: Path) -> None:
     dataset = open_dataset(str(preprocessed(tmp_path)), {})
-    assert dataset.word == "nnunet-preprocessed"
+    assert dataset.word == "preprocessed"
     assert [(case.name, case.split) for case in dataset.cases] == [("c0", "training"), ("c1", "validation")]
     assert dataset.channels() == (1,)
     assert dataset.classes() == 3
@@ -72,7 +72,7 @@ def test_blosc2_arrays_are_read(tmp_path: Path) -> None:
 
 def test_a_folder_without_arrays_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected CASE\.b2nd and CASE_seg\.b2nd"):
-        open_dataset(f"nnunet-preprocessed:{tmp_path}", {})
+        open_dataset(f"preprocessed:{tmp_path}", {})
 
 
 def test_raw_cases_are_read_along_the_axes_of_the_plans(tmp_path: Path) -> None:
@@ -94,6 +94,12 @@ def test_raw_cases_are_read_along_the_axes_of_the_plans(tmp_path: Path) -> None:
     files = replace(files, sampling=Sampling(spacing=(1.0, 1.1, 1.2)))
     other = as_planned(files, options.model_copy(update={"axes": "xyz"}))
     assert np.allclose(other.read(other.cases[0]).image[0], expected, atol=1e-4)  # what is asked for wins
+
+
+def test_volumes_are_refused_for_a_network_of_slices(tmp_path: Path) -> None:
+    options = Prune.read({"model": f"nnunet:{nnunet_plans.write(tmp_path / 'plans')}#2d"})
+    with pytest.raises(UsageError, match="volumes, which nnU-Net shows a 2D network slice by slice"):
+        as_planned(open_dataset(str(preprocessed(tmp_path)), {}), options)
 
 
 def test_axes_that_are_none_are_refused() -> None:

@@ -146,10 +146,10 @@ def of_size(module: nn.Module, channels: int, patch: tuple[int, ...], batch: int
     [
         ("patch", 10**9, 6, [24, 24], 2),  # the median image of 24 x 24, in steps of 4
         ("patch", 2 * 20 * 16, 6, [20, 16], 2),
-        ("patch", 2 * 20 * 20 - 1, 6, [20, 16], 2),
-        ("patch", 2 * 20 * 24, 6, [20, 24], 2),
+        ("patch", 2 * 20 * 20 - 1, 6, [24, 16], 2),
+        ("patch", 2 * 20 * 24, 6, [24, 20], 2),
         ("batch", 7 * 16 * 16 + 1, 600, [16, 16], 7),
-        ("batch", 10**9, 100, [16, 16], 11),  # 5 % of the voxels of the data set
+        ("batch", 10**9, 100, [16, 16], 225),  # 5 % of the voxels of 100 volumes
         ("batch", 10**9, 1, [16, 16], 2),
     ],
 )
