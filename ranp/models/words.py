@@ -62,11 +62,6 @@ def words() -> tuple[Word, ...]:
     return tuple(entry.load() for entry in sorted(announced, key=lambda entry: entry.name))
 
 
-def is_word(model: str) -> bool:
-    """Whether MODEL begins with a word and a colon."""
-    return any(model.startswith(f"{word.name}:") for word in words())
-
-
 def recipe_of(model: str) -> Recipe | None:
     """Return what the file says that MODEL names behind a word; None for another MODEL.
 

@@ -1,11 +1,7 @@
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -107,30 +103,3 @@ def test_only_runs_of_monai_become_bundles(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "--monai-bundle", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "is a run of unet2d; expected one of monai.networks.nets" in done.stderr
-
-
-def test_monai_trains_and_infers_with_plain_configs(tmp_path: Path) -> None:
-    for package in ("ignite", "fire", "nibabel"):
-        pytest.importorskip(package)
-    import nibabel
-
-    out = tmp_path / "slim"
-    done = CliRunner().invoke(app, ["export", str(pruned(tmp_path)), "--monai-bundle", str(out)])
-    assert done.exit_code == 0, done.output[-1000:]
-    generator = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (out / "data" / name).mkdir(parents=True)
-        for number in range(2):
-            values = generator.normal(size=(40, 36)) if name == "images" else generator.integers(0, 2, (40, 36))
-            made = nibabel.Nifti1Image(values.astype(np.float32), np.eye(4))
-            nibabel.save(made, out / "data" / name / f"{number}.nii.gz")
-    before = (out / "models" / "model.pt").read_bytes()
-    for config, more in (("train", ["--max_epochs", "1"]), ("inference", [])):
-        words = ["-m", "monai.bundle", "run", "--config_file", f"configs/{config}.json", *more]
-        ran = subprocess.run([sys.executable, *words], cwd=out, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr[-2000:]
-    assert (out / "models" / "model.pt").read_bytes() != before
-    answers = sorted((out / "predicted").glob("*.nii.gz"))
-    assert len(answers) == 2
-    assert nibabel.load(answers[0]).shape == (40, 36)
-    shutil.rmtree(out)
