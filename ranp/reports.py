@@ -417,6 +417,7 @@ class Report(Head):
         trained: where trained weights of the slim network came from, once they are in the run.
         onnx: the exported file, where there is one.
         torch_export: likewise.
+        torchscript: likewise.
         hashes: of the run's files.
         ranp: the version that wrote it.
     """
@@ -439,6 +440,7 @@ class Report(Head):
     trained: Trained | None = None
     onnx: Exported | None = None
     torch_export: Exported | None = None
+    torchscript: Exported | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
     ranp: str = "?"
 

@@ -51,6 +51,7 @@ STATE = "state.safetensors"  # of a training that is not done
 SEARCH = "search"  # a folder: the state of a search that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
 _TRAINED = (TRAINED, LAST, TRAINING, METRICS, SAMPLES)  # of a training that is done
+EXPORTS = ("onnx", "torch_export", "torchscript")  # what a report says of files for other programs
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
@@ -329,7 +330,7 @@ def _foreign(path: Path) -> list[str]:
     own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, SAMPLES, STATE, SEARCH} if kind else {SEARCH}
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
-        entries = [report.get(name) for name in ("onnx", "torch_export")]
+        entries = [report.get(name) for name in EXPORTS]
         own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
     made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
     return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
@@ -406,7 +407,11 @@ def save_trained(
         UsageError: the folder can't be written, or a file of the base was changed.
     """
     base.check_hashes()
-    report = {key: value for key, value in base.values.items() if key not in ("onnx", "torch_export", "trained")}
+    report = {
+        key: value
+        for key, value in base.values.items()
+        if key not in ("onnx", "torch_export", "torchscript", "trained")
+    }
     with whole_folder(path, force=path.exists()) as folder:
         for name in (CONFIG, PLAN):
             shutil.copyfile(base.path / name, folder / name)

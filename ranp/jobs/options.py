@@ -101,7 +101,8 @@ class Model(Options):
 
     group: ClassVar[str] = "network"
     model: str = option(
-        ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, or the folder of a fused run.",
+        ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, nnunet:PLANS.json#CONFIGURATION "
+        "of nnU-Net, bundle:FOLDER of MONAI, or the folder of a fused run.",
         argument=True, metavar="MODEL", complete="model",
     )  # fmt: skip
     preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")
@@ -223,6 +224,10 @@ class Voxels(Options):
     group: ClassVar[str] = "data"
     intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
     spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+    axes: str | None = option(
+        None, "Take the axes of files in this order, such as zyx; the order of --patch and --spacing.", metavar="AXES",
+        shown="as they lie, or as the plans of MODEL say",
+    )  # fmt: skip
 
 
 class Cut(Voxels):
@@ -247,7 +252,7 @@ class BatchSize(Options):
     """How many samples make a batch."""
 
     group: ClassVar[str] = "data"
-    batch_size: int = option(1, "Samples in a batch.", ge=1)
+    batch_size: int | None = option(None, "Samples in a batch.", ge=1, shown="1, or as the plans of MODEL say")
 
 
 class Batches(Patch, BatchSize):
@@ -472,8 +477,31 @@ class Export(Run, RunModel, Weights, Seed, Config, DryRun, Force, Printed):
     torch_export: Path | None = option(
         None, "A file of torch.export (.pt2); alone, no ONNX is written.", metavar="FILE", writes="program"
     )
+    torchscript: Path | None = option(
+        None, "A TorchScript file (.ts), for programs that read nothing else; alone, no ONNX is written.",
+        metavar="FILE", writes="torchscript",
+    )  # fmt: skip
     opset: int = option(20, "Of the ONNX file; from 21 on group norm is one operator.")
     dynamic: bool = option(False, "Leave batch and spatial sizes free.")
+    nnunet: str | None = option(
+        None, "Add a configuration with the slim network to these plans of nnU-Net: PLANS.json, or "
+        "PLANS.json#CONFIGURATION that it inherits from; alone, no ONNX is written.", metavar="PLANS",
+    )  # fmt: skip
+    nnunet_model: Path | None = option(
+        None, "With --nnunet, write the folder that nnUNetv2_predict_from_modelfolder takes.", metavar="FOLDER",
+        writes="nnunet",
+    )  # fmt: skip
+    monai_bundle: Path | None = option(
+        None, "Write a bundle of MONAI with the slim network; alone, no ONNX is written.", metavar="FOLDER",
+        writes="bundle",
+    )  # fmt: skip
+    from_bundle: Path | None = option(
+        None, "With --monai-bundle, a bundle whose .json configs are taken.", metavar="FOLDER", shown="plain configs"
+    )
+    spend: Literal["patch", "batch"] | None = option(
+        None, "With --nnunet and --memory, use what was freed: a larger {choices}, as nnU-Net's planner would."
+    )
+    memory: str | None = option(None, "What a training step may take, for --spend: 8GiB.", metavar="BYTES")
 
 
 class Adopt(Run, RunModel, Weights, Factory, Seed, Config, DryRun, Printed):

@@ -40,7 +40,7 @@ from ranp.files import KINDS, check_absent, read_json, whole_folder
 from ranp.inputs import Shape, as_arguments, flatten
 from ranp.jobs._judging import Subject, as_learned, as_trained, learned_by, run_of, subject_of
 from ranp.jobs._source import reading_of
-from ranp.jobs._task import as_the_data
+from ranp.jobs._task import as_planned, as_the_data
 from ranp.jobs.options import Predict
 from ranp.models.outputs import output_shape
 from ranp.runs import check_place
@@ -96,7 +96,7 @@ def predict(options: Predict, track: Track = iter, spent: Spent | None = None) -
     given = output_shape(subject.network, subject.inputs, subject.outputs)
     learned = learned_by(source_run, options, given[0] if given else 0)
     dataset = named_source.fitted(shapes, given) if named_source else _of_images(options, given, learned)
-    dataset = as_learned(dataset, learned)
+    dataset = as_planned(as_learned(dataset, learned), options)
     asked = _Asked(options, subject, dataset, shapes, given, learned, spent or Spent(options.device))
     with whole_folder(options.out, force=options.force) as folder:
         found = asked.write(folder, track)
@@ -219,7 +219,7 @@ class _Asked:
         resampled = isinstance(dataset, Volumes) and bool(dataset.sampling.spacing)
         with self.spent("windows"):
             said = answer(
-                image, patch, compute, Windows(options.overlap, options.batch_size, options.mirror), task,
+                image, patch, compute, Windows(options.overlap, options.batch_size or 1, options.mirror), task,
                 keep=keep, room=room, grid=grid if resampled else None, affine=held.affine if resampled else None,
             )  # fmt: skip
         with self.spent("writing"):

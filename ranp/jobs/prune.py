@@ -13,16 +13,17 @@ from ranp import models, processes, runs
 from ranp.cost import Step
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
-from ranp.errors import UsageError, named
+from ranp.errors import CheckFailed, UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
 from ranp.jobs._step import refuse_step, step_of
 from ranp.jobs._subject import refuse_known
-from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import Compare, Images, Prune, Scored, Source, Suggest
 from ranp.models import folders
+from ranp.models.constructors import Constructor
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
@@ -184,7 +185,7 @@ def ready(
     """
     check_device(options.device)
     source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
-    options = as_the_data(options, source)
+    options = as_the_data(as_the_model(options, source), source)
     if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
         options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
@@ -208,8 +209,8 @@ def ready(
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
         how = Drawing(
-            options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below, scored.names,
-            scored.dtypes,
+            options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp, scored.below,
+            scored.names, scored.dtypes,
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)
@@ -250,17 +251,30 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         "verify_input": options.verify_input, "step": prepared.step(), "watch": watch,
         "progress": track or False, **options.only(Selection),
     }  # fmt: skip
+    constructor = None
     if prepared.run is None:
-        redrawn = _redrawn(prepared, options)
-        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, **asked)
+        redrawn, request = _redrawn(prepared, options), prepared.request
+        constructor = Constructor.of(request.model, request.settings) if options.tie else None
+        ties = constructor.ties() if constructor else ()
+        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, ties=ties, **asked)
     else:
         assert prepared.full is not None
         result = prune_again(prepared.full, prepared.run.plan, prepared.network, prepared.inputs, **asked)
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
+    if prepared.run is None and constructor:
+        values["notes"] = [*values["notes"], _said_by(constructor, result.slim)]
     if options.rule != "random":
         values["notes"] = [*values["notes"], *generated(options)]
     return replace(result, report=Report(**head, **values))
+
+
+def _said_by(constructor: Constructor, slim: nn.Module) -> str:
+    """Return a note with the call that makes a slim network, or why there is none."""
+    try:
+        return f"the same network without ranp: {constructor.spelled(constructor.narrowed(slim))}"
+    except CheckFailed as error:  # MONAI leaves out a projection where two widths are equal
+        return f"{error}; another sparsity or limit gives other widths"
 
 
 def generated(options: Scored) -> list[str]:

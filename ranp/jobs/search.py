@@ -149,7 +149,7 @@ def carry_out(
         shutil.rmtree(prepared.place, ignore_errors=True)
     processes.gather(None)
     assert training.validation is not None
-    inputs = tuple(torch.zeros(options.batch_size, *shape) for shape in training.shapes)
+    inputs = tuple(torch.zeros(training.options.batch_size or 1, *shape) for shape in training.shapes)
     known = {name: value for name, value in training.config.items() if name != "seed"}
     asked = {**kept.asked(training), **known, "batches": options.batches}
     found = search(
@@ -182,7 +182,7 @@ def _kept(prepared: Prepared, found: Found) -> Report:
     words = training.options.model_copy(update={"seed": table.seed})
     head: dict[str, Any] = {
         "model": options.model, "preset": options.preset, "input": [list(shape) for shape in training.shapes],
-        "batch": options.batch_size, "scored_on": _scored_on(prepared), "out": str(options.out),
+        "batch": training.options.batch_size, "scored_on": _scored_on(prepared), "out": str(options.out),
     }  # fmt: skip
     report = Report(**{**found.result.report.to_dict(), **head})
     begun = prepared.place / "winner"
@@ -210,4 +210,4 @@ def _config(prepared: Prepared, table: Table) -> dict[str, Any]:
 def _scored_on(prepared: Prepared) -> str:
     """Say in words what the scores come from."""
     options, size = prepared.options, prepared.training.options.patch
-    return f"{prepared.training.trained_on} ({options.batches} batches of {options.batch_size}, {size})"
+    return f"{prepared.training.trained_on} ({options.batches} batches of {prepared.training.options.batch_size}, {size})"

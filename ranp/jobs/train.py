@@ -26,7 +26,7 @@ from ranp.jobs._judging import as_learned
 from ranp.jobs._prepared import Prepared, Validation
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
-from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import Train
 from ranp.jobs.prune import method_of
 from ranp.models.init import initialise_
@@ -51,7 +51,6 @@ def prepare(options: Train) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
-    processes.share_of(options.batch_size)
     if not _goes_on(options):
         runs.check_out(options.out, force=options.force)
     options = _check_rounds(options)
@@ -72,6 +71,8 @@ def ready(options: Train) -> Prepared:
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
     source = opened(options)
+    options = as_the_model(options, source)
+    processes.share_of(options.batch_size or 1)
     if names_run(options.model):
         base, network, shapes, config = _of_run(options)
         options = options.model_copy(update={"outputs": options.outputs or base.plan.outputs})
@@ -90,13 +91,13 @@ def ready(options: Train) -> Prepared:
     if isinstance(validation, FromFiles) and validation is not source:
         validation.dataset = as_learned(validation.dataset, learned)  # scaled as what is trained on
     how = Drawing(
-        steps * training.accumulate * (options.rounds or 1), options.batch_size, options.seed, options.workers, maxdisp,
-        training=True, hold=options.hold, augment=options.augment,
+        steps * training.accumulate * (options.rounds or 1), options.batch_size or 1, options.seed, options.workers,
+        maxdisp, training=True, hold=options.hold, augment=options.augment,
     )  # fmt: skip
     batches = source.batches(shapes, given, how)
     measured = None
     if validation is not None:
-        drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
+        drawn = Drawing(_SAMPLES, options.batch_size or 1, options.seed, 0, maxdisp)
         said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
         measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
     unseen = source.never(given[0]) if isinstance(source, FromFiles) and given else ()
@@ -154,7 +155,7 @@ def _pruning(
     """Return the options of `prune_round` that are the same in every round."""
     batches = None
     if options.method not in DATA_FREE and options.rule != "random":
-        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp)
+        how = Drawing(options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp)
         batches = source.batches(shapes, given, how)
     return {
         "schedule": options.sparsity_schedule, "batches": batches, "loss": loss, "method": options.method,
@@ -430,7 +431,7 @@ def _per_epoch(source: Opened, options: Train, training: Training) -> float | No
         return None if count is None else count / training.accumulate
     if not isinstance(source, FromFiles):
         return None
-    return len(source.dataset.of(TRAINING)) / (options.batch_size * training.accumulate)
+    return len(source.dataset.of(TRAINING)) / ((options.batch_size or 1) * training.accumulate)
 
 
 def _epochs(training: Training, per_epoch: float | None) -> int:

@@ -1,7 +1,7 @@
 """prune(): trace, score, select, slim and verify in one call."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +82,7 @@ def prune(
     redrawn: Iterable[nn.Module] = (),
     step: cost.Step | None = None,
     timer: cost.Timer | None = None,
+    ties: Sequence[Mapping[str, Sequence[int]]] = (),
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -111,6 +112,7 @@ def prune(
             report says how far the widths of each by itself spread. `batches` are then read once for each.
         step: of the training that a limit of `train_memory` is of; without, AdamW in float32 and next to no loss.
         timer: takes the times that a limit of `latency` is of; without, the median of a few runs on the device.
+        ties: with `tie`, see `select`.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, or limits such as flops="10%", rule, solver, ...
@@ -160,10 +162,10 @@ def prune(
         full = Limits.of(graph, asked.limits, price).full
 
         def choose() -> Plan:
-            return select(graph, scores, seed=seed, price=price, **selection)
+            return select(graph, scores, seed=seed, price=price, ties=ties, **selection)
 
         plan = choose()
-        spread = spread_of(graph, each_draw, seed, {**selection, "price": price})
+        spread = spread_of(graph, each_draw, seed, {**selection, "price": price, "ties": ties})
     with steps("slim"):
         small = slim(model, plan)
     chosen = None

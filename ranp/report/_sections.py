@@ -267,6 +267,7 @@ def parity(run: Run) -> Html | None:
         for exported, title in (
             (run.report.onnx, "ONNX, run by onnxruntime"),
             (run.report.torch_export, "torch.export"),
+            (run.report.torchscript, "TorchScript"),
         )
         if exported is not None
     ]

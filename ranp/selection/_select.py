@@ -12,7 +12,7 @@ many. Frozen units, coupling and least widths make a shortfall; it is an error u
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
@@ -37,7 +37,7 @@ from ranp.selection._patterns import pattern
 from ranp.selection._ranking import Global, Ranking, at_random, by_class, by_elements, by_layer, by_scores, in_order
 from ranp.selection._solve import Search, threshold
 from ranp.selection._space import Space
-from ranp.selection._stages import levels
+from ranp.selection._stages import Stage, by_level, by_ties
 
 Floats = NDArray[np.float64]
 FLOOR = 4
@@ -47,7 +47,13 @@ AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expec
 
 
 def select(
-    graph: Graph, scores: Scores | None, *, seed: int = 0, price: cost.CostFunction | None = None, **options: Any
+    graph: Graph,
+    scores: Scores | None,
+    *,
+    seed: int = 0,
+    price: cost.CostFunction | None = None,
+    ties: Sequence[Mapping[str, Sequence[int]]] = (),
+    **options: Any,
 ) -> Plan:
     """Choose which units stay.
 
@@ -57,6 +63,8 @@ def select(
         seed: of the random rule, and of the draw that ranks equal scores.
         price: what plans cost, with the meters of limits that are no functions of the graph alone (`infer_memory`,
             `train_memory`, `latency`); `ranp.prune` makes it.
+        ties: with `tie`: which layers one number of the network's constructor makes, by the name of the weight, and
+            their output channels at each of its values, as `Constructor.ties` returns them; () ties resolutions.
         options: the fields of `ranp.options.Selection`, where their defaults stand. One of `sparsity` (the share of
             neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
             `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip");
@@ -88,7 +96,7 @@ def select(
     asked.check(method, seed)
     least: int | str = (FLOOR if asked.limits else 1) if asked.min_width is None else asked.min_width
     asked = asked.model_copy(update={"min_width": least})
-    goal = _Goal.of(graph, scores, asked, seed, price)
+    goal = replace(_Goal.of(graph, scores, asked, seed, price), ties=tuple(ties))
     if least != 1 or asked.limits:
         goal = goal.spared()
     nominal, largest = goal.nominal, goal.largest
@@ -131,7 +139,8 @@ def _within(goal: "_Goal", limits: Limits) -> tuple[Mask, dict[str, Any]]:
     gap = None
     value = goal.values
     if options.solver != "threshold":
-        space = Space.of(goal.graph, smallest, value, goal.stages_tied, options.align, goal.buildable)
+        tied = [stage.groups for stage in goal.stages_tied]
+        space = Space.of(goal.graph, smallest, value, tied, options.align, goal.buildable)
         search = Search(space, limits)
         choice = search.greedy([space.inside(kept)])
         if options.solver == "exact":
@@ -163,6 +172,7 @@ class _Goal:
     units: NDArray[np.int64] | None = None
     stages: dict[str, dict[str, Floats]] = field(default_factory=dict)
     floored: bool = False
+    ties: tuple[Mapping[str, Sequence[int]], ...] = ()
 
     def spared(self) -> "_Goal":
         """Return the same goal, for which what stays in the smallest network is ranked above all else."""
@@ -259,8 +269,8 @@ class _Goal:
             wider = grow(self.graph, kept, self.values, self.options.align)
             widths = np.array(self.graph.widths(wider))
             for stage in self.stages_tied:
-                for number in stage:
-                    self._fill(wider, number, int(widths[stage].max()))
+                for number, width in stage.at(stage.step(widths[stage.groups])):
+                    self._fill(wider, number, width)
             if (wider == kept).all():
                 return kept
             kept = wider
@@ -392,40 +402,49 @@ class _Goal:
         return grow(self.graph, kept, self.priority, align)
 
     def _tied(self, kept: Mask, align: int) -> Mask:
-        """Return units of which the groups of a stage keep the mean of what they kept, and then as many as the widest.
-
-        A group that is narrower in the full network keeps all it has.
-        """
+        """Return units of which the groups of a stage keep the mean of what they kept, then as many as the widest."""
         before = np.array(self.graph.widths(kept))
         kept = self._with_floors(np.zeros_like(kept))
         for stage in self.stages_tied:
-            target = ceil(before[stage].mean())
-            for number in stage:
-                self._fill(kept, number, target)
+            for number, width in stage.at(stage.mean_step(before[stage.groups])):
+                self._fill(kept, number, width)
         while True:
             kept = grow(self.graph, kept, self.priority, align)
             widths = np.array(self.graph.widths(kept))
             total = int(kept.sum())
             for stage in self.stages_tied:
-                for number in stage:
-                    self._fill(kept, number, int(widths[stage].max()))
+                for number, width in stage.at(stage.step(widths[stage.groups])):
+                    self._fill(kept, number, width)
             if int(kept.sum()) == total:
                 return kept
 
     @cached_property
-    def stages_tied(self) -> list[NDArray[np.int64]]:
-        """The groups of each resolution that can lose any, by number; none where widths are not tied."""
+    def stages_tied(self) -> list[Stage]:
+        """The groups whose widths are decided together; none where widths are not tied."""
         if self.options.tie is None:
             return []
-        level = levels(self.graph)
-        free = np.array([not self.graph.frozen[group.units].all() for group in self.graph.groups], dtype=bool)
-        return [np.flatnonzero(free & (level == each)) for each in np.unique(level[free & ~np.isnan(level)])]
+        return by_ties(self.graph, self.ties) if self.ties else by_level(self.graph)
 
     def _fill(self, kept: Mask, number: int, width: int) -> None:
-        """Add the best units of a group up to a width."""
+        """Add the best units of a group up to a width, of rows that keep equally many those of the emptiest."""
         units = self.graph.groups[number].units
         best = units[np.lexsort((units, -self.priority[units], ~kept[units]))]
+        rows = self._rows[best]
+        if (rows >= 0).any():
+            place = np.array([int((rows[:at] == row).sum()) if row >= 0 else 0 for at, row in enumerate(rows.tolist())])
+            best = best[np.lexsort((np.arange(len(best)), place, ~kept[best]))]
         kept[best[:width]] = True
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        """The row of each unit that lies in one of those which keep equally many, shape (count,); -1 for the others."""
+        found = np.full(self.graph.count, -1)
+        total = 0
+        for rows in self.graph.balance:
+            for row in rows:
+                found[row[row >= 0]] = total
+                total += 1
+        return found
 
     def _with_floors(self, kept: Mask) -> Mask:
         kept = kept.copy()
