@@ -11,6 +11,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# nnU-Net's networks and plans, in 0.5 MB of Python; all that it needs besides (timm, torchvision, ...) is for trainings with it.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nnunetv2 dynamic-network-architectures batchgenerators
 	touch $@
 
 demo: $(STAMP)

@@ -5,7 +5,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ranp.figures import at_most, operations, saved, seconds, share, size, spell_all
-from ranp.reports import Head, Proof, Report, Trial, Units, Verification, Width
+from ranp.reports import Head, Proof, Report, Search, Trial, Units, Verification, Width
 
 SHOWN = 24  # groups that a table lists before it is cut in the middle
 
@@ -55,6 +55,17 @@ def print_prune(console: Console, report: Report) -> None:
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(f"wrote {report.out}", soft_wrap=True)
+
+
+def print_search(console: Console, search: Search) -> None:
+    """Print the candidates of a search, and why the winner won."""
+    table = plain_table(*search.columns)
+    for row in search.table():
+        table.add_row(*row)
+    print_table(console, table)
+    for reason in search.reasons():
+        console.print(reason, soft_wrap=True, markup=False)
+    console.print(f"\n{search.why}; the run is of seed {search.seed}", soft_wrap=True, markup=False)
 
 
 def print_trial(console: Console, trial: Trial) -> None:

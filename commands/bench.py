@@ -7,7 +7,7 @@ from rich.console import Console
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
 from ranp.commands._tables import plain_table, print_table
-from ranp.figures import spell_all
+from ranp.figures import share, spell_all
 from ranp.jobs.options import Bench
 
 
@@ -15,7 +15,8 @@ from ranp.jobs.options import Bench
 def bench(options: Bench) -> None:
     """Time MODEL here, forwards and training steps, by setting.
 
-    MODEL is a network or a run folder, of which the full and the slim network are measured.
+    MODEL is a network or a run folder, of which the full and the slim network are measured. With --data or --images a
+    case is predicted too: how much of that is loading, resampling, windows and the network.
     """
     from ranp.jobs.bench import bench as measure
 
@@ -50,5 +51,10 @@ def _print(console: Console, found: dict[str, Any]) -> None:
         text = (
             f"{row['what']} of {row['network']}: {words_of_setting(row)} is fastest, {row['median_ms']:.2f} ms, {gain}"
         )
+        console.print(text, soft_wrap=True, markup=False)
+    if "prediction" in found:
+        parts = found["prediction"]
+        said = ", ".join(f"{part} {parts[part]:.2f} s" for part in ("loading", "windows", "network", "writing"))
+        text = f"prediction of a case: {parts['total']:.2f} s, {share(parts['share'])} of it the network: {said}"
         console.print(text, soft_wrap=True, markup=False)
     console.print("Times hold for this machine as busy as it is now; repeat what matters.", soft_wrap=True)

@@ -7,7 +7,7 @@ from rich.console import Console
 from ranp.commands._command import command
 from ranp.commands._console import emit_json, stdout, steps
 from ranp.commands._tables import plain_table, print_head, print_table
-from ranp.figures import operations, size
+from ranp.figures import amount, operations, size
 from ranp.jobs.options import Compare
 from ranp.reports import Comparison
 
@@ -36,16 +36,18 @@ def compare(options: Compare) -> None:
 def _print(console: Console, table: Comparison, convention: str) -> None:
     print_head(console, table, f", scored on {table.batches} batches of {table.data} by {table.method}")
     console.print(f"{table.goal}; {convention} convention\n", soft_wrap=True)
-    shown = plain_table("method", "parameters", "FLOPs", "activations", "achieved", "largest")
+    meters = list(table.rows[0].meters)
+    names = [name.replace("_", " ") for name in meters]
+    shown = plain_table("method", "parameters", "FLOPs", "activations", *names, "achieved", "largest")
     for row in table.rows:
         largest = "-" if row.maximum is None else f"{row.maximum:.4f}"
         if row.status != "ok":
-            shown.add_row(row.name, row.status, "", "", "", largest)
+            shown.add_row(row.name, row.status, "", "", *("" for _ in meters), "", largest)
             continue
         costs = row.costs[convention]
         shown.add_row(
             row.name, f"{costs.params:,}", operations(costs.flops), size(costs.memory_bytes),
-            f"{row.achieved:.4f}", largest,
+            *(amount(name, row.meters[name]) for name in meters), f"{row.achieved:.4f}", largest,
         )  # fmt: skip
     print_table(console, shown)
     for row in table.rows:

@@ -23,6 +23,7 @@ from ranp.commands.profile import profile
 from ranp.commands.prune import prune
 from ranp.commands.refine import refine
 from ranp.commands.report import report
+from ranp.commands.search import search
 from ranp.commands.suggest import suggest
 from ranp.commands.train import train
 from ranp.commands.transfer import transfer
@@ -71,6 +72,7 @@ add(app, suggest)
 add(app, bench)
 add(app, prune)
 add(app, verify)
+add(app, search)
 add(app, train)
 add(app, adopt)
 add(app, transfer)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ranp.errors import CheckFailed, InfeasibleError, MissingExtra, RanpError, UnsupportedError, UsageError
     from ranp.graph.build import trace
     from ranp.graph.graph import Graph
-    from ranp.pipeline import Result, compare, prune, transfer
+    from ranp.pipeline import Result, compare, prune, search, transfer
     from ranp.plan import Plan
     from ranp.reports import Report, Verification
     from ranp.runs import load, save
@@ -41,6 +41,7 @@ _HOMES = {
     "Result": "ranp.pipeline",
     "compare": "ranp.pipeline",
     "prune": "ranp.pipeline",
+    "search": "ranp.pipeline",
     "load": "ranp.runs",
     "save": "ranp.runs",
     "Scores": "ranp.scores",
@@ -73,6 +74,7 @@ __all__ = [
     "load",
     "prune",
     "save",
+    "search",
     "select",
     "slim",
     "trace",

@@ -32,6 +32,17 @@ def size(count: float) -> str:
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
+def amount(name: str, count: float) -> str:
+    """Write a cost in the unit of its limit.
+
+    >>> amount("params", 12_000_000), amount("train_memory", 2**20), amount("latency", 2500)
+    ('12 M', '1 MiB', '2.5 ms')
+    """
+    if name == "latency":
+        return f"{count / 1000:.3g} ms"
+    return operations(count) if name in ("params", "flops") else size(count)
+
+
 def spell(size: Iterable[int]) -> str:
     """Write a shape or a size as the options do.
 

@@ -130,10 +130,13 @@ _START = 4096  # bytes by which a file's kind is told
 KINDS = {
     "onnx": FileKind("an ONNX file", lambda start: start[:1] == b"\x08" and start[1:2] < b"@", (".onnx",)),
     "program": FileKind("a file of torch.export", lambda start: _is_program(start)),
+    "torchscript": FileKind("a TorchScript file", lambda start: False, (".ts",)),
     "table": FileKind("a table of `ranp compare`", lambda start: start[:1] == b"{" and b'"sparsity_of"' in start),
     "page": FileKind("a page of `ranp report`", lambda start: b'content="ranp ' in start),
     "csv": FileKind("a table of `ranp evaluate`", lambda start: start.startswith(b"case,")),
     "predictions": FileKind("a folder of `ranp predict`", lambda start: False),
+    "bundle": FileKind("a bundle of MONAI", lambda start: False),
+    "nnunet": FileKind("a model folder of nnU-Net", lambda start: False),
     "dot": FileKind("graphviz text of `ranp inspect`", lambda start: start.startswith(b"digraph coupling {")),
     "svg": FileKind("a picture of `ranp inspect`", lambda start: b"<title>Which layers share which channels" in start),
     "labels": FileKind("a label map", lambda start: _is_label_map(start)),

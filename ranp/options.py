@@ -33,7 +33,7 @@ PATTERNS = ("uniform", "profile")
 Weighting = Literal["layer", "none"]
 Tie = Literal["stage"]
 Solver = Literal["threshold", "greedy", "exact"]
-Resource = Literal["flops", "memory"]
+Resource = Literal["flops", "memory", "latency"]
 Coupling = Literal["paper", "sum", "mean", "max"]
 DeadNorms = Literal["one", "keep"]
 Init = Literal["glorot", "orthogonal", "keep"]
@@ -351,8 +351,13 @@ def width_word(width: Any) -> Any:
 
 DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-AMOUNTS: dict[str, Mapping[str, int]] = {"params": DECIMAL, "flops": DECIMAL, "activations": BINARY}
-"""The limits of a network's cost, and the units each is written in."""
+TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
+AMOUNTS: dict[str, Mapping[str, int]] = {
+    "params": DECIMAL, "flops": DECIMAL, "activations": BINARY, "infer_memory": BINARY, "train_memory": BINARY,
+    "latency": TIMES,
+}  # fmt: skip
+"""The limits of a network's cost, and the units each is written in; a time is counted in microseconds."""
+_EXAMPLES = ((DECIMAL, "12M, 3.5G"), (BINARY, "200MiB, 1.5GiB"), (TIMES, "5ms, 1.5s"))
 
 
 def amount_of(name: str, amount: str, full: int) -> int:
@@ -360,6 +365,8 @@ def amount_of(name: str, amount: str, full: int) -> int:
 
     >>> amount_of("params", "12M", 10**9), amount_of("flops", "10%", 1234), amount_of("activations", "1.5KiB", 9999)
     (12000000, 123, 1536)
+    >>> amount_of("latency", "2.5ms", 9999)
+    2500
     """
     portion = percentage(amount)
     if portion is not None:
@@ -385,7 +392,7 @@ def amount_word(name: str, amount: Any) -> Any:
     number, unit = _number_and_unit(text)
     if percentage(text) is not None or (Fraction(number) > 0 and unit in AMOUNTS[name]):
         return text.replace(" ", "")
-    example = "200MiB, 1.5GiB" if AMOUNTS[name] is BINARY else "12M, 3.5G"
+    example = next(example for units, example in _EXAMPLES if units is AMOUNTS[name])
     raise UsageError(
         f"{named(name, amount)}: expected an amount such as {example}, or a share of the full network's up to 100%"
     )
@@ -394,6 +401,9 @@ def amount_word(name: str, amount: Any) -> Any:
 Params = Annotated[str | int | None, BeforeValidator(partial(amount_word, "params"))]
 Flops = Annotated[str | int | None, BeforeValidator(partial(amount_word, "flops"))]
 Activations = Annotated[str | int | None, BeforeValidator(partial(amount_word, "activations"))]
+InferMemory = Annotated[str | int | None, BeforeValidator(partial(amount_word, "infer_memory"))]
+TrainMemory = Annotated[str | int | None, BeforeValidator(partial(amount_word, "train_memory"))]
+Time = Annotated[str | int | None, BeforeValidator(partial(amount_word, "latency"))]
 LeastWidth = Annotated[str | int | None, BeforeValidator(width_word)]
 """The type of an option that says how wide groups stay at least."""
 
@@ -454,6 +464,14 @@ class Budget(Options):
     activations: Activations = option(
         None, "Most bytes of the activations that a forward makes: 200MiB, or 10%.", metavar="LIMIT"
     )
+    infer_memory: InferMemory = option(
+        None, "Most bytes alive at once in a forward, weights included: 200MiB, or 10%.", metavar="LIMIT"
+    )
+    train_memory: TrainMemory = option(
+        None, "Most bytes alive at once in a training step, as `ranp profile --training` predicts: 11GiB, or 10%.",
+        metavar="LIMIT",
+    )  # fmt: skip
+    latency: Time = option(None, "Longest time of a forward, measured on --device: 5ms, or 10%.", metavar="LIMIT")
 
     @property
     def limits(self) -> dict[str, str]:
@@ -462,13 +480,18 @@ class Budget(Options):
         return {name: str(amount) for name, amount in given.items() if amount is not None}
 
 
-class Selection(Ranking, Sparsity, Budget, Shared):
-    """How units are chosen: what `select` takes."""
+class Solved(Options):
+    """How a choice under limits is found."""
 
+    group: ClassVar[str] = "choice"
     solver: Solver = option(
         "threshold",
         "Under limits: {choices}. threshold cuts the rule's ranking; greedy and exact weigh scores by cost.",
     )
+
+
+class Selection(Ranking, Sparsity, Budget, Solved, Shared):
+    """How units are chosen: what `select` takes."""
 
     max_sparsity: bool = option(False, "Remove as many as can be.")
     allow_less: bool = option(False, "Take what can go where it is much less than was asked for.")

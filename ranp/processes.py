@@ -10,7 +10,7 @@ A message of an error is said by the first process that has one, and by no other
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = TypeVar("Value")
+Item = TypeVar("Item")
 _LONGEST = timedelta(days=1)  # that one may work while others wait, as in a validation; the dead are known at once
 _joined = False
 
@@ -151,6 +152,38 @@ def from_first(make: Callable[[], Value]) -> Value:
     if failed is not None:
         raise error or failed
     return made  # type: ignore[return-value]
+
+
+def each_alone(work: Callable[[Item], Value], items: Sequence[Item]) -> list[Value]:
+    """Let each process do its share of items, and return what came of every one, in their order, at all.
+
+    Item k is that of rank k mod n, which works on it as a process by itself. An error of one is raised at all when the
+    others are done, that of the earliest item where there are several.
+
+    Raises:
+        ProcessLost: one of them has ended.
+    """
+    global _joined
+    own, count_, joined = rank(), count(), _joined
+    made: dict[int, Value] = {}
+    failed: tuple[int, Exception] | None = None
+    _joined = False
+    try:
+        for number in range(own, len(items), count_):
+            try:
+                made[number] = work(items[number])
+            except Exception as error:
+                failed = number, error
+                break
+    finally:
+        _joined = joined
+    told = gather((made, failed if failed is None or count_ == 1 else (failed[0], _sendable(failed[1]))))
+    wrong = [error for _, error in told if error is not None]
+    if wrong:
+        number, sent = min(wrong, key=lambda error: error[0])
+        raise failed[1] if failed is not None and failed[0] == number else sent
+    whole = {number: value for values, _ in told for number, value in values.items()}
+    return [whole[number] for number in range(len(items))]
 
 
 OTHERS: Any = type("Others", (), {"__repr__": lambda _: "OTHERS"})()

@@ -5,12 +5,13 @@ Everything is read as an attribute; `report["full"]["params"]` works too. What a
 
 from collections.abc import Mapping
 from html import escape
+from statistics import fmean, stdev
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from ranp.errors import CheckFailed, UsageError
-from ranp.figures import operations, saved, share, size, spell_all
+from ranp.figures import amount, operations, saved, share, size, spell_all
 
 
 class Part(BaseModel):
@@ -78,11 +79,11 @@ class Limit(Part):
     """A limit that was asked for, and what the networks cost.
 
     Args:
-        name: "params", "flops" or "activations".
+        name: "params", "flops", "activations", "infer_memory", "train_memory" or "latency" (in microseconds).
         asked: as it was written.
         most: what it lets a network cost.
         slim: what the plan was said to cost.
-        built: what the slim network costs, counted on itself.
+        built: what the slim network costs: counted, followed or measured on itself.
         full: what the full network costs.
     """
 
@@ -100,9 +101,10 @@ class Limit(Part):
 
     def words(self) -> str:
         """Say in a line how far the network is from the limit."""
-        write = size if self.name == "activations" else operations
-        percent = f"{100 * self.used:.1f} % of it"
-        return f"{self.name} {self.asked}: {write(self.built)} of at most {write(self.most)}, {percent}"
+        built, most = amount(self.name, self.built), amount(self.name, self.most)
+        predicted = "" if self.built == self.slim else f", {amount(self.name, self.slim)} were predicted"
+        words = self.name.replace("_", " ")
+        return f"{words} {self.asked}: {built} of at most {most}, {100 * self.used:.1f} % of it{predicted}"
 
 
 class Chosen(Part):
@@ -114,6 +116,7 @@ class Chosen(Part):
         gap: how much more of them the best on the exact solver's grid of widths may keep, as a share.
         floor: the least width, in units or as a share.
         limits: the one that binds first.
+        rounds: how many networks were built and measured for them.
     """
 
     solver: str
@@ -121,13 +124,15 @@ class Chosen(Part):
     gap: float | None
     floor: int | str
     limits: list[Limit]
+    rounds: int = 1
 
     def lines(self) -> list[str]:
         """Say which limit binds and how far the others are."""
         first, *others = [limit.words() for limit in self.limits]
         kept = "" if self.importance is None else f", {share(self.importance)} of the scores kept"
         near = "" if self.gap is None else f", at most {share(self.gap)} below the best on its grid of widths"
-        how = f"solver {self.solver}, least width {self.floor}{kept}{near}"
+        tried = f", the best of {self.rounds} networks that were built and measured" if self.rounds > 1 else ""
+        how = f"solver {self.solver}, least width {self.floor}{kept}{near}{tried}"
         return [f"limit that binds: {first}", *(f"limit: {each}" for each in others), how]
 
 
@@ -276,6 +281,109 @@ class Trained(Part):
     loaded: str
 
 
+class Contender(Part):
+    """A candidate of a search.
+
+    Args:
+        name: its word.
+        status: "won", "stayed" in the last round, "dropped", "same" as another, "infeasible", or "failed" in training.
+        reason: why it is the same, infeasible or failed.
+        round: the last that it was trained in, from 1; 0 where it was not.
+        steps: of each training in that round.
+        scores: of its trainings in that round, by seed.
+        costs: of its networks, the mean over all seeds, as widths may differ between them.
+        limited: what else limits are of, by name, likewise.
+        step_ms: median of the milliseconds of a step over its trainings in that round.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    round: int = 0
+    steps: int = 0
+    scores: list[float] = Field(default_factory=list)
+    costs: Figures | None = None
+    limited: dict[str, int] = Field(default_factory=dict)
+    step_ms: float | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def mean(self) -> float | None:
+        """The mean of the scores."""
+        return fmean(self.scores) if self.scores else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of the scores over seeds."""
+        return stdev(self.scores) if len(self.scores) > 1 else None
+
+
+class Round(Part):
+    """A round of a search: how many were trained in it, with how many seeds, for how many steps."""
+
+    candidates: int
+    seeds: int
+    steps: int
+
+
+class Search(Part):
+    """What `ranp search` tried, and who won.
+
+    Args:
+        limits: as they were written, by name.
+        seeds: of the trainings.
+        rounds: in order.
+        rows: the candidates; those that came further first, and the better first.
+        winner: its word.
+        seed: of the training whose network is kept: the best of the winner's.
+        why: it won, in words.
+        seconds: of planning, of every round, and of the proof.
+    """
+
+    limits: dict[str, str]
+    seeds: list[int]
+    rounds: list[Round]
+    rows: list[Contender]
+    winner: str
+    seed: int
+    why: str
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the cells of `table` are."""
+        more = tuple(dict.fromkeys(name for row in self.rows for name in row.limited))
+        known = ("candidate", "score", "SD", "seeds", "steps", "parameters", "FLOPs", "activations")
+        return (*known, *more, "ms a step", "")
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Return the candidates in words, a cell for each of `columns`."""
+        more = self.columns[8:-2]
+        return [
+            (
+                row.name,
+                "-" if row.mean is None else f"{row.mean:.4f}",
+                "-" if row.spread is None else f"{row.spread:.4f}",
+                str(len(row.scores) or "-"),
+                str(row.steps or "-"),
+                *(("-", "-", "-") if row.costs is None else _figures(row.costs)),
+                *(amount(name, row.limited[name]) if name in row.limited else "-" for name in more),
+                "-" if row.step_ms is None else f"{row.step_ms:.3g}",
+                f"dropped in round {row.round}" if row.status == "dropped" else row.status,
+            )
+            for row in self.rows
+        ]
+
+    def reasons(self) -> list[str]:
+        """Return why candidates were not trained, or could not be, a line each."""
+        return [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
+
+
+def _figures(costs: Figures) -> tuple[str, str, str]:
+    return f"{costs.params:,}", operations(costs.flops), size(costs.memory_bytes)
+
+
 class Head(Part):
     """What was worked on: MODEL, its preset, the shapes of its inputs, the batch, its checkpoint, where the run is."""
 
@@ -303,11 +411,13 @@ class Report(Head):
         seconds: of each step.
         notes: of the trace, the scores and the costs.
         transfer: where a transferred plan comes from.
+        search: the candidates that this one won against.
         latency: measured times, where they were.
         scored_on: the data behind the scores, in words; phantoms unless asked otherwise.
         trained: where trained weights of the slim network came from, once they are in the run.
         onnx: the exported file, where there is one.
         torch_export: likewise.
+        torchscript: likewise.
         hashes: of the run's files.
         ranp: the version that wrote it.
     """
@@ -324,11 +434,13 @@ class Report(Head):
     chosen: Chosen | None = None
     uniform: str = ""
     transfer: Moved | None = None
+    search: Search | None = None
     latency: Latency | None = None
     scored_on: str = ""
     trained: Trained | None = None
     onnx: Exported | None = None
     torch_export: Exported | None = None
+    torchscript: Exported | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
     ranp: str = "?"
 
@@ -408,12 +520,23 @@ class Proof(Verification):
 
 
 class Point(Part):
-    """A sparsity, what the network would cost there, and the share of all scores that stays."""
+    """A sparsity, what the network would cost there, and the share of all scores that stays.
+
+    Args:
+        sparsity: share of the neurons that the ranking drops.
+        achieved: share of them that is gone.
+        costs: counted.
+        importance: the share of all scores that stays.
+        meters: what limits of memory at its peak, in bytes, and of time, in microseconds, are of.
+        holds: whether all limits are met; None without any.
+    """
 
     sparsity: float
     achieved: float
     costs: Figures
     importance: float
+    meters: dict[str, int] = Field(default_factory=dict)
+    holds: bool | None = None
 
 
 class Suggestion(Head):
@@ -422,13 +545,17 @@ class Suggestion(Head):
     Args:
         points: from nothing removed to the largest sparsity.
         knee: the place of the one where most of the scores stay for the FLOPs that do.
-        notes: what to know of the scores, and of the network at the knee.
+        within: the network under limits; None without any.
+        chosen: which limit binds there.
+        notes: what to know of the scores, and of the network under limits, or at the knee.
         scored_on: the data behind the scores, in words.
         ranp: the version that wrote it.
     """
 
     points: list[Point]
     knee: int
+    within: Point | None = None
+    chosen: Chosen | None = None
     notes: list[str] = Field(default_factory=list)
     scored_on: str = ""
     ranp: str = "?"
@@ -444,6 +571,7 @@ class Row(Part):
         maximum: largest feasible sparsity; None for the full network and peers.
         achieved: share of the neurons that are gone.
         costs: by convention; empty where it is not ok.
+        meters: what limits of memory at its peak, in bytes, and of time, in microseconds, are of.
     """
 
     name: str
@@ -452,6 +580,7 @@ class Row(Part):
     maximum: float | None
     achieved: float | None
     costs: dict[str, Figures]
+    meters: dict[str, int] = Field(default_factory=dict)
 
 
 class Comparison(Head):

@@ -48,8 +48,10 @@ CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", 
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"
 SAMPLES = "samples.safetensors"
 STATE = "state.safetensors"  # of a training that is not done
+SEARCH = "search"  # a folder: the state of a search that is not done
 HASHED = (CONFIG, PLAN, WEIGHTS)
 _TRAINED = (TRAINED, LAST, TRAINING, METRICS, SAMPLES)  # of a training that is done
+EXPORTS = ("onnx", "torch_export", "torchscript")  # what a report says of files for other programs
 UNTRAINED = "untrained weights"
 Model = nn.Module | str | Callable[..., nn.Module]
 
@@ -287,7 +289,7 @@ def check_out(
     Args:
         path: of the run folder to be.
         force: whether a run that is there may be replaced; nothing but a run or an empty folder ever is.
-        known_by: the file that every run of this kind holds.
+        known_by: what every run of this kind holds.
         option: that named it, for messages.
         keeps: whether what else is in the folder stays there.
 
@@ -295,7 +297,7 @@ def check_out(
         UsageError: naming what is in the way.
     """
     check_absent(path, force=force, option=option)
-    if path.exists() and not ((path / known_by).is_file() or (path.is_dir() and not any(path.iterdir()))):
+    if path.exists() and not ((path / known_by).exists() or (path.is_dir() and not any(path.iterdir()))):
         if kind := kind_of(path):
             other = f"a run of `{kind.made_by}`"
             raise UsageError(f"{named(option, path)}: {other}, so {named('force', True)} does not replace it")
@@ -325,10 +327,10 @@ def check_place(path: Path, option: str = "out") -> None:
 def _foreign(path: Path) -> list[str]:
     """Return the names in a run folder of what no command of ranp wrote there."""
     kind = kind_of(path)
-    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, SAMPLES, STATE} if kind else set()
+    own = {kind.marker, *kind.files, TRAINED, LAST, TRAINING, METRICS, SAMPLES, STATE, SEARCH} if kind else {SEARCH}
     with suppress(UsageError):  # a report that can't be read names no exported files
         report = read_json(path / REPORT)
-        entries = [report.get(name) for name in ("onnx", "torch_export")]
+        entries = [report.get(name) for name in EXPORTS]
         own |= {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
     made = re.compile(r"report\.html|compare\.json|compare-.*\.html|.*\.onnx(\.\w{8}\.data)?|\..*\.ranp-.*|\.DS_Store")
     return sorted(entry.name for entry in path.iterdir() if entry.name not in own and not made.fullmatch(entry.name))
@@ -405,7 +407,11 @@ def save_trained(
         UsageError: the folder can't be written, or a file of the base was changed.
     """
     base.check_hashes()
-    report = {key: value for key, value in base.values.items() if key not in ("onnx", "torch_export", "trained")}
+    report = {
+        key: value
+        for key, value in base.values.items()
+        if key not in ("onnx", "torch_export", "torchscript", "trained")
+    }
     with whole_folder(path, force=path.exists()) as folder:
         for name in (CONFIG, PLAN):
             shutil.copyfile(base.path / name, folder / name)

@@ -119,7 +119,7 @@ def test_an_underscore_is_kept_by_the_room_and_worn_by_what_only_the_room_uses()
         and module not in private
     }
     verbs = {module for module in free if home(module) == "ranp.commands"}  # what a person types
-    entry_points = {"ranp.adapters.jobs.folder"}
+    entry_points = {"ranp.adapters.jobs.folder", "ranp.adapters.jobs.words"}
     shown = {module for module in free if module.rpartition(".")[2] in public_names(home(module))}
     assert sorted(free - set(used) - verbs - entry_points - shown) == []
 

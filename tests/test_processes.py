@@ -47,6 +47,27 @@ with processes.together():
     else:
         raise AssertionError
 
+    def alone(number):
+        assert (processes.count(), processes.rank(), processes.gather(number)) == (1, 0, [number])
+        assert processes.from_first(lambda: number) == number
+        made.append(number)
+        if number in (3, 4) and len(numbers) > 5:
+            raise InfeasibleError(f"item {number}", closest=number)
+        return (number, rank)
+
+    for numbers in ([], [0], [0, 1, 2, 3, 4]):
+        made.clear()
+        assert processes.each_alone(alone, numbers) == [(number, number % 2) for number in numbers]
+        assert made == numbers[rank::2] and processes.count() == 2
+    numbers = list(range(7))
+    try:
+        processes.each_alone(alone, numbers)
+    except InfeasibleError as error:
+        assert (str(error), error.closest) == ("item 3", 3)
+    else:
+        raise AssertionError
+    assert processes.count() == 2
+
     def parts(count, wrong=(), kind=UsageError):
         for number in range(count):
             if number in wrong and number % 2 == rank:
@@ -82,6 +103,19 @@ def test_what_processes_tell_each_other(tmp_path: Path) -> None:
     (tmp_path / "talk.py").write_text(TALK)
     code, out, err = torchrun(tmp_path / "talk.py")
     assert (code, out) == (0, "well"), err
+
+
+def test_one_process_does_all_items_until_one_fails() -> None:
+    made: list[int] = []
+
+    def work(number: int) -> int:
+        made.append(number)
+        return 10 // (3 - number)
+
+    assert processes.each_alone(work, [0, 1, 2]) == [3, 5, 10]
+    with pytest.raises(ZeroDivisionError):
+        processes.each_alone(work, [2, 3, 4])
+    assert made == [0, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

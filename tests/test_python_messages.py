@@ -58,7 +58,8 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
         lambda place: exported(place, nn.AdaptiveAvgPool2d(2), dynamic=True),
     ),
     (
-        r"^give either sparsity= or max_sparsity=, or limits: params=, flops= and activations=$",
+        r"^give either sparsity= or max_sparsity=, or limits: params=, flops=, activations=, "
+        r"infer_memory=, train_memory= and latency=$",
         lambda _: pruned(sparsity=None),
     ),
     (r"^sparsity=1.5: expected a share", lambda _: pruned(sparsity=1.5)),

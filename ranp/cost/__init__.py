@@ -10,11 +10,21 @@
 
 from ranp.cost._bench import Setting, Timing, settings_on, time_setting
 from ranp.cost._checking import CrossCheck, cross_check
-from ranp.cost._costs import CONVENTIONS, CostFunction, Costs, ModuleCosts, compile, counted_by_default
+from ranp.cost._costs import CONVENTIONS, CostFunction, Costs, Meter, ModuleCosts, compile, counted_by_default
 from ranp.cost._fitting import largest
-from ranp.cost._latency import Latency, measure_latency
+from ranp.cost._latency import Latency, measure_latency, synchronise
 from ranp.cost._measured import MeasuredMemory, measure_training_memory
-from ranp.cost._training import PARTS, Step, TrainingMemory, mean_of_outputs, peak_training_memory, training_peak
+from ranp.cost._peak import Peak
+from ranp.cost._table import LatencyTable, Timer, stopwatch
+from ranp.cost._training import (
+    PARTS,
+    Step,
+    TrainingMemory,
+    inference_peak,
+    mean_of_outputs,
+    peak_training_memory,
+    training_peak,
+)
 
 __all__ = [
     "CONVENTIONS",
@@ -23,21 +33,28 @@ __all__ = [
     "Costs",
     "CrossCheck",
     "Latency",
+    "LatencyTable",
     "MeasuredMemory",
+    "Meter",
     "ModuleCosts",
+    "Peak",
     "Setting",
     "Step",
+    "Timer",
     "Timing",
     "TrainingMemory",
     "compile",
     "counted_by_default",
     "cross_check",
+    "inference_peak",
     "largest",
     "mean_of_outputs",
     "measure_latency",
     "measure_training_memory",
     "peak_training_memory",
     "settings_on",
+    "stopwatch",
+    "synchronise",
     "time_setting",
     "training_peak",
 ]

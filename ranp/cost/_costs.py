@@ -10,6 +10,7 @@ Costs(params=98, flops=11904, memory_bytes=2560)
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,10 +22,28 @@ from ranp.cost.polynomials import Evaluator, Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
 from ranp.errors import UsageError, nearest
 from ranp.graph.graph import Graph, Mask
+from ranp.graph.labels import Ints
 from ranp.inputs import specs
 
 CONVENTIONS = ("standard", "paper")
 LAYER_KINDS = ("conv", "depthwise", "transposed", "linear")
+
+
+class Meter(Protocol):
+    """A cost that is no sum over modules: memory at its peak, a time."""
+
+    @property
+    def scale(self) -> float:
+        """What it is multiplied by: measured by predicted."""
+
+    def __call__(self, widths: Ints) -> Ints:
+        """Return the cost at widths, shape (numbers,), or at many, (numbers, n); shape () or (n,)."""
+
+    def place(self, widths: Ints) -> str:
+        """Say where the cost at widths, (numbers,), comes from."""
+
+    def scaled(self, factor: float) -> "Meter":
+        """Return the same with all multiplied by a factor: what was measured by what was predicted."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +112,12 @@ class CostFunction:
         sizes: whose widths the rows speak of.
 
     `totals` are the polynomials behind the figures, `widths` what they speak of, and `summed` says whether all of these
-    are sums over units, so that the widths of disjoint choices add up.
+    are sums over units, so that the widths of disjoint choices add up. `meters` are further costs of the same
+    widths, by name, where somebody put them.
     """
 
     def __init__(self, graph: Graph, rows: dict[str, _Row], sizes: Sizes) -> None:
-        self._count = graph.count
+        self._count, self.sizes = graph.count, sizes
         self._names = [(name, row.kind) for name, row in rows.items()]
         self._widths = sizes.widths.compiled()
         self._table = Evaluator(polynomial for row in rows.values() for polynomial in row.polynomials())
@@ -107,6 +127,7 @@ class CostFunction:
         self._totals = Evaluator(totals)
         self.totals = dict(zip(("params", "flops", "memory_bytes"), totals, strict=True))
         self.widths, self.summed = self._widths, sizes.widths.summed
+        self.meters: dict[str, Meter] = {}
 
     def __call__(self, kept: Mask) -> Costs:
         """Return what the network costs under a plan.
@@ -114,7 +135,11 @@ class CostFunction:
         Args:
             kept: mask of the units that stay, shape (count,).
         """
-        return Costs(*self._totals(self._widths(self._checked(kept))).tolist())
+        return self.at(self._widths(self._checked(kept)))
+
+    def at(self, widths: Ints) -> Costs:
+        """Return what the network costs at widths that `widths` made of a plan."""
+        return Costs(*self._totals(widths).tolist())
 
     def layers(self, kept: Mask) -> list[ModuleCosts]:
         """Return what each convolution and linear layer costs under a plan, in the order they first run."""

@@ -71,10 +71,10 @@ def timed(call: Callable[[], object], device: torch.device, *, runs: int, second
     times: list[float] = []
     started = time.perf_counter()
     for index in range(WARM_UP + runs):
-        _synchronise(device)
+        synchronise(device)
         begin = time.perf_counter()
         call()
-        _synchronise(device)
+        synchronise(device)
         took = time.perf_counter() - begin
         late = time.perf_counter() - started > seconds
         if index >= WARM_UP or late:
@@ -84,6 +84,7 @@ def timed(call: Callable[[], object], device: torch.device, *, runs: int, second
     return times
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

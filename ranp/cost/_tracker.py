@@ -20,16 +20,22 @@ class Block:
     """A storage.
 
     Args:
-        size: bytes, rounded up to the allocator's block.
+        bytes: that it holds.
+        shape: of the tensor that it appeared with.
         where: the module that was running when it appeared.
         phase: of the step.
         part: what it is, as far as that is known.
     """
 
-    __slots__ = ("part", "phase", "size", "where")
+    __slots__ = ("bytes", "part", "phase", "shape", "where")
 
-    def __init__(self, size: int, where: str, phase: str, part: str) -> None:
-        self.size, self.where, self.phase, self.part = size, where, phase, part
+    def __init__(self, bytes: int, shape: tuple[int, ...], where: str, phase: str, part: str) -> None:
+        self.bytes, self.shape, self.where, self.phase, self.part = bytes, shape, where, phase, part
+
+    @property
+    def size(self) -> int:
+        """Bytes, rounded up to the allocator's block."""
+        return -(-self.bytes // BLOCK) * BLOCK
 
 
 class StorageTracker(TorchDispatchMode):
@@ -40,8 +46,8 @@ class StorageTracker(TorchDispatchMode):
         self.phase = ""
         self.modules: list[str] = [""]  # that are running, the innermost last
         self.live: dict[int, Block] = {}
-        self._first: list[Block] = []
-        self._events: list[tuple[int, Block]] = []
+        self.first: list[Block] = []  # that were alive at the beginning
+        self.events: list[tuple[int, Block]] = []  # since then: 1 for one that appeared, -1 for one that went
 
     def add(self, *tensors: Tensor, part: str = "") -> None:
         """Count the storages of tensors until they are freed."""
@@ -49,14 +55,14 @@ class StorageTracker(TorchDispatchMode):
             storage = tensor.untyped_storage()
             key = storage._cdata
             if key not in self.live:
-                size = -(-storage.nbytes() // BLOCK) * BLOCK
-                self.live[key] = block = Block(size, self.modules[-1], self.phase, part)
-                self._events.append((size, block))
+                shape = tuple(tensor.shape)
+                self.live[key] = block = Block(storage.nbytes(), shape, self.modules[-1], self.phase, part)
+                self.events.append((1, block))
                 weakref.finalize(storage, self._free, key)
 
     def _free(self, key: int) -> None:
         block = self.live.pop(key)
-        self._events.append((-block.size, block))
+        self.events.append((-1, block))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -80,24 +86,29 @@ class StorageTracker(TorchDispatchMode):
 
     def begin(self) -> None:
         """Forget what happened before."""
-        self._first, self._events = list(self.live.values()), []
+        self.first, self.events = list(self.live.values()), []
 
     def peak(self) -> tuple[Block, list[Block]]:
         """Return the block that made the peak since `begin`, and all that were alive then."""
-        now = most = sum(block.size for block in self._first)
+        now = most = sum(block.size for block in self.first)
         end = 0
-        for place, (change, _) in enumerate(self._events, start=1):
-            now += change
+        for place, (change, block) in enumerate(self.events, start=1):
+            now += change * block.size
             if now > most:
                 most, end = now, place
-        alive = dict.fromkeys(self._first)
-        for change, block in self._events[:end]:
+        alive = dict.fromkeys(self.first)
+        for change, block in self.events[:end]:
             if change < 0:
                 del alive[block]
             else:
                 alive[block] = None
-        last = self._events[end - 1][1] if end else Block(0, "", "", "")
+        last = self.events[end - 1][1] if end else Block(0, (), "", "", "")
         return last, list(alive)
+
+    @property
+    def most(self) -> int:
+        """The most bytes that were alive at once since `begin`."""
+        return sum(block.size for block in self.peak()[1])
 
     @contextmanager
     def following(self, model: nn.Module) -> Iterator[None]:

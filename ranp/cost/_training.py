@@ -60,6 +60,15 @@ class TrainingMemory:
     module: str
     phase: str
 
+    @classmethod
+    def of(cls, tracker: StorageTracker) -> "TrainingMemory":
+        """Return the peak of a step that was followed."""
+        last, alive = tracker.peak()
+        sizes = dict.fromkeys(PARTS, 0)
+        for block in alive:
+            sizes[block.part or "temporaries"] += block.size
+        return cls(sum(sizes.values()), **sizes, module=last.where, phase=last.phase)
+
     def to_dict(self) -> dict[str, int | str]:
         """Return the figures by name."""
         return asdict(self)
@@ -111,7 +120,6 @@ def training_peak(network: nn.Module, inputs: Inputs, step: Step = _PLAIN) -> in
     return peak_training_memory(network, inputs, step).peak
 
 
-@collector_paused()
 def peak_training_memory(model: nn.Module, inputs: Inputs, step: Step = _PLAIN) -> TrainingMemory:
     """Predict the least memory a training step takes, without data, a GPU, or the memory itself.
 
@@ -129,6 +137,30 @@ def peak_training_memory(model: nn.Module, inputs: Inputs, step: Step = _PLAIN) 
         65536
     """
 
+    return TrainingMemory.of(followed(model, inputs, step))
+
+
+def inference_peak(model: nn.Module, inputs: Inputs) -> int:
+    """Return the least bytes that a forward in evaluation mode takes, with parameters, buffers and inputs.
+
+    Raises:
+        UnsupportedError: as `peak_training_memory`.
+
+    >>> inference_peak(nn.Sequential(nn.Linear(128, 256, bias=False), nn.ReLU()), torch.zeros(1, 128))
+    133632
+    """
+    return followed(model, inputs, None).most
+
+
+@collector_paused()
+def followed(model: nn.Module, inputs: Inputs, step: Step | None) -> StorageTracker:
+    """Return what was alive when in a training step, or in a forward in evaluation mode where there is no step.
+
+    Raises:
+        UnsupportedError: as `peak_training_memory`.
+        UsageError: as `peak_training_memory`.
+    """
+
     def fake(tensor: Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype)
 
@@ -141,14 +173,18 @@ def peak_training_memory(model: nn.Module, inputs: Inputs, step: Step = _PLAIN) 
 
     try:
         with undisturbed(), _quiet(), FakeTensorMode(allow_non_fake_inputs=True):  # a module may hold tensors in a list
-            copied = copy_with(model, lambda _, tensor: fake(tensor)).train()
-            checkpointed_(copied, step.checkpoint)
+            copied = copy_with(model, lambda _, tensor: fake(tensor))
+            inputs = map_tensors(inputs, once)
+            if step is None:
+                return _forward(copied.eval(), inputs)
+            checkpointed_(copied.train(), step.checkpoint)
             target = None if step.target is None else map_tensors(step.target, fake)
-            return _replayed(copied, map_tensors(inputs, once), target, step)
+            return _replayed(copied, inputs, target, step)
     except Exception as error:  # whatever a network raises on tensors without data
         if is_ours(error):
             raise
-        raise UnsupportedError(f"the training step can't be replayed: {told(error)}") from error
+        what = "forward" if step is None else "training step"
+        raise UnsupportedError(f"the {what} can't be replayed: {told(error)}") from error
 
 
 @contextmanager
@@ -162,7 +198,19 @@ def _quiet() -> Iterator[None]:
         log.disabled = was
 
 
-def _replayed(model: nn.Module, inputs: Any, target: Any, step: Step) -> TrainingMemory:
+def _forward(model: nn.Module, inputs: Any) -> StorageTracker:
+    tracker = StorageTracker()
+    tracker.add(*tensors_of(model).values(), part="parameters")
+    tracker.add(*flatten(inputs), part="inputs")
+    args, kwargs = as_arguments(inputs)
+    with Known(), tracker, AsOnTheCpu(), torch.no_grad(), tracker.following(model):
+        tracker.begin()
+        tracker.phase = "forward"
+        model(*args, **kwargs)
+    return tracker
+
+
+def _replayed(model: nn.Module, inputs: Any, target: Any, step: Step) -> StorageTracker:
     taking, tracker, known = Taking(model, step), StorageTracker(), Known()
     tracker.add(*tensors_of(model).values(), part="parameters")
     given = [leaf for leaf in tree_leaves((inputs, target)) if isinstance(leaf, Tensor)]
@@ -181,11 +229,7 @@ def _replayed(model: nn.Module, inputs: Any, target: Any, step: Step) -> Trainin
             taking.step(inputs, target, tracker)
             if len(tracker.live) == before:  # else the network keeps something of a step, such as MONAI's heads
                 break
-    last, alive = tracker.peak()
-    sizes = dict.fromkeys(PARTS, 0)
-    for block in alive:
-        sizes[block.part or "temporaries"] += block.size
-    return TrainingMemory(sum(sizes.values()), **sizes, module=last.where, phase=last.phase)
+    return tracker
 
 
 class Taking:

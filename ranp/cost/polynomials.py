@@ -126,7 +126,7 @@ class Evaluator:
         terms = [term for terms in terms_of for term in terms]
         self._starts = np.cumsum([0, *(len(terms) for terms in terms_of[:-1])])
         self._coefficients = np.array([value for terms in terms_of for value in terms.values()], dtype=np.int64)
-        self._factors = _padded(terms)
+        self._factors = padded(terms)
 
     def __call__(self, widths: Ints) -> NDArray[np.int64]:
         """Return the value of every polynomial at these widths, shape (numbers,), or at many, (numbers, n)."""
@@ -136,7 +136,7 @@ class Evaluator:
         return values
 
 
-def _padded(terms: Sequence[tuple[int, ...]]) -> Ints:
+def padded(terms: Sequence[tuple[int, ...]]) -> Ints:
     """Return the numbers of each term's widths as columns of equal length, filled up with 0, the width that is 1."""
     longest = max(map(len, terms), default=0)
     filled = [(*term, *(0,) * (longest - len(term))) for term in terms]

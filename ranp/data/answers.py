@@ -86,9 +86,10 @@ def _nifti(path: Path, values: Array, source: Path, grid: Grid) -> None:
         nibabel.Nifti1Image(values, affine).to_filename(path)
         return
     before = nibabel.load(source)
+    affine = before.affine if grid.affine is None else grid.affine  # another one where axes were taken in another order
     wide = before.header.sizeof_hdr if hasattr(before.header, "sizeof_hdr") else 348
     kind = nibabel.Nifti2Image if wide == 540 else nibabel.Nifti1Image
-    image = kind(values, before.affine, before.header if "sform_code" in before.header else None)
+    image = kind(values, affine, before.header if "sform_code" in before.header else None)
     image.header.set_data_dtype(values.dtype)
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0  # a window for the image's values, not for these

@@ -1,14 +1,16 @@
 """Files of voxels by the readers of the field: NIfTI by nibabel, NRRD by pynrrd, MHA, MHD and DICOM by SimpleITK.
 
+What nnU-Net has preprocessed is read by blosc2 (`.b2nd`) and NumPy (`.npy`).
+
 A file is opened first (its header is read) and its voxels later, as they are stored: 2 bytes each of most scans, which
 scaled would take 8. Whatever the file, voxels come as (*spatial, C) or (*spatial), and the affine leads from voxels
 to millimetres, right, anterior and superior being positive.
 """
 
 import locale
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ranp.errors import RanpError, UsageError, named, need
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 NRRD = (".nrrd", ".nhdr")
 ITK = (".mha", ".mhd")
+ARRAYS = (".b2nd", ".npy")
 DICOM = (".dcm", ".dicom", ".ima")
 ENDINGS = (*NIFTI, *NRRD, *ITK)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -45,6 +48,19 @@ class Scan:
     affine: NDArray[np.float64] | None
     stored: Callable[[], Array]
     scale: tuple[float, float] = (1.0, 0.0)
+
+    def taken(self, axes: Sequence[int]) -> "Scan":
+        """Return the same voxels with the spatial axes in another order, such as (2, 1, 0); () leaves them."""
+        dims = len(axes)
+        if not axes or len(self.shape) < dims:
+            return self
+        order = (*axes, *range(dims, len(self.shape)))
+        affine = None if self.affine is None else self.affine[:, [*axes, *range(dims, 4)]]
+
+        def stored() -> Array:
+            return np.transpose(self.stored().reshape(self.shape), order)
+
+        return replace(self, shape=tuple(self.shape[axis] for axis in order), affine=affine, stored=stored)
 
     def read(self, option: str) -> "Voxels":
         """Read the voxels.
@@ -108,6 +124,8 @@ def open_scan(path: Path, option: str) -> Scan:
         kind, opened = "NRRD file", _open_nrrd
     elif name.endswith(ITK):
         kind, opened = "MetaImage file", _open_itk
+    elif name.endswith(ARRAYS):
+        kind, opened = "array", _open_array
     else:
         raise UsageError(f"{named(option, path)}: expected a file of voxels ({', '.join(ENDINGS)}), or a DICOM folder")
     try:
@@ -193,6 +211,23 @@ def _open_itk(path: Path) -> tuple[Scan, np.dtype[Any]]:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return _of_itk(path, reader, reader.Execute)
+
+
+def _open_array(path: Path) -> tuple[Scan, np.dtype[Any]]:
+    """Open an array (C, *spatial), as nnU-Net keeps preprocessed cases; of one slice (C, 1, H, W) an image is made."""
+    if path.suffix.lower() == ".npy":
+        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    else:
+        array = need("blosc2", "nnunet").open(urlpath=str(path), mode="r")
+    channels, *spatial = array.shape
+    spatial = spatial[1:] if len(spatial) == 3 and spatial[0] == 1 else spatial
+    shape = (*spatial, *[channels] * (channels > 1))
+
+    def stored() -> Array:
+        values = np.asarray(array[:]).reshape(channels, *spatial)
+        return np.moveaxis(values, 0, -1) if channels > 1 else values[0]
+
+    return Scan(path, shape, None, stored), np.dtype(array.dtype)
 
 
 def _open_series(path: Path) -> tuple[Scan, np.dtype[Any]]:

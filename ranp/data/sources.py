@@ -440,6 +440,22 @@ def read_spacing(text: str | None) -> tuple[float, ...]:
     return lengths
 
 
+def read_axes(text: str | None) -> tuple[int, ...]:
+    """Read --axes.
+
+    >>> read_axes("zyx"), read_axes(None)
+    ((2, 1, 0), ())
+
+    Raises:
+        UsageError: no order of x, y and, of volumes, z.
+    """
+    if text is None:
+        return ()
+    if sorted(text.lower()) not in (["x", "y"], ["x", "y", "z"]):
+        raise UsageError(f"{named('axes', text)}: expected an order of the axes of a file, such as zyx or yx")
+    return tuple("xyz".index(letter) for letter in text.lower())
+
+
 def spell_each(counts: Sequence[int]) -> str:
     """Return numbers as words.
 

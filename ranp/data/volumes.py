@@ -48,6 +48,7 @@ class Sampling:
             foreground, subtracts its mean and divides by its standard deviation; "none"; "auto" is what the channel
             names of the data set say, else "zscore".
         spacing: in millimetres, that all cases are resampled to; one for all axes; () leaves them as they are.
+        axes: the order in which the axes of a file are taken, such as (2, 1, 0); () leaves them as they lie.
         scales: of each channel, as `Volumes.scales` gave them for the cases that a network was trained on; () where the
             cases themselves say.
     """
@@ -56,6 +57,7 @@ class Sampling:
     pad: Pad = "constant"
     intensity: Intensity = "auto"
     spacing: tuple[float, ...] = ()
+    axes: tuple[int, ...] = ()
     scales: tuple[Scale | None, ...] = ()
 
 
@@ -89,6 +91,9 @@ class Volumes(Dataset[Volume]):
 
     word: ClassVar[str] = "volumes"
     looks_like: ClassVar[str] = "images/ beside labels/, volumes with the same names; or volumes without labels"
+
+    prepared: ClassVar[bool] = False
+    """Whether files hold what a network sees: resampled and scaled."""
 
     root: Path
     cases: tuple[Case, ...]
@@ -297,10 +302,13 @@ class Volumes(Dataset[Volume]):
         channels = sum(part.channels for part in parts)
         return Facts((channels, *parts[0].turn.shape), spacing_of(affine, dims), axes_of(affine), counts)
 
+    def _scan(self, path: Path, option: str) -> Scan:
+        return open_scan(path, option).taken(self.sampling.axes)
+
     def _headers(self, case: Case) -> tuple[list[Opened], Opened | None]:
         """Open a case's images, and its labels if any, and see that they lie on one grid."""
-        images = [open_scan(path, self.options[0]) for path in case.files]
-        labels = open_scan(case.target, self.options[1]) if isinstance(case.target, Path) else None
+        images = [self._scan(path, self.options[0]) for path in case.files]
+        labels = self._scan(case.target, self.options[1]) if isinstance(case.target, Path) else None
         spatial = images[0].shape[:3] if labels is None else labels.shape
         first, dims = images[0], len(spatial)
         if dims not in (2, 3):
@@ -344,7 +352,7 @@ class Volumes(Dataset[Volume]):
     def _values(self, case: Case) -> Integers:
         """Read whole numbers of at least 0; those that a header scales are whole but for rounding."""
         assert isinstance(case.target, Path)
-        scan, option = open_scan(case.target, self.options[1]), named(self.options[1], case.target)
+        scan, option = self._scan(case.target, self.options[1]), named(self.options[1], case.target)
         voxels = scan.read(self.options[1])
         if not voxels.scaled and voxels.stored.dtype.kind in "iub":
             values = voxels.stored.view(np.uint8) if voxels.stored.dtype.kind == "b" else voxels.stored

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.inputs import flatten
+from ranp.inputs import as_arguments, draw, flatten
+from ranp.modules import copy_with
 
 TOLERANCE = 1e-3
 AGREEMENT = 0.9999
@@ -87,3 +88,18 @@ def _largest(tensor: Tensor) -> float:
 def _scores_classes(output: Tensor, inputs: Sequence[Tensor]) -> bool:
     image = max(tensor.ndim for tensor in inputs)
     return output.ndim in (2, image) and output.shape[1] > 1 and output.is_floating_point()
+
+
+def difference(model: nn.Module, other: nn.Module, example: Any, seed: int = 0) -> float:
+    """Return how far two networks are apart on random inputs: the largest difference, of the largest output.
+
+    Args:
+        model: that the other is to do the same as.
+        other: takes the same inputs.
+        example: inputs whose shapes are taken.
+        seed: of the inputs.
+    """
+    given = as_arguments(draw(example, torch.Generator().manual_seed(seed), torch.float32))
+    first, second = (copy_with(each).float().cpu().eval() for each in (model, other))
+    with torch.no_grad():
+        return _case(first, lambda tensors: flatten(second(*tensors)), *given).max_rel_diff

@@ -1,9 +1,9 @@
-"""Export a run's slim network to ONNX and to torch.export, and prove the files.
+"""Export a run's slim network to ONNX, to torch.export and to TorchScript, and prove the files.
 
 A file is written under a temporary name, checked and compared with the network on random inputs (of several sizes and
 batches where its axes are dynamic), and takes its name only when it agrees. What was compared is kept in the run's
-report, under "onnx" and "torch_export". Files and report are all written before the first takes its name, so that a
-full disk leaves what was there.
+report, under "onnx", "torch_export" and "torchscript". Files and report are all written before the first takes its
+name, so that a full disk leaves what was there.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def export_run(
     *,
     onnx: Path | None = None,
     torch_export: Path | None = None,
+    torchscript: Path | None = None,
     opset: int = onnx_file.OPSET,
     dynamic: bool = False,
     model: nn.Module | str | None = None,
@@ -81,6 +83,7 @@ def export_run(
         run: read from its folder.
         onnx: the ONNX file; `slim.onnx` in the run's folder where neither file is named.
         torch_export: the file of `torch.export`, usually `.pt2`.
+        torchscript: the file of `torch.jit.trace`, which torch deprecates; for programs that read nothing else.
         opset: of the ONNX file.
         dynamic: whether batch and spatial sizes are free; the steps they are free in are written into the file.
         model: the full network or MODEL, for a run whose factory is neither a built-in nor a network of MONAI.
@@ -98,16 +101,19 @@ def export_run(
         CheckFailed: a file does not compute what the network does; it is not kept.
         MissingExtra: onnx, onnxscript or onnxruntime is not installed.
     """
-    wanted = {"onnx": onnx, "torch_export": torch_export}
-    if onnx is None and torch_export is None:
+    wanted = {"onnx": onnx, "torch_export": torch_export, "torchscript": torchscript}
+    if not any(wanted.values()):
         wanted["onnx"] = run.path / NAME
+    kinds = {"onnx": "onnx", "torch_export": "program", "torchscript": "torchscript"}
     for key, path in wanted.items():
         if path is not None:
             check_output(path, key, [run.path, *filter(None, [weights])])
             check_file_place(path, force=force, option=key)
-            check_replaces(path, "onnx" if key == "onnx" else "program", key)
-    if onnx is not None and torch_export is not None and onnx.resolve() == torch_export.resolve():
-        raise UsageError(f"{named('torch_export', torch_export)}: {named('onnx')} writes there")
+            check_replaces(path, kinds[key], key)
+    taken: dict[Path, str] = {}
+    for key, path in wanted.items():
+        if path is not None and (other := taken.setdefault(path.resolve(), key)) != key:
+            raise UsageError(f"{named(key, path)}: {named(other)} writes there")
     check_writable(run.path, "the comparison is kept in the run's report")
     if wanted["onnx"] is not None:
         onnx_file.check_opset(opset)
@@ -120,6 +126,8 @@ def export_run(
             found["onnx"] = _write_onnx(files, path, target, opset, run) | {"opset": opset}
         if (path := wanted["torch_export"]) is not None:
             found["torch_export"] = _write_program(files, path, target)
+        if (path := wanted["torchscript"]) is not None:
+            found["torchscript"] = _write_script(files, path, target)
         report.write_text(run.report_with(found))
     if (path := wanted["onnx"]) is not None:
         _sweep_data(path)
@@ -243,6 +251,31 @@ def _write_program(files: ExitStack, path: Path, target: Target) -> dict[str, An
                 f"out {named('dynamic')}, or give the run an {named('input')} at which no size inside the network is 1 "
                 "(`ranp transfer`)"
             ) from error
+
+    return _describe(path, target, _judged(path, target, run), [temporary])
+
+
+def _write_script(files: ExitStack, path: Path, target: Target) -> dict[str, Any]:
+    """Write and compare a TorchScript file that takes its name when `files` closes; return its entry in the report.
+
+    It holds the path through the network's code that the example inputs take, as every trace does.
+    """
+    temporary = files.enter_context(whole_file(path))
+    args, kwargs = target.inputs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is deprecated; what a trace fixes is compared below
+        try:
+            given = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
+            traced = torch.jit.trace(target.model, **given, check_trace=False, strict=False)
+        except Exception as error:  # whatever the network's own code raises in a trace
+            raise UnsupportedError(f"{named('torchscript')}: the network can't be traced: {told(error)}") from error
+        content = io.BytesIO()
+        torch.jit.save(traced, content)
+        temporary.write_bytes(content.getvalue())
+        loaded = torch.jit.load(io.BytesIO(temporary.read_bytes()), map_location="cpu")
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        return flatten(loaded(**dict(zip(target.names, tensors, strict=True))) if kwargs else loaded(*tensors))
 
     return _describe(path, target, _judged(path, target, run), [temporary])
 

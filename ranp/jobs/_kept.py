@@ -65,20 +65,28 @@ def pruned(prepared: Prepared, result: Result, rounds: Mapping[str, Any]) -> run
     return runs.read(options.out)
 
 
-def trained(prepared: Prepared, result: Trained, network: nn.Module, rounds: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what was trained into the run in the folder, and return what `runs.TRAINING` says.
+def trained(
+    prepared: Prepared,
+    result: Trained,
+    network: nn.Module,
+    rounds: Mapping[str, Any] | None = None,
+    base: runs.Run | None = None,
+) -> dict[str, Any]:
+    """Write what was trained into the run folder, and return what `runs.TRAINING` says.
 
     Args:
         prepared: the training.
         result: of the training, the latest of several.
         network: that was trained; it has the best weights afterwards.
         rounds: how far the rounds were before; nothing without any.
+        base: the run whose plan and options it keeps, by default that in the folder.
     """
     for name, tensor in tensors_of(network).items():
         tensor.data.copy_(result.best[name])
     out = prepared.options.out
-    base, said, histories = runs.read(out), {**_said(prepared, result.history, network), **rounds}, [result.history]
+    base, said, histories = base or runs.read(out), _said(prepared, result.history, network), [result.history]
     if rounds:
+        said |= rounds
         cost = base.report.slim
         entry = {
             "round": rounds["round"], "sparsity": base.plan.choice.achieved, "params": cost.params, "flops": cost.flops,

@@ -34,6 +34,9 @@ class Prepared:
         validation: what it is measured on, or None.
         training: resolved options.
         per_epoch: steps in an epoch, None where there are none.
+        source: of the batches.
+        drawing: how they are drawn.
+        output: shape of the network's, without the batch.
         trained_on: what the batches are drawn from, in words.
         learned: what the network has to know of its data, for `ranp predict`.
         teaching: the teacher, or None.
@@ -51,6 +54,9 @@ class Prepared:
     validation: "Validation | None"
     training: Training
     per_epoch: float | None
+    source: Opened
+    drawing: Drawing
+    output: Shape
     trained_on: str
     learned: dict[str, Any] = field(default_factory=dict)
     teaching: Distillation | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ranp.data.sources import FromFiles, Opened, Reading, open_source, read_spacing
+from ranp.data.sources import FromFiles, Opened, Reading, open_source, read_axes, read_spacing
 from ranp.data.volumes import Sampling
 from ranp.errors import UsageError, named
 from ranp.jobs.options import Cut, Files, Labelled, Source, Voxels
@@ -40,6 +40,7 @@ def reading_of(options: Options) -> Reading:
     sampling = Sampling()
     if isinstance(options, Voxels):
         sampling = replace(sampling, intensity=options.intensity, spacing=read_spacing(options.spacing))
+        sampling = replace(sampling, axes=read_axes(options.axes))
     if isinstance(options, Cut):
         sampling = replace(sampling, foreground=options.foreground, pad=options.pad)
     return Reading(options.label_map or "", options.ignore_label, options.regions or "", sampling)

@@ -14,6 +14,7 @@ from ranp.models.folders import PRUNED, kind_of
 from ranp.models.input_words import read_words
 from ranp.models.request import read_request, read_size
 from ranp.models.weights import load_weights_
+from ranp.models.words import recipe_of
 from ranp.options import Options
 
 Inputs = tuple[Tensor, ...] | dict[str, Tensor]
@@ -85,7 +86,8 @@ def read_subject(
         return Subject(model, None, slim, _inputs_of(run.plan.example_inputs(), plain, batch, seed), loaded)
     refuse_full(full, model)
     request = read_request(model, size=size, batch=batch, **words, trusted=True)
-    built = request.network(seed)
+    built, recipe = request.network(seed), recipe_of(model)
+    weights = weights or (recipe.weights if recipe else None)
     loaded = "" if weights is None else load_weights_(built, weights)
     return Subject(model, request.preset, built, request.fitted(built).inputs(seed), loaded)
 

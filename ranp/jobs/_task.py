@@ -1,17 +1,73 @@
-"""What follows from network and data together: the channels and classes of a built-in, and the loss."""
+"""What follows from network and data together: channels and classes of a built-in, how plans read files, the loss."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ranp import models
 from ranp.data import losses
-from ranp.data.sources import Opened
+from ranp.data.dataset import Dataset
+from ranp.data.sources import FromFiles, Opened, read_axes
+from ranp.data.volumes import Scale, Volumes
+from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.inputs import only_outputs
-from ranp.jobs.options import Lossy, Network, Outputs, Patch
+from ranp.jobs.options import BatchSize, Lossy, Network, Outputs, Patch, Voxels, Weights
+from ranp.models.words import recipe_of
+from ranp.options import Options
 
 Asked = TypeVar("Asked", bound=Network)
+Given = TypeVar("Given", bound=Options)
 MAXDISP = 192
+
+
+def as_the_model(options: Asked, source: Opened) -> Asked:
+    """Return the options with what the file behind MODEL says of a training, where nobody else does.
+
+    Those are batch, weights, and how volumes are read; the cases of `source` are read so too.
+
+    Raises:
+        UsageError: as `recipe_of`.
+    """
+    recipe = recipe_of(options.model)
+    update: dict[str, Any] = {}
+    if isinstance(options, BatchSize):
+        update["batch_size"] = options.batch_size or (recipe.batch if recipe else 1)
+    if recipe is not None and isinstance(options, Weights):
+        update["weights"] = options.weights or recipe.weights
+    if recipe is not None and isinstance(source, FromFiles) and isinstance(options, Voxels):
+        source.dataset = as_planned(source.dataset, options)
+        if isinstance(source.dataset, Volumes):
+            sampling = source.dataset.sampling
+            update["spacing"] = "x".join(f"{each:.15g}" for each in sampling.spacing) or None
+            update["axes"] = "".join("xyz"[axis] for axis in sampling.axes) or None
+    return options.model_copy(update=update)
+
+
+def as_planned(dataset: Dataset[Any], options: Options) -> Dataset[Any]:
+    """Return cases of volumes as the file behind MODEL says that they are read, where options do not say.
+
+    Raises:
+        UsageError: as `recipe_of`, or volumes for a network of images.
+    """
+    recipe = recipe_of(options.model) if isinstance(options, Network) else None
+    if recipe is None or not isinstance(dataset, Volumes) or not isinstance(options, Voxels):
+        return dataset
+    if len(recipe.shape) == 3 and recipe.axes and len(dataset.grid(dataset.cases[0]).shape) == 3:
+        slices = "volumes, which nnU-Net shows a 2D network slice by slice; expected images, or a 3D configuration"
+        raise UsageError(f"{named('data', dataset.root)}: {slices}")
+    if dataset.prepared:
+        return dataset
+    scales = tuple(None if each is None else Scale.of_plain(each) for each in recipe.scales)
+    return replace(
+        dataset,
+        sampling=replace(
+            dataset.sampling,
+            spacing=dataset.sampling.spacing or recipe.spacing,
+            axes=read_axes(options.axes) or recipe.axes,
+            scales=dataset.sampling.scales or (scales if options.intensity == "auto" else ()),
+        ),
+    )
 
 
 def as_the_data(options: Asked, source: Opened) -> Asked:

@@ -12,8 +12,6 @@ from ranp.models.weights import load_weights_
 from ranp.modules import tensors_of
 from ranp.surgery import verify
 
-EXPORTS = ("onnx", "torch_export")
-
 
 def adopt(options: Adopt) -> dict[str, Any]:
     """Load a checkpoint into the slim network of a run, prove it again, and write it there, whole or not at all.
@@ -46,7 +44,7 @@ def adopt(options: Adopt) -> dict[str, Any]:
         raise CheckFailed(f"{said}: slim and masked network differ by {checked.max_rel_diff:.1e}")
     trained = {"file": options.weights.name, "sha256": sha256(options.weights), "loaded": loaded}
     found = {"trained": trained, "verify": checked.to_dict()}
-    stale = [run.values[kind]["file"] for kind in EXPORTS if isinstance(run.values.get(kind), dict)]
+    stale = [run.values[kind]["file"] for kind in runs.EXPORTS if isinstance(run.values.get(kind), dict)]
     if not options.dry_run:
-        run.adopt(slim, found, without=EXPORTS)
+        run.adopt(slim, found, without=runs.EXPORTS)
     return {"run": str(options.run), "dry_run": options.dry_run, **found, "stale": stale}

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -9,10 +11,12 @@ import torch
 from ranp import runs
 from ranp.cost import Setting, Step, Timing, settings_on, time_setting
 from ranp.errors import UsageError, named, told
+from ranp.figures import spell
 from ranp.inputs import check_device
 from ranp.jobs._step import read_step
 from ranp.jobs._subject import Subject, read_subject
-from ranp.jobs.options import Bench, Network
+from ranp.jobs.options import Bench, Network, Predict
+from ranp.jobs.predict import Spent, predict
 from ranp.models.folders import PRUNED, kind_of
 
 Watch = Callable[[str], None]
@@ -23,7 +27,8 @@ def bench(options: Bench, watch: Watch = lambda _: None) -> dict[str, Any]:
 
     Returns:
         model, input, batch, device, torch, rows (network, what, setting, and median_ms, low_ms, high_ms, runs, or the
-        error that stopped it), fastest (of each network and what: the setting, its times over those of torch's
+        error that stopped it), prediction (where data are given: the seconds of the parts of one case's, and the
+        network's `share` of them), fastest (of each network and what: the setting, its times over those of torch's
         default as `speedup`, and whether that is `clear` of the noise).
 
     Raises:
@@ -50,10 +55,36 @@ def bench(options: Bench, watch: Watch = lambda _: None) -> dict[str, Any]:
                 rows.append(
                     {"network": name, "what": what, **asdict(setting), **_row(options, each, step, setting, where)}
                 )
-    return {
+    found = {
         "model": subject.name, "input": subject.shapes, "batch": subject.batch, "device": _said(where),
         "torch": torch.__version__, "rows": rows, "fastest": fastest(rows),
     }  # fmt: skip
+    if options.data or options.images:
+        watch("predict a case")
+        found["prediction"] = prediction(options, subject)
+    return found
+
+
+def prediction(options: Bench, subject: Subject) -> dict[str, Any]:
+    """Return the seconds of the parts of the prediction of the first case, and the network's share of them.
+
+    Returns:
+        loading (reading, normalising and resampling), windows (cutting and blending, and what is resampled back),
+        network, writing, total, share.
+
+    Raises:
+        UsageError: as `ranp predict`.
+    """
+    spent = Spent(options.device)
+    shared = {name: getattr(options, name) for name in Predict.model_fields.keys() & Bench.model_fields.keys()}
+    patch = None if kind_of(options.model) is PRUNED and not options.input else spell(subject.shapes[0][1:])
+    with TemporaryDirectory() as folder:
+        asked = {**shared, "patch": patch, "batch_size": subject.batch, "out": Path(folder) / "predictions"}
+        predict(Predict.read(asked), lambda cases: list(cases)[:1], spent)
+    seconds = spent.seconds
+    seconds["windows"] -= seconds["network"]
+    total = sum(seconds.values())
+    return {**seconds, "total": total, "share": seconds["network"] / max(total, 1e-9)}
 
 
 def fastest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

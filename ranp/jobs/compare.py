@@ -12,10 +12,10 @@ from ranp import __version__, runs
 from ranp.errors import UsageError, named, need
 from ranp.files import check_file_place, whole_file
 from ranp.jobs.options import Compare, Prune, Scored
-from ranp.jobs.prune import Prepared, Track, plan_only, ready
+from ranp.jobs.prune import Prepared, Track, check_step, plan_only, ready
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import check_trusted
-from ranp.options import Budget, Selection, Shared
+from ranp.options import Budget, Optimizing, Selection, Shared
 from ranp.pipeline import FILE, METHODS, check_goal, compare
 from ranp.processes import is_first
 from ranp.reports import Comparison
@@ -49,6 +49,7 @@ def prepare(options: Compare) -> Asked:
         UsageError: the first mistake that was found.
         MissingExtra: Torch-Pruning, or a reader of the data, is not installed.
     """
+    check_step(options)
     run, loss = None, options.loss
     if kind_of(options.model) is PRUNED:
         run = Path(options.model)
@@ -98,7 +99,7 @@ def _of_run(path: Path, asked: Compare) -> Compare:
     goal = run.plan.choice.sparsity if open_goal and not made.limits else asked.sparsity
     update = {name: getattr(made, name) for name in own if name != "device"}
     update |= {"method": "mpmg" if made.method == "snip" else made.method, "sparsity": goal}
-    update |= made.only(Budget) if open_goal else {}
+    update |= {**made.only(Budget), **made.only(Optimizing), "checkpoint": made.checkpoint} if open_goal else {}
     return asked.model_copy(update={**update, "out": asked.out or path / FILE})
 
 
@@ -123,7 +124,8 @@ def carry_out(asked: Asked, *, watch: Callable[[str], None] | None = None, track
         outputs=options.outputs,
         dead_norms=options.dead_norms,
         zero_conv_biases=options.init in ("glorot", "orthogonal"), device=options.device, seed=options.seed,
-        peers=asked.peers, watch=watch, progress=track or False, **options.only(Budget), **options.only(Shared),
+        peers=asked.peers, step=prepared.step(), watch=watch, progress=track or False,
+        **options.only(Budget), **options.only(Shared),
     )  # fmt: skip
     result = Comparison(**_head(asked), **table.to_dict(), ranp=__version__)
     if asked.out is not None and is_first():

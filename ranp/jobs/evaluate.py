@@ -11,7 +11,7 @@ from ranp.errors import UsageError, listed, named, need
 from ranp.files import check_file_place, write_text
 from ranp.jobs._judging import as_learned, as_trained, learned_by, run_of, subject_of
 from ranp.jobs._source import folded, opened
-from ranp.jobs._task import as_the_data
+from ranp.jobs._task import as_planned, as_the_data
 from ranp.jobs.options import Evaluate
 from ranp.models.outputs import output_shape
 from ranp.report.contact import FORMATS, Tile, compared, write_sheet
@@ -47,12 +47,14 @@ def evaluate(options: Evaluate, track: Track = iter) -> tuple[Scores, dict[str, 
         source = folded(source, learned_from["fold"])  # the cases that the training held out
     if run is None:
         options = as_the_data(options, source)
+        if isinstance(source, FromFiles):
+            source.dataset = as_planned(source.dataset, options)
     subject = subject_of(options, run, options.seed)
     if isinstance(source, FromFiles):
         channels = output_shape(subject.network, subject.inputs, subject.outputs)[:1]
         source.dataset = as_learned(source.dataset, learned_by(run, options, *channels or (0,)))
-    how = Drawing(options.batches, options.batch_size, options.seed, maxdisp=subject.maxdisp)
-    windows = Windows(options.overlap, options.batch_size, options.mirror)
+    how = Drawing(options.batches, options.batch_size or 1, options.seed, maxdisp=subject.maxdisp)
+    windows = Windows(options.overlap, options.batch_size or 1, options.mirror)
     asked = Evaluation(
         subject.network, source, subject.inputs, how, options.split, subject.outputs, windows, options.device
     )

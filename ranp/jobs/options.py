@@ -23,6 +23,7 @@ from ranp.options import (
     Scoring,
     Selection,
     Shared,
+    Solved,
     Sparsity,
     SparsitySchedule,
     Supervision,
@@ -100,7 +101,8 @@ class Model(Options):
 
     group: ClassVar[str] = "network"
     model: str = option(
-        ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, or the folder of a fused run.",
+        ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, nnunet:PLANS.json#CONFIGURATION "
+        "of nnU-Net, bundle:FOLDER of MONAI, or the folder of a fused run.",
         argument=True, metavar="MODEL", complete="model",
     )  # fmt: skip
     preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")
@@ -222,6 +224,10 @@ class Voxels(Options):
     group: ClassVar[str] = "data"
     intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
     spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+    axes: str | None = option(
+        None, "Take the axes of files in this order, such as zyx; the order of --patch and --spacing.", metavar="AXES",
+        shown="as they lie, or as the plans of MODEL say",
+    )  # fmt: skip
 
 
 class Cut(Voxels):
@@ -246,7 +252,7 @@ class BatchSize(Options):
     """How many samples make a batch."""
 
     group: ClassVar[str] = "data"
-    batch_size: int = option(1, "Samples in a batch.", ge=1)
+    batch_size: int | None = option(None, "Samples in a batch.", ge=1, shown="1, or as the plans of MODEL say")
 
 
 class Batches(Patch, BatchSize):
@@ -298,6 +304,14 @@ class Lossy(Options):
     deep_supervision: Supervision = option("equal", "How several outputs count in the loss: {choices} (1, 1/2, ... 0).")
 
 
+class Trained(Optimizing, Lossy):
+    """The training step whose memory is asked for."""
+
+    checkpoint: Words = option(
+        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
+    )
+
+
 class Draws(Options):
     """Initialisations that scores are averaged over."""
 
@@ -307,13 +321,17 @@ class Draws(Options):
     )
 
 
-class Start(Outputs, Initial, Lossy):
-    """What the network is scored with."""
+class Frozen(Options):
+    """What stays."""
 
     group: ClassVar[str] = "choice"
     freeze: tuple[str, ...] = option(
         (), "Modules whose channels stay, such as 'encoder.*'; repeat it.", metavar="PATTERN"
     )
+
+
+class Start(Outputs, Initial, Lossy, Frozen):
+    """What the network is scored with."""
 
 
 class Scored(
@@ -331,18 +349,18 @@ class Proved(Options):
     )
 
 
-class Prune(Scored, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
+class Prune(Scored, Trained, Full, Draws, Selection, Proved, Config, DryRun, Force, Printed):
     """`ranp prune`."""
 
     group: ClassVar[str] = "output"
     out: Path | None = option(None, "The run folder to write.", shown="runs/MODEL", writes="run")
 
 
-class Suggest(Scored, Ranking, Shared, Config, Printed):
+class Suggest(Scored, Trained, Ranking, Budget, Solved, Shared, Config, Printed):
     """`ranp suggest`."""
 
 
-class Compare(Scored, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
+class Compare(Scored, Trained, Sparsity, Budget, Shared, Config, DryRun, Force, Printed):
     """`ranp compare`."""
 
     group: ClassVar[str] = "choice"
@@ -384,11 +402,8 @@ class Rounds(Scoring, Selection, Proved):
     )
 
 
-class Train(
-    Network, Full, Weights, Source, Files, Labelled, Batches, Cut, Start, Training, Taught, Rounds, Seed, Device,
-    Config, DryRun, Force, Printed,
-):  # fmt: skip
-    """`ranp train`."""
+class Validated(Options):
+    """What a training is measured on, and how its samples are drawn."""
 
     group: ClassVar[str] = "training"
     val: str | None = option(
@@ -396,15 +411,43 @@ class Train(
         shown="the validation cases of --data, of what is generated other samples",
     )  # fmt: skip
     fold: str | None = option(None, "Validate on the k-th of n parts of the training cases, from 0.", metavar="K/N")
-    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     augment: Augmentation = option("none", "Change samples at random: {choices}.")
     hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
+
+
+class Train(
+    Network, Full, Weights, Source, Files, Labelled, Batches, Cut, Start, Training, Taught, Rounds, Validated, Seed,
+    Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp train`."""
+
+    group: ClassVar[str] = "training"
+    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
     save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
     tensorboard: Path | None = option(
         None, "Write curves as events of TensorBoard into this folder too.", metavar="FOLDER", kept=False
     )
     out: Path = option(..., "The run folder to write.", writes="run")
+
+
+class Search(
+    Network, Weights, Initial, Source, Files, Labelled, Batches, Cut, Lossy, Frozen, Outputs, Scoring, Budget, Shared,
+    Training, Validated, Seed, Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp search`."""
+
+    group: ClassVar[str] = "choice"
+    candidates: str | None = option(
+        None, "Ways to choose, with commas between: uniform, profile:1.25, layer-wise, isomorphic, vanilla, weighted, "
+        "RANP-f:5, RANP-m, RANP-l, SNIP, random; behind a + a solver, a criterion or a least width: weighted+greedy+8.",
+        metavar="WORDS", shown="thirteen, of all kinds",
+    )  # fmt: skip
+    seeds: int = option(3, "Trainings of each candidate in the last round, with seeds from --seed on.", ge=1)
+    eta: int = option(3, "So many times fewer candidates from round to round, and so many times longer.", ge=2)
+    resume: bool = option(False, "Go on with the search in --out that was stopped.", kept=False)
+    save_every: int = option(100, "Steps after which the state of a training is kept for --resume.", ge=1)
+    out: Path = option(..., "The run folder of the winner.", writes="run")
 
 
 class Verify(Run, RunModel, Weights, Factory, Proved, Seed, Printed):
@@ -434,8 +477,31 @@ class Export(Run, RunModel, Weights, Seed, Config, DryRun, Force, Printed):
     torch_export: Path | None = option(
         None, "A file of torch.export (.pt2); alone, no ONNX is written.", metavar="FILE", writes="program"
     )
+    torchscript: Path | None = option(
+        None, "A TorchScript file (.ts), for programs that read nothing else; alone, no ONNX is written.",
+        metavar="FILE", writes="torchscript",
+    )  # fmt: skip
     opset: int = option(20, "Of the ONNX file; from 21 on group norm is one operator.")
     dynamic: bool = option(False, "Leave batch and spatial sizes free.")
+    nnunet: str | None = option(
+        None, "Add a configuration with the slim network to these plans of nnU-Net: PLANS.json, or "
+        "PLANS.json#CONFIGURATION that it inherits from; alone, no ONNX is written.", metavar="PLANS",
+    )  # fmt: skip
+    nnunet_model: Path | None = option(
+        None, "With --nnunet, write the folder that nnUNetv2_predict_from_modelfolder takes.", metavar="FOLDER",
+        writes="nnunet",
+    )  # fmt: skip
+    monai_bundle: Path | None = option(
+        None, "Write a bundle of MONAI with the slim network; alone, no ONNX is written.", metavar="FOLDER",
+        writes="bundle",
+    )  # fmt: skip
+    from_bundle: Path | None = option(
+        None, "With --monai-bundle, a bundle whose .json configs are taken.", metavar="FOLDER", shown="plain configs"
+    )
+    spend: Literal["patch", "batch"] | None = option(
+        None, "With --nnunet and --memory, use what was freed: a larger {choices}, as nnU-Net's planner would."
+    )
+    memory: str | None = option(None, "What a training step may take, for --spend: 8GiB.", metavar="BYTES")
 
 
 class Adopt(Run, RunModel, Weights, Factory, Seed, Config, DryRun, Printed):
@@ -466,14 +532,6 @@ class Inspect(Network, Outputs, Size, Full, Config, Force, Printed):
     svg: Path | None = option(None, "Draw the coupling.", metavar="FILE", writes="svg")
 
 
-class Trained(Optimizing, Lossy):
-    """The training step whose memory is asked for."""
-
-    checkpoint: Words = option(
-        (), "A module, or glob, whose insides are computed again in the backward; repeat it.", metavar="NAME"
-    )
-
-
 class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
     """`ranp profile`."""
 
@@ -494,7 +552,10 @@ class Profile(Network, Size, Full, Weights, Trained, Seed, Device, Config, Print
     cross_check: bool = option(False, "Count multiply-accumulates with fvcore too.")
 
 
-class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed):
+class Bench(
+    Network, Size, Full, Weights, SourceName, SourceSettings, Images, Labelled, Voxels, Sliding, Outputs, Trained, Seed,
+    Device, Config, Printed,
+):  # fmt: skip
     """`ranp bench`."""
 
     group: ClassVar[str] = "costs"
@@ -504,6 +565,10 @@ class Bench(Network, Size, Full, Weights, Trained, Seed, Device, Config, Printed
     threads: tuple[int, ...] = option((), "Threads of the CPU to try; repeat it.", metavar="COUNT", shown="as they are")
     compile: bool = option(False, "Try torch.compile too, which takes minutes.")
     inference_only: bool = option(False, "Measure no training steps.")
+    data: str | None = option(
+        None, "Files to predict a case of, as `ranp predict` does: how much of that is the network's.",
+        metavar="SOURCE", shown="the files of --images, if any",
+    )  # fmt: skip
 
 
 class Models(Printed):

@@ -12,8 +12,10 @@ A case that is called `group/name` lies in a folder of its group.
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ranp.cost import synchronise
 from ranp.data import answers
 from ranp.data.dataset import TESTING, Case, Dataset
+from ranp.data.geometry import Grid
 from ranp.data.labels import Labels
 from ranp.data.layouts import clips, pictures
 from ranp.data.layouts.clips import VIDEOS
@@ -36,7 +40,7 @@ from ranp.files import KINDS, check_absent, read_json, whole_folder
 from ranp.inputs import Shape, as_arguments, flatten
 from ranp.jobs._judging import Subject, as_learned, as_trained, learned_by, run_of, subject_of
 from ranp.jobs._source import reading_of
-from ranp.jobs._task import as_the_data
+from ranp.jobs._task import as_planned, as_the_data
 from ranp.jobs.options import Predict
 from ranp.models.outputs import output_shape
 from ranp.runs import check_place
@@ -46,12 +50,30 @@ Track = Callable[[Iterable[Any]], Iterable[Any]]
 PREDICTIONS, CLASSES = "predictions.json", "classes.csv"
 
 
-def predict(options: Predict, track: Track = iter) -> dict[str, Any]:
+class Spent:
+    """Seconds of the parts of predictions, with what a device still had to do."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = torch.device(device)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the time that a part takes."""
+        synchronise(self._device)
+        start = perf_counter()
+        yield
+        synchronise(self._device)
+        self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - start
+
+
+def predict(options: Predict, track: Track = iter, spent: Spent | None = None) -> dict[str, Any]:
     """Predict, and write a folder of answers, whole or not at all.
 
     Args:
         options: of the command.
         track: wraps the iteration over cases.
+        spent: is told how long each part takes: `loading`, `windows` (with the network), `network`, `writing`.
 
     Returns:
         What predictions.json holds, and `out`.
@@ -74,8 +96,8 @@ def predict(options: Predict, track: Track = iter) -> dict[str, Any]:
     given = output_shape(subject.network, subject.inputs, subject.outputs)
     learned = learned_by(source_run, options, given[0] if given else 0)
     dataset = named_source.fitted(shapes, given) if named_source else _of_images(options, given, learned)
-    dataset = as_learned(dataset, learned)
-    asked = _Asked(options, subject, dataset, shapes, given, learned)
+    dataset = as_planned(as_learned(dataset, learned), options)
+    asked = _Asked(options, subject, dataset, shapes, given, learned, spent or Spent(options.device))
     with whole_folder(options.out, force=options.force) as folder:
         found = asked.write(folder, track)
         (folder / PREDICTIONS).write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
@@ -92,6 +114,7 @@ class _Asked:
     shapes: Sequence[Shape]
     given: Shape
     learned: dict[str, Any]
+    spent: Spent
 
     def write(self, folder: Path, track: Track) -> dict[str, Any]:
         """Predict every case into a folder, and return what was written."""
@@ -156,37 +179,55 @@ class _Asked:
         return tuple(self.learned.get("values") or self.dataset.answers(count))
 
     def _class(self, network: nn.Module, case: Case) -> list[Any]:
-        views = self.dataset.views(self.dataset.read(case), self.shapes)
-        outputs = [run(network, self._fed([part[None] for part in view]), self.subject.outputs) for view, _ in views]
+        with self.spent("loading"):
+            views = self.dataset.views(self.dataset.read(case), self.shapes)
+        with self.spent("windows"):
+            outputs = [self._run(network, [part[None] for part in view]) for view, _ in views]
         votes = torch.stack([probabilities(output[0], "") for output in outputs]).mean(0)
         told = int(votes.argmax())
         names = tuple(self.dataset.class_names) or tuple(self.learned.get("names", ()))
         return [told, names[told] if told < len(names) else f"class {told}", f"{float(votes[told]):.6g}"]
 
     def _disparity(self, network: nn.Module, case: Case, place: Path) -> list[Path]:
-        inputs, _ = self.dataset.whole(self.dataset.read(case))
+        with self.spent("loading"):
+            inputs, _ = self.dataset.whole(self.dataset.read(case))
         whole = Whole(network, self.shapes[0][1:], self._fed, self.subject.outputs, self.subject.network)
         file = place.with_name(place.name + ".pfm")
-        answers.write_pfm(file, whole(inputs)[0].cpu().numpy())
+        with self.spent("windows"), self.spent("network"):
+            said = whole(inputs)[0]
+        with self.spent("writing"):
+            answers.write_pfm(file, said.cpu().numpy())
         return [file]
+
+    def _run(self, network: nn.Module, parts: Sequence[Tensor]) -> Tensor:
+        fed = self._fed(parts)
+        with self.spent("network"):
+            return run(network, fed, self.subject.outputs)
 
     def _labels(self, network: nn.Module, case: Case, place: Path, values: Sequence[int], room: Path) -> list[Path]:
         dataset, task, options = self.dataset, self.dataset.task, self.options
-        held = dataset.read(case)
-        (image,), _ = dataset.views(held, self.shapes)[0]
+        with self.spent("loading"):
+            held = dataset.read(case)
+            (image,), _ = dataset.views(held, self.shapes)[0]
         patch = self.shapes[0][1:]
 
         def compute(batch: Tensor) -> Tensor:
-            return sized(run(network, self._fed([batch]), self.subject.outputs), patch)
+            return sized(self._run(network, [batch]), patch)
 
         keep: list[Kept] = [kind for kind in ("logits", "probabilities") if getattr(options, kind)]
         grid = dataset.grid(case) if isinstance(dataset, Volumes) else None
         resampled = isinstance(dataset, Volumes) and bool(dataset.sampling.spacing)
-        said = answer(
-            image, patch, compute, Windows(options.overlap, options.batch_size, options.mirror), task,
-            keep=keep, room=room, grid=grid if resampled else None, affine=held.affine if resampled else None,
-        )  # fmt: skip
-        labels = _valued(said, task, values)
+        with self.spent("windows"):
+            said = answer(
+                image, patch, compute, Windows(options.overlap, options.batch_size or 1, options.mirror), task,
+                keep=keep, room=room, grid=grid if resampled else None, affine=held.affine if resampled else None,
+            )  # fmt: skip
+        with self.spent("writing"):
+            return self._written(said, case, place, values, grid)
+
+    def _written(self, said: Answer, case: Case, place: Path, values: Sequence[int], grid: Grid | None) -> list[Path]:
+        """Write what was said of a case, and return the files."""
+        labels = _valued(said, self.dataset.task, values)
         if grid is None:
             file = place.with_name(place.name + (".png" if labels.ndim == 2 else ".npy"))
             answers.write_mask(file, labels) if labels.ndim == 2 else answers.write_array(file, labels)

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from ranp import cost
-from ranp.errors import UsageError, named
+from ranp.errors import named
 from ranp.graph.build import trace
 from ranp.inputs import check_device
 from ranp.jobs._fit import fit
-from ranp.jobs._step import read_step
+from ranp.jobs._step import read_step, refuse_step
 from ranp.jobs._subject import Subject, read_subject
 from ranp.jobs.options import Network, Profile, Trained
 from ranp.options import read_bytes
@@ -68,12 +68,8 @@ def profile_network(options: Profile) -> dict[str, Any]:
 
 def _check_training(options: Profile) -> None:
     """Refuse options of a training step where none is asked for."""
-    if options.training or options.fit is not None:
-        return
-    for name, field in Trained.model_fields.items():
-        if getattr(options, name) != field.get_default():
-            said = f"only of use with {named('training', True)} or {named('fit')}"
-            raise UsageError(f"{named(name, getattr(options, name))}: {said}")
+    if not options.training and options.fit is None:
+        refuse_step(options, Trained.model_fields, f"{named('training', True)} or {named('fit')}")
 
 
 def _training(options: Profile, subject: Subject, where: torch.device) -> dict[str, Any]:

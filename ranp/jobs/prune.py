@@ -10,22 +10,25 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ranp import models, processes, runs
+from ranp.cost import Step
 from ranp.data import losses
 from ranp.data.sources import Drawing, Opened
-from ranp.errors import UsageError, named
+from ranp.errors import CheckFailed, UsageError, named
 from ranp.figures import spell
 from ranp.graph.build import trace
 from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
+from ranp.jobs._step import refuse_step, step_of
 from ranp.jobs._subject import refuse_known
-from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
-from ranp.jobs.options import Images, Prune, Scored, Source
+from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
+from ranp.jobs.options import Compare, Images, Prune, Scored, Source, Suggest
 from ranp.models import folders
+from ranp.models.constructors import Constructor
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
-from ranp.options import DATA_FREE, PATTERNS, Selection
+from ranp.options import DATA_FREE, PATTERNS, Optimizing, Selection
 from ranp.pipeline import Result, costs_of, prune, prune_again
 from ranp.reports import Report, Trial
 from ranp.selection import select
@@ -73,6 +76,15 @@ class Prepared:
             **({"weights": self.loaded} if self.loaded else {}),
         }
 
+    def step(self) -> Step | None:
+        """Return the training step whose memory is limited, or None."""
+        options = self.options
+        assert isinstance(options, Prune | Suggest | Compare)
+        if options.train_memory is None:
+            return None
+        assert options.loss is not None
+        return step_of(options, options.loss, self.loss, self.network, self.inputs)[1]
+
     def scored_on(self) -> str:
         """Say in words what the scores come from."""
         options = self.options
@@ -90,8 +102,9 @@ def prepare(options: Prune) -> Prepared:
         MissingExtra: a reader of the data is not installed.
     """
     options.check(options.method, options.seed)
+    check_step(options)
     if options.strength is not None and options.reweight is None:
-        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops or memory")
+        raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops, memory or latency")
     run, name = None, _folder_name(options.model, options.preset)
     if folders.kind_of(options.model) is folders.PRUNED:
         run = runs.read(options.model)
@@ -111,6 +124,16 @@ def prepare(options: Prune) -> Prepared:
     return ready(
         options, options, needs_batches=needs_batches, trusted=trusted, trusted_loss=True, run=run,
     )  # fmt: skip
+
+
+def check_step(options: Prune | Suggest | Compare) -> None:
+    """Refuse options of a training step where no memory of one is limited.
+
+    Raises:
+        UsageError: the first that is given.
+    """
+    if options.train_memory is None:
+        refuse_step(options, (*Optimizing.model_fields, "checkpoint"), named("train_memory"))
 
 
 def _of_run(run: runs.Run, options: Prune) -> Prune:
@@ -162,7 +185,7 @@ def ready(
     """
     check_device(options.device)
     source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
-    options = as_the_data(options, source)
+    options = as_the_data(as_the_model(options, source), source)
     if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
         options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
@@ -186,8 +209,8 @@ def ready(
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
         how = Drawing(
-            options.batches, options.batch_size, options.seed, options.workers, maxdisp, scored.below, scored.names,
-            scored.dtypes,
+            options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp, scored.below,
+            scored.names, scored.dtypes,
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)
@@ -225,19 +248,33 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         "batches": batches, "loss": prepared.loss, "method": options.method, "reduce": options.reduce,
         "freeze": options.freeze, "dead_norms": options.dead_norms,
         "zero_conv_biases": options.init in ("glorot", "orthogonal"), "device": options.device, "seed": options.seed,
-        "verify_input": options.verify_input, "watch": watch, "progress": track or False, **options.only(Selection),
+        "verify_input": options.verify_input, "step": prepared.step(), "watch": watch,
+        "progress": track or False, **options.only(Selection),
     }  # fmt: skip
+    constructor = None
     if prepared.run is None:
-        redrawn = _redrawn(prepared, options)
-        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, **asked)
+        redrawn, request = _redrawn(prepared, options), prepared.request
+        constructor = Constructor.of(request.model, request.settings) if options.tie else None
+        ties = constructor.ties() if constructor else ()
+        result = prune(prepared.network, prepared.inputs, outputs=options.outputs, redrawn=redrawn, ties=ties, **asked)
     else:
         assert prepared.full is not None
         result = prune_again(prepared.full, prepared.run.plan, prepared.network, prepared.inputs, **asked)
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
+    if prepared.run is None and constructor:
+        values["notes"] = [*values["notes"], _said_by(constructor, result.slim)]
     if options.rule != "random":
         values["notes"] = [*values["notes"], *generated(options)]
     return replace(result, report=Report(**head, **values))
+
+
+def _said_by(constructor: Constructor, slim: nn.Module) -> str:
+    """Return a note with the call that makes a slim network, or why there is none."""
+    try:
+        return f"the same network without ranp: {constructor.spelled(constructor.narrowed(slim))}"
+    except CheckFailed as error:  # MONAI leaves out a projection where two widths are equal
+        return f"{error}; another sparsity or limit gives other widths"
 
 
 def generated(options: Scored) -> list[str]:

@@ -1,13 +1,15 @@
 """What `ranp suggest` asks for: a network, its scores, and how units are ranked; nothing is built or written."""
 
 from collections.abc import Callable
+from typing import Any
 
 from ranp import __version__
+from ranp.cost import Step, stopwatch
 from ranp.graph.build import trace
 from ranp.jobs.options import Suggest
-from ranp.jobs.prune import Prepared, Track, generated, ready
-from ranp.options import Ranking, Selection, Shared
-from ranp.pipeline import suggest
+from ranp.jobs.prune import Prepared, Track, check_step, generated, ready
+from ranp.options import Budget, Ranking, Selection, Shared, Solved
+from ranp.pipeline import Gauges, suggest
 from ranp.reports import Suggestion
 from ranp.scores import importance
 
@@ -19,7 +21,8 @@ def prepare(options: Suggest) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
-    selection = Selection(sparsity=0.0, **options.only(Ranking), **options.only(Shared))
+    check_step(options)
+    selection = Selection.read({**({} if options.limits else {"sparsity": 0.0}), **_selection(options)})
     selection.check(options.method, options.seed)
     return ready(options, selection, needs_batches=options.method != "l1")
 
@@ -42,8 +45,16 @@ def carry_out(
         progress=track or False,
     )  # fmt: skip
     say("select")
-    found = suggest(graph, scores, seed=options.seed, **options.only(Ranking), **options.only(Shared))
+    gauges = Gauges(prepared.inputs, prepared.step() or Step(), stopwatch(options.device))
+    price = gauges.price(graph, prepared.network, Selection.read(_selection(options)))
+    found = suggest(graph, scores, seed=options.seed, price=price, **_selection(options))
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "ranp": __version__}
     values = found.to_dict()
     values["notes"] = [*values["notes"], *generated(options)]
     return Suggestion(**head, **values)
+
+
+def _selection(options: Suggest) -> dict[str, Any]:
+    """Return the options of `select`, the goal aside."""
+    groups = (Ranking, Budget, Solved, Shared)
+    return {name: value for group in groups for name, value in options.only(group).items()}

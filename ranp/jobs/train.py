@@ -26,7 +26,7 @@ from ranp.jobs._judging import as_learned
 from ranp.jobs._prepared import Prepared, Validation
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
-from ranp.jobs._task import as_the_data, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import Train
 from ranp.jobs.prune import method_of
 from ranp.models.init import initialise_
@@ -51,23 +51,34 @@ def prepare(options: Train) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
-    check_device(options.device)
-    processes.share_of(options.batch_size)
-    training = resolved(Training.read(options.only(Training)))
-    if (training.steps is None) == (training.epochs is None):
-        raise UsageError(f"give either {named('steps')} or {named('epochs')}")
     if not _goes_on(options):
         runs.check_out(options.out, force=options.force)
     options = _check_rounds(options)
     if options.tensorboard is not None:
         need("tensorboard", "tensorboard")
+    return ready(options)
+
+
+def ready(options: Train) -> Prepared:
+    """Return what options ask to train, and on what; their output is not looked at.
+
+    Raises:
+        UsageError: as `prepare`.
+        MissingExtra: as `prepare`.
+    """
+    check_device(options.device)
+    training = resolved(Training.read(options.only(Training)))
+    if (training.steps is None) == (training.epochs is None):
+        raise UsageError(f"give either {named('steps')} or {named('epochs')}")
     source = opened(options)
+    options = as_the_model(options, source)
+    processes.share_of(options.batch_size or 1)
     if names_run(options.model):
         base, network, shapes, config = _of_run(options)
         options = options.model_copy(update={"outputs": options.outputs or base.plan.outputs})
     else:
         options = as_the_data(options, source)
-        base, (network, shapes, config) = None, _of_model(options)
+        base, (network, shapes, config) = None, of_model(options)
     inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
     given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
@@ -80,13 +91,13 @@ def prepare(options: Train) -> Prepared:
     if isinstance(validation, FromFiles) and validation is not source:
         validation.dataset = as_learned(validation.dataset, learned)  # scaled as what is trained on
     how = Drawing(
-        steps * training.accumulate * (options.rounds or 1), options.batch_size, options.seed, options.workers, maxdisp,
-        training=True, hold=options.hold, augment=options.augment,
+        steps * training.accumulate * (options.rounds or 1), options.batch_size or 1, options.seed, options.workers,
+        maxdisp, training=True, hold=options.hold, augment=options.augment,
     )  # fmt: skip
     batches = source.batches(shapes, given, how)
     measured = None
     if validation is not None:
-        drawn = Drawing(_SAMPLES, options.batch_size, options.seed, 0, maxdisp)
+        drawn = Drawing(_SAMPLES, options.batch_size or 1, options.seed, 0, maxdisp)
         said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
         measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
     unseen = source.never(given[0]) if isinstance(source, FromFiles) and given else ()
@@ -108,6 +119,9 @@ def prepare(options: Train) -> Prepared:
         measured,
         training,
         per_epoch,
+        source,
+        how,
+        given,
         source.said(),
         learned,
         teaching,
@@ -126,8 +140,8 @@ def _check_rounds(options: Train) -> Train:
         for name in kept.ROUNDS:
             value = getattr(options, name)
             if value != type(options).model_fields[name].get_default():
-                shown = value[0] if isinstance(value, tuple) else value
-                raise UsageError(f"{named(name, shown)}: needs {named('rounds')}")
+                first = value[0] if isinstance(value, tuple) else value
+                raise UsageError(f"{named(name, first)}: needs {named('rounds')}")
         return options
     check_rounds(options.rounds, options.sparsity_schedule, options.only(Selection))
     options = options.model_copy(update={"method": options.method or method_of(options, options)})
@@ -141,7 +155,7 @@ def _pruning(
     """Return the options of `prune_round` that are the same in every round."""
     batches = None
     if options.method not in DATA_FREE and options.rule != "random":
-        how = Drawing(options.batches, options.batch_size, options.seed, options.workers, maxdisp)
+        how = Drawing(options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp)
         batches = source.batches(shapes, given, how)
     return {
         "schedule": options.sparsity_schedule, "batches": batches, "loss": loss, "method": options.method,
@@ -196,7 +210,7 @@ def _carried_out(prepared: Prepared, watch: Watch | None) -> dict[str, Any]:
         base = base or processes.from_first(lambda: kept.begun(prepared))
         network = _network(prepared, base)
         trained = _trained(prepared, network, kept.asked(prepared), watch)
-        said = processes.from_first(lambda: kept.trained(prepared, trained, network, {}))
+        said = processes.from_first(lambda: kept.trained(prepared, trained, network))
     return {"out": str(out), **kept.without_curves(said)}
 
 
@@ -326,7 +340,7 @@ def _of_run(options: Train) -> tuple[runs.Run, nn.Module, tuple[Shape, ...], dic
     return run, network, tuple(sizes), dict(run.config)
 
 
-def _of_model(options: Train) -> tuple[nn.Module, tuple[Shape, ...], dict[str, Any]]:
+def of_model(options: Train) -> tuple[nn.Module, tuple[Shape, ...], dict[str, Any]]:
     """Return a network that is built, the shapes of its inputs and the config of the run to be."""
     refuse_full(options.full, options.model)
     request = read_request(
@@ -377,7 +391,7 @@ def _teaching(
     elif options.teacher_weights is None:
         raise UsageError(f"{said}: has learned nothing; give {named('teacher_weights')}, or a run that was trained")
     else:
-        teacher = _of_model(as_the_data(asked, source))[0]
+        teacher = of_model(as_the_data(asked, source))[0]
     gives = output_shape(teacher, tuple(torch.empty(1, *shape, device="meta") for shape in shapes), options.outputs)
     if gives != given:
         raise UsageError(f"{said}: gives {spell(gives)}; expected {spell(given)}, as the network that learns")
@@ -417,7 +431,7 @@ def _per_epoch(source: Opened, options: Train, training: Training) -> float | No
         return None if count is None else count / training.accumulate
     if not isinstance(source, FromFiles):
         return None
-    return len(source.dataset.of(TRAINING)) / (options.batch_size * training.accumulate)
+    return len(source.dataset.of(TRAINING)) / ((options.batch_size or 1) * training.accumulate)
 
 
 def _epochs(training: Training, per_epoch: float | None) -> int:

@@ -17,10 +17,11 @@ from ranp.errors import UsageError, named, setting
 from ranp.figures import spell, spell_all
 from ranp.files import read_json
 from ranp.inputs import Inputs, Shape, draw, generator_of, map_tensors, range_of, ranged
-from ranp.models.channels import channels_of
+from ranp.models.channels import CHANNELS, CLASSES, channels_of
 from ranp.models.folders import Kind, kind_of
 from ranp.models.input_words import WHOLES, InputKind, Spelled, read_words, written
 from ranp.models.spec import check_is_built_in, resolve
+from ranp.models.words import Recipe, recipe_of
 
 _EXTERNAL_SIZE = 64  # spatial length of the example input of a network that is no built-in
 
@@ -167,8 +168,12 @@ def read_request(
     for option, count in (("in_channels", in_channels), ("classes", classes), (batch_option, batch)):
         if count is not None and count < 1:
             raise UsageError(f"{named(option, count)}: expected a positive number")
-    kind = kind_of(model)
     size, spelled = read_words(size, size_option)
+    if (recipe := recipe_of(model)) is not None:
+        if spelled:
+            raise UsageError(f"{named(size_option, written(spelled))}: {model} knows its inputs; expected a size")
+        return _of_recipe(recipe, model, preset, given, in_channels, classes, size, batch, size_option)
+    kind = kind_of(model)
     if spelled and kind is not None and kind.factory:
         raise UsageError(
             f"{named(size_option, written(spelled))}: {model} is a folder and knows its inputs; expected a size"
@@ -287,6 +292,32 @@ def _of_folder(
         raise UsageError(f"{named('MODEL', folder)}: no inputs in its report.json; {wrote}") from None
     sizes = tuple(spatial) if size is None else read_size(size, len(spatial), size_option)
     return Request(kind.factory, None, {"run": folder, **settings}, ((batch or count, channels, *sizes),))
+
+
+def _of_recipe(
+    recipe: Recipe,
+    model: str,
+    preset: str | None,
+    settings: dict[str, Any],
+    in_channels: int | None,
+    classes: int | None,
+    size: str | Sequence[int] | None,
+    batch: int | None,
+    size_option: str,
+) -> Request:
+    """Return what a file says, but for what is given beside it."""
+    if preset is not None:
+        raise UsageError(f"{named('preset', preset)}: only built-ins have presets, not {model}")
+    merged = {**recipe.settings, **settings}
+    for option, value, known in (("in_channels", in_channels, CHANNELS), ("classes", classes, CLASSES)):
+        key = next((name for name in known if name in recipe.settings), None)
+        if value is not None and key is None:
+            raise UsageError(f"{named(option, value)}: {model} has no setting for it")
+        if value is not None and key is not None:
+            merged[key] = value
+    channels = next((merged[name] for name in CHANNELS if name in merged), recipe.shape[0])
+    spatial = recipe.shape[1:] if size is None else read_size(size, len(recipe.shape) - 1, size_option)
+    return Request(recipe.model, None, merged, ((batch or recipe.batch, channels, *spatial),))
 
 
 def _external_shape(

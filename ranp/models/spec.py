@@ -4,8 +4,8 @@
     package.module:Factory       something importable, from the current folder too
     path/to/file.py:factory      something in a file
 
-What a run folder names is not trusted: of that, only built-ins, the networks of `monai.networks.nets` and fused runs of
-them are ever built, and nothing else is imported or called.
+What a run folder names is not trusted: of that, only built-ins, the networks of `monai.networks.nets`, fused runs of
+them and what the factories of `ranp.models.words` know are ever built, and nothing else is imported or called.
 """
 
 import copy
@@ -27,6 +27,7 @@ from ranp.errors import UsageError, described, named, nearest, setting, told
 from ranp.models.folders import factory_of
 from ranp.models.registry import built_in, full_settings, names, seeded
 from ranp.models.settings import check_settings, with_classes
+from ranp.models.words import is_known_factory
 
 _MONAI = "monai.networks.nets"
 # Classes whose constructors fetch files or call what their arguments name.
@@ -66,6 +67,8 @@ def resolve(
     if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
         where, name = factory.split(":")
         return build_with(_find(where, name, named("MODEL", factory)), settings or {}, factory, seed)
+    if is_known_factory(spec):
+        return build_with(import_named(spec, named("MODEL", spec)), settings or {}, spec, seed)
     if not trusted:
         network = _find_in_monai(spec)
         return build_with(network, _without_download(network, settings or {}), spec, seed)
@@ -79,7 +82,7 @@ def factory_named(spec: str, *, trusted: bool = True) -> Any:
     if ":" not in spec:
         check_is_built_in(spec)
         return built_in(spec).factory
-    if not trusted:
+    if not trusted and not is_known_factory(spec):
         return _find_in_monai(spec)
     return import_named(factory_of(spec) or spec, named("MODEL", spec))
 
@@ -122,7 +125,7 @@ def check_trusted(spec: str) -> None:
     """
     if ":" not in spec:
         check_is_built_in(spec)
-    elif factory_of(spec) is None:
+    elif factory_of(spec) is None and not is_known_factory(spec):
         _find_in_monai(spec)
 
 

@@ -18,6 +18,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Inputs
 from ranp.options import Scoring, Selection
+from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._peers import PEERS, torch_pruned, torch_pruned_within
 from ranp.pipeline._prune import Steps
 from ranp.plan import Plan
@@ -59,6 +60,8 @@ def compare(
     device: str = "cpu",
     seed: int = 0,
     peers: bool = False,
+    step: cost.Step | None = None,
+    timer: cost.Timer | None = None,
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -85,6 +88,8 @@ def compare(
         device: where to score.
         seed: of the random rule and of dropout while scoring.
         peers: also prune with Torch-Pruning at the same channel ratio.
+        step: as of `prune`.
+        timer: as of `prune`; no network is built, so that times are those that were predicted.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: options of `select` that all share: strength (of RANP-m and RANP-f), coupling, min_width, align, tie;
@@ -115,18 +120,22 @@ def compare(
                 progress=progress,
             )  # fmt: skip
     with steps("select"):
-        chooser, prices = _Chooser(graph, scores, method, {**selection, "seed": seed}), _Prices(graph)
+        gauges = Gauges(example_inputs, step or cost.Step(), timer or cost.stopwatch(device))
+        price = gauges.price(graph, model, Selection.read({**selection, "sparsity": sparsity}))
+        chooser = _Chooser(graph, scores, method, {**selection, "seed": seed, "price": price})
+        prices = _Prices(graph, price)
         if max_sparsity_of is not None:
             max_sparsity_of = method_named(max_sparsity_of)
             sparsity = chooser.plan(max_sparsity_of, max_sparsity=True).choice.maximum
         limits = Selection.read({**selection, "sparsity": sparsity}).limits
         goal = {} if limits else {"sparsity": sparsity}
-        rows = [_row("full", achieved=0.0, costs=prices(np.ones(graph.count, dtype=bool)))]
+        whole = np.ones(graph.count, dtype=bool)
+        rows = [_row("full", achieved=0.0, costs=prices(whole), meters=prices.meters(whole))]
         rows += [chooser.row(name, goal, prices) for name in METHODS]
     if peers:
         with steps("peers"):
-            within = Limits.of(graph, limits)
-            rows += [_peer(model, example_inputs, graph, name, sparsity, seed, within) for name in PEERS]
+            within = Limits.of(graph, limits, price)
+            rows += [_peer(model, example_inputs, graph, name, sparsity, seed, within, gauges) for name in PEERS]
     return Comparison(
         sparsity=sparsity, sparsity_of=max_sparsity_of, limits=limits, rows=rows, seconds=steps.seconds
     )  # fmt: skip
@@ -164,18 +173,26 @@ def method_named(word: str) -> str:
 
 
 def _row(name: str, **values: Any) -> Row:
-    blank: dict[str, Any] = {"status": "ok", "reason": "", "maximum": None, "achieved": None, "costs": {}}
+    blank: dict[str, Any] = {"status": "ok", "reason": "", "maximum": None, "achieved": None, "costs": {}, "meters": {}}
     return Row(name=name, **{**blank, **values})
 
 
 class _Prices:
-    """Costs of a choice by convention."""
+    """Costs of a choice by convention, and what meters say of it."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, metered: cost.CostFunction | None = None) -> None:
+        self.metered = metered
         self._functions = {name: cost.compile(graph, convention=name) for name in cost.CONVENTIONS}
 
     def __call__(self, kept: Mask) -> dict[str, Figures]:
         return {name: Figures(**function(kept).to_dict()) for name, function in self._functions.items()}
+
+    def meters(self, kept: Mask) -> dict[str, int]:
+        """Return what the meters of limits say of a choice."""
+        if self.metered is None:
+            return {}
+        widths = self.metered.widths(kept)
+        return {name: int(meter(widths)) for name, meter in self.metered.meters.items()}
 
 
 @dataclass(frozen=True)
@@ -201,25 +218,34 @@ class _Chooser:
         except InfeasibleError as error:
             closest = error.closest if goal else None  # of a limit it is no sparsity
             return _row(name, status="infeasible", reason=str(error), maximum=closest)
-        choice = plan.choice
-        return _row(name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(plan.mask(self.graph)))
+        choice, kept = plan.choice, plan.mask(self.graph)
+        return _row(
+            name, maximum=choice.maximum, achieved=choice.achieved, costs=prices(kept), meters=prices.meters(kept)
+        )  # fmt: skip
 
 
 def _peer(
-    model: nn.Module, inputs: Inputs, graph: Graph, name: str, ratio: float | None, seed: int, limits: Limits
+    model: nn.Module,
+    inputs: Inputs,
+    graph: Graph,
+    name: str,
+    ratio: float | None,
+    seed: int,
+    limits: Limits,
+    gauges: Gauges,
 ) -> Row:
     """Return the row of Torch-Pruning at a ratio, or at the smallest one that holds the limits."""
-
     try:
-        cut = (
-            torch_pruned_within(model, inputs, graph, name, limits, seed)
+        small = (
+            torch_pruned_within(model, inputs, graph, name, limits, seed, gauges)
             if ratio is None
             else torch_pruned(model, inputs, graph, ratio, seed, **PEERS[name])
         )
-        small = None if cut is None else trace(cut, inputs)
     except UnsupportedError as error:
         return _row(name, status="failed", reason=str(error))
     if small is None:
         return _row(name, status="infeasible", reason="no ratio that it takes holds the limits")
-    neurons, left = (sum(len(layer.units) for layer in each.layers) for each in (graph, small))
-    return _row(name, achieved=1 - left / neurons, costs=_Prices(small)(np.ones(small.count, dtype=bool)))
+    own = trace(small, inputs)
+    neurons, left = (sum(len(layer.units) for layer in each.layers) for each in (graph, own))
+    costs, meters = _Prices(own)(np.ones(own.count, dtype=bool)), gauges.built(small, limits.price.meters)
+    return _row(name, achieved=1 - left / neurons, costs=costs, meters=meters)

@@ -15,7 +15,7 @@ from torch import nn
 from ranp.errors import UsageError, listed, named, nearest
 from ranp.graph.build import trace
 from ranp.inputs import Inputs
-from ranp.options import AMOUNTS, Budget, SparsitySchedule, amount_of
+from ranp.options import Budget, SparsitySchedule, amount_of
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
 from ranp.plan import Plan
@@ -117,7 +117,7 @@ def prune_round(
         InfeasibleError: as `prune_again`.
     """
     now, full = standing_of(model, plan, example_inputs)
-    goal = {name: options.pop(name, None) for name in ("sparsity", *AMOUNTS)}
+    goal = {name: options.pop(name, None) for name in ("sparsity", *_COSTS)}
     asked = round_goal(number, rounds, schedule, begun, now, full, **goal)
     return prune_again(model, plan, slim, example_inputs, **asked, **options)
 
@@ -161,8 +161,8 @@ def prune_in_rounds(
         >>> result = prune_in_rounds(
         ...     net, example, lambda slim: widths.append(len(slim[0].weight)), rounds=3, sparsity=0.6, method="l1"
         ... )
-        >>> widths
-        [6, 5, 3]
+        >>> 8 > widths[0] > widths[1] > widths[2]
+        True
     """
     check_rounds(rounds, sparsity_schedule, options)
     kept = {name: options[name] for name in ("seed", "verify_input") if name in options}
@@ -188,7 +188,12 @@ def check_rounds(rounds: int, schedule: str, options: Mapping[str, Any]) -> None
     known = get_args(SparsitySchedule)
     if schedule not in known:
         raise UsageError(f"{named('sparsity_schedule', schedule)}: expected {listed(known)}{nearest(schedule, known)}")
+    for name in Budget.model_fields.keys() - _COSTS.keys():
+        if options.get(name) is not None:
+            raise UsageError(
+                f"{named(name, options[name])}: with {named('rounds')} expected {listed(map(named, _COSTS))}"
+            )
     goals = [options.get("sparsity") is not None, any(options.get(name) is not None for name in Budget.model_fields)]
     if options.get("max_sparsity") or sum(goals) != 1:
-        either = f"{named('sparsity')}, or limits: {listed(map(named, AMOUNTS), 'and')}"
+        either = f"{named('sparsity')}, or limits: {listed(map(named, _COSTS), 'and')}"
         raise UsageError(f"{named('rounds', rounds)}: needs what is reached in the end: {either}")

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from ranp.errors import UnsupportedError, need, words_of
-from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs, as_arguments, draw, generator_of
+from ranp.pipeline._gauges import Gauges
 from ranp.selection import Limits
 
 PEERS: dict[str, dict[str, Any]] = {
@@ -64,7 +64,13 @@ def torch_pruned(
 
 
 def torch_pruned_within(
-    model: nn.Module, inputs: Inputs, graph: Graph, name: str, limits: Limits, seed: int = 0
+    model: nn.Module,
+    inputs: Inputs,
+    graph: Graph,
+    name: str,
+    limits: Limits,
+    seed: int = 0,
+    gauges: Gauges | None = None,
 ) -> nn.Module | None:
     """Return the network of the smallest ratio, to 1/128, that holds limits; None where no ratio does.
 
@@ -75,16 +81,18 @@ def torch_pruned_within(
         name: of `PEERS`.
         limits: that the network holds.
         seed: as above.
+        gauges: find what it costs where that is not counted.
 
     Raises:
         MissingExtra: Torch-Pruning is not installed.
         UnsupportedError: it raised, or what it left does not run.
     """
+    gauges = gauges or Gauges(inputs)
     small, low, high = None, 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         tried = torch_pruned(model, inputs, graph, middle, seed, **PEERS[name])
-        if limits.met(trace(tried, inputs)):
+        if limits.within(gauges.built(tried, limits.bounds)):
             small, high = tried, middle
         else:
             low = middle

@@ -1,8 +1,8 @@
 """prune(): trace, score, select, slim and verify in one call."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,13 @@ from ranp.inputs import Inputs
 from ranp.modules import check_values, unwrapped
 from ranp.options import Scoring, Selection
 from ranp.pipeline._draws import mean_of, spread_of
-from ranp.pipeline._limits import within_limits
+from ranp.pipeline._gauges import Gauges
+from ranp.pipeline._limits import settled
 from ranp.pipeline._warnings import uniform_words, warnings_of
 from ranp.plan import Choice, Plan
-from ranp.reports import Both, Figures, Report, Sparsity, Verification, Width
+from ranp.reports import Both, Chosen, Figures, Report, Sparsity, Verification, Width
 from ranp.scores import Scores, check_given, importance
-from ranp.selection import select
+from ranp.selection import Limits, select
 from ranp.surgery import Size, compared_at, slim, stale_widths, verify
 
 
@@ -79,6 +80,9 @@ def prune(
     seed: int = 0,
     verify_input: Size | None = None,
     redrawn: Iterable[nn.Module] = (),
+    step: cost.Step | None = None,
+    timer: cost.Timer | None = None,
+    ties: Sequence[Mapping[str, Sequence[int]]] = (),
     watch: Callable[[str], None] | None = None,
     progress: bool | Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     **selection: Any,
@@ -106,6 +110,9 @@ def prune(
         verify_input: the spatial size the proof is made at: see `verify`.
         redrawn: the same network with other initial weights: the choice is by the mean of all their scores, and the
             report says how far the widths of each by itself spread. `batches` are then read once for each.
+        step: of the training that a limit of `train_memory` is of; without, AdamW in float32 and next to no loss.
+        timer: takes the times that a limit of `latency` is of; without, the median of a few runs on the device.
+        ties: with `tie`, see `select`.
         watch: called with the name of each step as it begins.
         progress: see `importance`.
         selection: the options of `select`: sparsity or max_sparsity, or limits such as flops="10%", rule, solver, ...
@@ -147,22 +154,68 @@ def prune(
                 transposed="inputs" if selection.get("published_transposed") else "outputs", progress=progress,
             )  # fmt: skip
             each_draw.append(scores)
+    gauges = Gauges(example_inputs, step or cost.Step(), timer or cost.stopwatch(device))
+    with steps("price") if asked.limits or asked.reweight == "latency" else nullcontext():
+        price = gauges.price(graph, model, asked)
     with steps("select"):
         scores = mean_of(each_draw) if each_draw else None
-        plan = select(graph, scores, seed=seed, **selection)
-        spread = spread_of(graph, each_draw, seed, selection)
+        full = Limits.of(graph, asked.limits, price).full
+
+        def choose() -> Plan:
+            return select(graph, scores, seed=seed, price=price, ties=ties, **selection)
+
+        plan = choose()
+        spread = spread_of(graph, each_draw, seed, {**selection, "price": price, "ties": ties})
     with steps("slim"):
         small = slim(model, plan)
-    with steps("verify"):
-        checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
-    stale = stale_widths(small, unwrapped(model), graph)
     chosen = None
     if plan.choice.bounds:
         with steps("count"):
-            chosen = within_limits(graph, plan, small, example_inputs)
-    report = report_of(
-        graph, plan, checked, steps.seconds, scores, [*stale, *warnings_of(graph, plan, scores), *spread]
-    )
+            built = settled(model, plan, small, price, gauges, full, choose)
+            plan, small, chosen = built.plan, built.slim, built.chosen
+    notes = [*warnings_of(graph, plan, scores), *spread]
+    return proved(
+        model, graph, plan, small, example_inputs, steps, scores, chosen=chosen, seed=seed, verify_input=verify_input,
+        notes=notes,
+    )  # fmt: skip
+
+
+def proved(
+    model: nn.Module,
+    graph: Graph,
+    plan: Plan,
+    small: nn.Module,
+    example_inputs: Inputs,
+    steps: Steps,
+    scores: Scores | None = None,
+    *,
+    chosen: Chosen | None = None,
+    seed: int = 0,
+    verify_input: Size | None = None,
+    notes: Iterable[str] = (),
+) -> Result:
+    """Prove what a plan made, and report.
+
+    Args:
+        model: the full module.
+        graph: of it.
+        plan: of the graph.
+        small: the slim network.
+        example_inputs: that the full one was traced with.
+        steps: that are timed.
+        scores: that the plan was chosen by, where they are at hand.
+        chosen: what it costs beside its limits, where there are any.
+        seed: of what is compared on.
+        verify_input: see `verify`.
+        notes: on the plan.
+
+    Raises:
+        CheckFailed: the slim network differs from the masked one.
+    """
+    with steps("verify"):
+        checked = verify(model, small, plan, example_inputs, seed=seed, verify_input=verify_input)
+    stale = stale_widths(small, unwrapped(model), graph)
+    report = report_of(graph, plan, checked, steps.seconds, scores, [*stale, *notes])
     said = {"uniform": uniform_words(graph, plan), **({"chosen": chosen} if chosen else {})}
     report = report.model_copy(update=said)
     checked.require()

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ranp import cost
 from ranp.errors import UnsupportedError
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph, staying
 from ranp.inputs import Inputs
 from ranp.modules import tensors_of, unwrapped
-from ranp.pipeline._limits import within_limits
+from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._prune import Result, Steps, prune, report_of
 from ranp.plan import Plan
 from ranp.surgery import Size, stale_widths, verify
@@ -76,9 +77,12 @@ def prune_again(
     ]
     seconds = {**result.report.seconds, **{f"{name} with the full network": s for name, s in steps.seconds.items()}}
     report = report_of(graph, whole, checked, seconds, result.scores, notes)
-    if whole.choice.bounds:
-        chosen = within_limits(graph, whole, result.slim, example_inputs)
-        report = report.model_copy(update={"chosen": chosen})
+    if (chosen := result.report.chosen) is not None:  # whose limits stand beside the network of the round before
+        timer = options.get("timer") or cost.stopwatch(options.get("device", "cpu"))
+        gauges = Gauges(example_inputs, options.get("step") or cost.Step(), timer)
+        full = gauges.built(model, [limit.name for limit in chosen.limits])
+        limits = [limit.model_copy(update={"full": full[limit.name]}) for limit in chosen.limits]
+        report = report.model_copy(update={"chosen": chosen.model_copy(update={"limits": limits})})
     checked.require()
     return replace(result, plan=whole, report=report, graph=graph)
 

@@ -8,10 +8,12 @@ from ranp.figures import share
 from ranp.graph.graph import Graph
 from ranp.plan import Plan
 from ranp.scores import Scores
-from ranp.selection import select
+from ranp.selection import encoding, select
 
 NARROW = 4
 """Layers of fewer channels learned little, wherever else capacity was (docs/budgets.md)."""
+DYING = 0.5
+"""An encoder that keeps less than this part of the share that the decoder keeps is said to die."""
 SHOWN = 4
 
 
@@ -28,6 +30,16 @@ def warnings_of(graph: Graph, plan: Plan, scores: Scores | None) -> list[str]:
             f"bottleneck: {_some(narrow)} keep fewer than {NARROW} channels, which learn little; "
             f"{named('min_width', NARROW)} is a floor"
         )
+    encoder = encoding(graph)
+    if encoder is not None:
+        kept = plan.mask(graph)
+        inside, behind = (float(kept[np.isin(graph.group_of, groups)].mean()) for groups in encoder)
+        if inside < DYING * behind:
+            notes.append(
+                f"dying encoder: {share(inside)} of the channels on the way down to the coarsest resolution stay, and "
+                f"{share(behind)} of those behind it: little of the image is read; {named('rule', 'profile')} and "
+                f"{named('rule', 'uniform')} do not do that"
+            )
     if scores is not None:
         equal = [name.rpartition(".")[0] for name, values in scores.neurons.items() if _equal(values)]
         if equal:

@@ -103,6 +103,29 @@ def comparison(table: Comparison) -> Html:
     )
 
 
+def search(run: Run) -> Html | None:
+    """Return the candidates of a search that this run won, with their scores and costs; None without one."""
+    tried = run.report.search
+    if tried is None:
+        return None
+    scored = [row for row in tried.rows if row.mean is not None]
+    least = min([0.0, *(row.mean or 0.0 for row in scored)])  # a negative error is drawn from the worst on
+    rows = [
+        Bar(row.name, (row.mean or 0.0) - least, f"{row.mean:.4f}", "slim" if row.status == "won" else "other")
+        for row in scored
+    ]
+    limits = ", ".join(f"{name} {amount}" for name, amount in tried.limits.items())
+    stages = "; ".join(f"{each.candidates} candidates, {each.seeds} seeds, {each.steps} steps" for each in tried.rounds)
+    return section(
+        "What it won against",
+        element("p", f"Trained under limits ({limits}) in rounds: {stages}. {tried.why}."),
+        bars(rows),
+        table(tried.columns, tried.table(), text=(len(tried.columns) - 1,)),
+        element("ul", (element("li", reason) for reason in tried.reasons())),
+        element("p", "Scores of different rounds are of trainings of different lengths.", class_="dim"),
+    )
+
+
 def _method(row: Row, key: str, write: Any) -> Bar:
     if row.status != "ok":
         return Bar(row.name, 0, row.status)
@@ -244,6 +267,7 @@ def parity(run: Run) -> Html | None:
         for exported, title in (
             (run.report.onnx, "ONNX, run by onnxruntime"),
             (run.report.torch_export, "torch.export"),
+            (run.report.torchscript, "TorchScript"),
         )
         if exported is not None
     ]

@@ -23,6 +23,7 @@ def page(run: Run, comparison: Comparison | None = None) -> str:
         element("p", f"Run {run.path.name}, {sections.inputs(run)}.", class_="dim"),
         sections.savings(run),
         None if comparison is None else sections.comparison(comparison),
+        sections.search(run),
         training(run),
         samples(run),
         sections.widths(run.plan),

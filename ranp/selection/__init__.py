@@ -2,5 +2,6 @@
 
 from ranp.selection._limits import Limits
 from ranp.selection._select import largest_sparsity, select
+from ranp.selection._stages import encoding
 
-__all__ = ["Limits", "largest_sparsity", "select"]
+__all__ = ["Limits", "encoding", "largest_sparsity", "select"]

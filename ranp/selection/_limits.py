@@ -1,25 +1,21 @@
-"""Limits of what a slim network may cost, as polynomials in its widths."""
+"""Limits of what a slim network may cost, as functions of its widths."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranp import cost
-from ranp.cost.polynomials import Evaluator, Polynomial
-from ranp.errors import InfeasibleError, named
-from ranp.figures import operations, share, size
+from ranp.cost.polynomials import Evaluator
+from ranp.errors import InfeasibleError, UsageError, named
+from ranp.figures import amount, share
 from ranp.graph.graph import Graph, Mask
+from ranp.graph.labels import Ints
 from ranp.options import amount_of
 
 FIGURES = {"params": "params", "flops": "flops", "activations": "memory_bytes"}
-"""The figure of `cost.Costs` that each limit is of."""
-
-
-def spelled(name: str, value: int) -> str:
-    """Write a cost in the unit of its limit."""
-    return size(value) if name == "activations" else operations(value)
+"""The figure of `cost.Costs` that a limit is of; the others have a meter."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,6 @@ class Limits:
         bounds: the most that each lets a network cost, by name.
         full: what the full network costs, by name.
         price: the costs of a plan.
-        rows: one polynomial for each limit, in the order of `bounds`.
     """
 
     graph: Graph
@@ -40,39 +35,58 @@ class Limits:
     bounds: Mapping[str, int]
     full: Mapping[str, int]
     price: cost.CostFunction
-    rows: tuple[Polynomial, ...]
 
     @classmethod
-    def of(cls, graph: Graph, asked: Mapping[str, str]) -> "Limits":
-        """Price a network in the standard convention."""
-        price = cost.compile(graph)
-        whole = price(np.ones(graph.count, dtype=bool)).to_dict()
-        full = {name: whole[FIGURES[name]] for name in asked}
-        bounds = {name: amount_of(name, amount, full[name]) for name, amount in asked.items()}
-        return cls(graph, asked, bounds, full, price, tuple(price.totals[FIGURES[name]] for name in asked))
+    def of(cls, graph: Graph, asked: Mapping[str, str], price: cost.CostFunction | None = None) -> "Limits":
+        """Price a network in the standard convention.
+
+        Args:
+            graph: of the network.
+            asked: limits by name.
+            price: of the graph, with the meters that limits of memory at its peak and of time need.
+
+        Raises:
+            UsageError: a meter is missing.
+        """
+        price = price or cost.compile(graph)
+        for name in asked:
+            if name not in FIGURES and name not in price.meters:
+                said = "is no function of the graph alone; ranp.prune finds it, or the price that select is given"
+                raise UsageError(f"{named(name, asked[name])}: {said}")
+        widths = price.widths(np.ones(graph.count, dtype=bool))
+        scales = {name: meter.scale for name, meter in price.meters.items()}
+        full = {name: round(most / scales.get(name, 1)) for name, most in _costs(price, widths, asked).items()}
+        bounds = {name: amount_of(name, word, full[name]) for name, word in asked.items()}
+        return cls(graph, asked, bounds, full, price)
 
     def costs(self, kept: Mask) -> dict[str, int]:
         """Return what a plan costs, by the name of each limit."""
-        costs = self.price(kept).to_dict()
-        return {name: costs[FIGURES[name]] for name in self.bounds}
+        return _costs(self.price, self.price.widths(kept), self.bounds)
 
     def hold(self, kept: Mask) -> bool:
         """Whether a plan is within all limits."""
-        return all(value <= self.bounds[name] for name, value in self.costs(kept).items())
+        return self.within(self.costs(kept))
 
-    def met(self, other: Graph) -> bool:
-        """Whether another network, whole, is within all limits."""
-        whole = cost.compile(other)(np.ones(other.count, dtype=bool)).to_dict()
-        return all(whole[FIGURES[name]] <= most for name, most in self.bounds.items())
+    def within(self, costs: Mapping[str, int]) -> bool:
+        """Whether costs are within all limits."""
+        return all(costs[name] <= most for name, most in self.bounds.items())
 
     @property
     def most(self) -> NDArray[np.int64]:
         """The bounds as a vector."""
         return np.array(list(self.bounds.values()), dtype=np.int64)
 
-    def evaluator(self) -> Evaluator:
-        """Return a function from widths, of one plan or many, to costs (limits, ...)."""
-        return Evaluator(self.rows)
+    def evaluator(self) -> Callable[[Ints], Ints]:
+        """Return a function from widths, of one plan or many, to costs (limits, ...) in the order of the bounds."""
+        summed = Evaluator(self.price.totals[FIGURES[name]] for name in self.bounds if name in FIGURES)
+        metered = [self.price.meters[name] for name in self.bounds if name not in FIGURES]
+        order = np.argsort([name not in FIGURES for name in self.bounds], kind="stable").argsort()
+
+        def costs(widths: Ints) -> Ints:
+            rows = [*(summed(widths) if len(metered) < len(order) else ()), *(meter(widths) for meter in metered)]
+            return np.stack(rows)[order]
+
+        return costs
 
     def check(self, smallest: Mask) -> None:
         """Refuse a limit that the smallest network does not meet.
@@ -83,6 +97,12 @@ class Limits:
         for name, least in self.costs(smallest).items():
             if least <= self.bounds[name]:
                 continue
+            percent = f"{np.ceil(1e4 * least / self.full[name]) / 100:g}%"
+            reached = f"the smallest value that can be reached is {_asked(name, least)} ({percent})"
+            said = f"{named(name, self.asked[name])}: the smallest network takes {amount(name, least)}"
+            if name in self.price.meters:
+                place = self.price.meters[name].place(self.price.widths(smallest))
+                raise InfeasibleError(f"{said}, {place}; {reached}", closest=least)
             rows = {row.name: row.to_dict()[FIGURES[name]] for row in self.price.modules(smallest)}
             module = max(rows, key=lambda each: int(rows[each]))
             units = np.concatenate(
@@ -90,10 +110,17 @@ class Limits:
             )
             reasons = [self.graph.reasons[int(unit)] for unit in units if unit >= 0]
             why = next((f" ({reason})" for reason in reasons if reason), "")
-            percent = f"{np.ceil(1e4 * least / self.full[name]) / 100:g}%"
             raise InfeasibleError(
-                f"{named(name, self.asked[name])}: the smallest network takes {spelled(name, least)}, of which "
-                f"{module or 'the top'}{why} takes {share(int(rows[module]) / least)}; the smallest value that can be "
-                f"reached is {least} ({percent})",
+                f"{said}, of which {module or 'the top'}{why} takes {share(int(rows[module]) / least)}; {reached}",
                 closest=least,
             )
+
+
+def _costs(price: cost.CostFunction, widths: Ints, names: Iterable[str]) -> dict[str, int]:
+    totals = price.at(widths).to_dict()
+    return {name: totals[FIGURES[name]] if name in FIGURES else int(price.meters[name](widths)) for name in names}
+
+
+def _asked(name: str, least: int) -> str:
+    """Write a cost exactly, so that it can be asked for."""
+    return f"{least}{'us' if name == 'latency' else '' if name in ('params', 'flops') else 'B'}"

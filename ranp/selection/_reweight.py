@@ -12,14 +12,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp.cost import CostFunction, LatencyTable
 from ranp.cost.paper import contraction
 from ranp.cost.polynomials import Evaluator, Polynomial
 from ranp.cost.sizes import Sizes
-from ranp.errors import UsageError
+from ranp.errors import UsageError, listed, named
 from ranp.graph.graph import Graph
 
 Floats = NDArray[np.float64]
-RESOURCES = ("flops", "memory")
+RESOURCES = ("flops", "memory", "latency")
 
 
 def weigh(scores: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -76,7 +77,7 @@ def resource_factors(tau: Mapping[str, float], strength: float) -> dict[str, flo
     return dict(zip(tau, (1 + strength * share / share.sum()).tolist(), strict=True))
 
 
-def taus(graph: Graph, resource: str) -> dict[str, float]:
+def taus(graph: Graph, resource: str, price: CostFunction | None = None) -> dict[str, float]:
     """Return how much of a resource each convolution or linear layer uses by itself in the full network.
 
     Operations are those of the paper's convention, memory is output elements; several calls of one layer add up. A
@@ -84,16 +85,22 @@ def taus(graph: Graph, resource: str) -> dict[str, float]:
 
     Args:
         graph: traced with the inputs whose costs matter.
-        resource: "flops" or "memory".
+        resource: "flops", "memory" or "latency".
+        price: which has measured the layers, for the latency.
 
     Returns:
         tau by layer, in the order of `graph.layers`.
 
     Raises:
-        UsageError: no such resource.
+        UsageError: no such resource, or nobody measured it.
     """
     if resource not in RESOURCES:
-        raise UsageError(f"resource {resource!r}: expected {' or '.join(RESOURCES)}")
+        raise UsageError(f"resource {resource!r}: expected {listed(RESOURCES)}")
+    if resource == "latency":
+        times = price.meters.get("latency") if price else None
+        if not isinstance(times, LatencyTable):
+            raise UsageError(f"{named('reweight', resource)}: needs measured times of layers, which ranp.prune takes")
+        return {layer.name: times.layers.get(layer.name, 0.0) for layer in graph.layers}
     sizes = Sizes(graph)
     used = {layer.name: Polynomial() for layer in graph.layers}
     for record in graph.runs["eval"].records:

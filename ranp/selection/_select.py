@@ -12,7 +12,7 @@ many. Frozen units, coupling and least widths make a shortfall; it is an error u
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp import cost
 from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most, share
 from ranp.graph.constraints import grow
@@ -36,7 +37,7 @@ from ranp.selection._patterns import pattern
 from ranp.selection._ranking import Global, Ranking, at_random, by_class, by_elements, by_layer, by_scores, in_order
 from ranp.selection._solve import Search, threshold
 from ranp.selection._space import Space
-from ranp.selection._stages import levels
+from ranp.selection._stages import Stage, by_level, by_ties
 
 Floats = NDArray[np.float64]
 FLOOR = 4
@@ -45,21 +46,34 @@ STEPS, HALVINGS = 32, 12  # of the search for a sparsity without a shortfall
 AS_WANTED = ("network output", "fixed by the user")  # reasons that nobody expects to be overruled
 
 
-def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any) -> Plan:
+def select(
+    graph: Graph,
+    scores: Scores | None,
+    *,
+    seed: int = 0,
+    price: cost.CostFunction | None = None,
+    ties: Sequence[Mapping[str, Sequence[int]]] = (),
+    **options: Any,
+) -> Plan:
     """Choose which units stay.
 
     Args:
         graph: of the network.
         scores: of its neurons; may be None for the random rule.
         seed: of the random rule, and of the draw that ranks equal scores.
+        price: what plans cost, with the meters of limits that are no functions of the graph alone (`infer_memory`,
+            `train_memory`, `latency`); `ranp.prune` makes it.
+        ties: with `tie`: which layers one number of the network's constructor makes, by the name of the weight, and
+            their output channels at each of its values, as `Constructor.ties` returns them; () ties resolutions.
         options: the fields of `ranp.options.Selection`, where their defaults stand. One of `sparsity` (the share of
             neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
             `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip");
             "isomorphic" (equal layers among themselves); "uniform" and "profile", which give widths and let scores say
             which units stay inside them, with `growth` for the latter (`ranp.selection._patterns`).
             `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
-            `reweight`: "flops" or "memory" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for the global
-            rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks neurons;
+            `reweight`: "flops", "memory" or "latency" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for
+            the global rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks
+            neurons;
             "sum", "mean" and "max" rank units. `min_width`: units each group must keep, or their share ("10%"); from 2
             on a floor: the best of each group stay and the others are ranked, so that no group ends the sparsity; at 1,
             as published, the group that the ranking would empty first does. `align`: widths are rounded up to a
@@ -82,13 +96,13 @@ def select(graph: Graph, scores: Scores | None, *, seed: int = 0, **options: Any
     asked.check(method, seed)
     least: int | str = (FLOOR if asked.limits else 1) if asked.min_width is None else asked.min_width
     asked = asked.model_copy(update={"min_width": least})
-    goal = _Goal.of(graph, scores, asked, seed)
+    goal = replace(_Goal.of(graph, scores, asked, seed, price), ties=tuple(ties))
     if least != 1 or asked.limits:
         goal = goal.spared()
     nominal, largest = goal.nominal, goal.largest
     sparsity = nominal if asked.max_sparsity else float(asked.sparsity or 0.0)
     if asked.limits:
-        kept, found = _within(goal, Limits.of(graph, asked.limits))
+        kept, found = _within(goal, Limits.of(graph, asked.limits, price))
         sparsity = _achieved(graph, kept)
     else:
         if asked.allow_less:
@@ -125,7 +139,8 @@ def _within(goal: "_Goal", limits: Limits) -> tuple[Mask, dict[str, Any]]:
     gap = None
     value = goal.values
     if options.solver != "threshold":
-        space = Space.of(goal.graph, smallest, value, goal.stages_tied, options.align, goal.buildable)
+        tied = [stage.groups for stage in goal.stages_tied]
+        space = Space.of(goal.graph, smallest, value, tied, options.align, goal.buildable)
         search = Search(space, limits)
         choice = search.greedy([space.inside(kept)])
         if options.solver == "exact":
@@ -157,6 +172,7 @@ class _Goal:
     units: NDArray[np.int64] | None = None
     stages: dict[str, dict[str, Floats]] = field(default_factory=dict)
     floored: bool = False
+    ties: tuple[Mapping[str, Sequence[int]], ...] = ()
 
     def spared(self) -> "_Goal":
         """Return the same goal, for which what stays in the smallest network is ranked above all else."""
@@ -171,7 +187,14 @@ class _Goal:
         return replace(self, ranking=self.ranking.spared(by_name), floored=True)
 
     @classmethod
-    def of(cls, graph: Graph, scores: Scores | None, options: Selection, seed: int) -> "_Goal":
+    def of(
+        cls,
+        graph: Graph,
+        scores: Scores | None,
+        options: Selection,
+        seed: int,
+        price: cost.CostFunction | None = None,
+    ) -> "_Goal":
         """Rank by an option's rule."""
         if options.rule == "random":
             sizes = {layer.name: _ranked(graph, layer, options.published_transposed) for layer in graph.layers}
@@ -201,7 +224,7 @@ class _Goal:
         if options.rule in PATTERNS:
             ranking = pattern(graph, priority, options.growth if options.rule == "profile" else None)
             return cls(graph, options, ranking, members, priority, None, np.arange(graph.count))
-        stages, strength = _weighted(graph, raw, options)
+        stages, strength = _weighted(graph, raw, options, price)
         values = list(stages.values())[-1] if stages else raw
         if options.coupling != "paper":
             units, combined = unit_values(graph, values, options.coupling)
@@ -246,8 +269,8 @@ class _Goal:
             wider = grow(self.graph, kept, self.values, self.options.align)
             widths = np.array(self.graph.widths(wider))
             for stage in self.stages_tied:
-                for number in stage:
-                    self._fill(wider, number, int(widths[stage].max()))
+                for number, width in stage.at(stage.step(widths[stage.groups])):
+                    self._fill(wider, number, width)
             if (wider == kept).all():
                 return kept
             kept = wider
@@ -379,40 +402,49 @@ class _Goal:
         return grow(self.graph, kept, self.priority, align)
 
     def _tied(self, kept: Mask, align: int) -> Mask:
-        """Return units of which the groups of a stage keep the mean of what they kept, and then as many as the widest.
-
-        A group that is narrower in the full network keeps all it has.
-        """
+        """Return units of which the groups of a stage keep the mean of what they kept, then as many as the widest."""
         before = np.array(self.graph.widths(kept))
         kept = self._with_floors(np.zeros_like(kept))
         for stage in self.stages_tied:
-            target = ceil(before[stage].mean())
-            for number in stage:
-                self._fill(kept, number, target)
+            for number, width in stage.at(stage.mean_step(before[stage.groups])):
+                self._fill(kept, number, width)
         while True:
             kept = grow(self.graph, kept, self.priority, align)
             widths = np.array(self.graph.widths(kept))
             total = int(kept.sum())
             for stage in self.stages_tied:
-                for number in stage:
-                    self._fill(kept, number, int(widths[stage].max()))
+                for number, width in stage.at(stage.step(widths[stage.groups])):
+                    self._fill(kept, number, width)
             if int(kept.sum()) == total:
                 return kept
 
     @cached_property
-    def stages_tied(self) -> list[NDArray[np.int64]]:
-        """The groups of each resolution that can lose any, by number; none where widths are not tied."""
+    def stages_tied(self) -> list[Stage]:
+        """The groups whose widths are decided together; none where widths are not tied."""
         if self.options.tie is None:
             return []
-        level = levels(self.graph)
-        free = np.array([not self.graph.frozen[group.units].all() for group in self.graph.groups], dtype=bool)
-        return [np.flatnonzero(free & (level == each)) for each in np.unique(level[free & ~np.isnan(level)])]
+        return by_ties(self.graph, self.ties) if self.ties else by_level(self.graph)
 
     def _fill(self, kept: Mask, number: int, width: int) -> None:
-        """Add the best units of a group up to a width."""
+        """Add the best units of a group up to a width, of rows that keep equally many those of the emptiest."""
         units = self.graph.groups[number].units
         best = units[np.lexsort((units, -self.priority[units], ~kept[units]))]
+        rows = self._rows[best]
+        if (rows >= 0).any():
+            place = np.array([int((rows[:at] == row).sum()) if row >= 0 else 0 for at, row in enumerate(rows.tolist())])
+            best = best[np.lexsort((np.arange(len(best)), place, ~kept[best]))]
         kept[best[:width]] = True
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        """The row of each unit that lies in one of those which keep equally many, shape (count,); -1 for the others."""
+        found = np.full(self.graph.count, -1)
+        total = 0
+        for rows in self.graph.balance:
+            for row in rows:
+                found[row[row >= 0]] = total
+                total += 1
+        return found
 
     def _with_floors(self, kept: Mask) -> Mask:
         kept = kept.copy()
@@ -513,7 +545,7 @@ def _ranked(graph: Graph, layer: Layer, published_transposed: bool) -> int:
 
 
 def _weighted(
-    graph: Graph, raw: Mapping[str, Floats], options: Selection
+    graph: Graph, raw: Mapping[str, Floats], options: Selection, price: cost.CostFunction | None
 ) -> tuple[dict[str, dict[str, Floats]], float | None]:
     """Return what weighting and then reweighting make of the scores, each where it is asked for, and lambda."""
     stages: dict[str, dict[str, Floats]] = {}
@@ -523,7 +555,7 @@ def _weighted(
     if options.reweight is None:
         return stages, None
     strength = float(len(graph.layers)) if options.strength is None else options.strength
-    stages["reweighted"] = reweighting.reweigh(values, reweighting.taus(graph, options.reweight), strength)
+    stages["reweighted"] = reweighting.reweigh(values, reweighting.taus(graph, options.reweight, price), strength)
     return stages, strength
 
 

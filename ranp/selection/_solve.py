@@ -7,7 +7,7 @@ are sums of products of two widths, one share for each pair of choices of two va
 shares have the choices as their row and column sums, which makes products linear (the transport polytope).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
+from ranp import cost
 from ranp.errors import UnsupportedError, named
 from ranp.graph.graph import Mask
 from ranp.graph.labels import Ints
-from ranp.selection._limits import Limits
+from ranp.selection._limits import FIGURES, Limits
 from ranp.selection._space import Space
 
 Floats = NDArray[np.float64]
@@ -27,7 +28,9 @@ GRID, LEAST_GRID = 12, 4  # choices of one variable in the program; greedy goes 
 SHARES = 5000  # pairs of choices in the program, about
 NODES = 200  # of branch and bound: a count, so that every machine finds the same
 ROUNDS = 60  # of exchanges
+CUTS = 6  # programs that are solved until a choice holds its limits
 GAP = 1e-3
+TOLERANCE = 1e-6  # of the solver's rows
 
 
 def threshold(steps: int, at: Callable[[int], Mask], limits: Limits) -> int:
@@ -175,20 +178,26 @@ class Search:
         Raises:
             UnsupportedError: a cost is a product of more than two widths.
         """
+        cuts = _Cuts(self)
         limit = GRID
         grids = [np.array([0, int(top)]) for top in self.top]
-        meetings = len(_Program.of(self, grids).values) - 2 * len(grids)  # four shares for each pair that meets
+        meetings = len(_Program.of(self, cuts, grids).values) - 2 * len(grids)  # four shares for each pair that meets
         if meetings:
             limit = min(max(int((4 * SHARES / meetings) ** 0.5), LEAST_GRID), GRID)
         grids = [_grid(int(top), int(taken), limit) for top, taken in zip(self.top, start, strict=True)]
-        program = _Program.of(self, grids)
-        found = program.solved()
-        choice, bound = start, np.inf
-        if found is not None:
-            choice, bound = found
-            if not self.holds(self.widths(choice)[:, None])[0]:  # a limit missed by the solver's tolerance
-                choice = start
-        best = max((self.polished(choice), start), key=self.value)
+        cuts.add(start)
+        best, bound = start, np.inf
+        for _ in range(CUTS):
+            found = _Program.of(self, cuts, grids).solved()
+            if found is None:
+                break
+            bound = bound if cuts.tightened else min(bound, found[1])
+            if self.holds(self.widths(found[0])[:, None])[0]:
+                best = max((found[0], start), key=self.value)
+                break
+            if not cuts.add(found[0]):  # a limit missed by the solver's tolerance
+                break
+        best = max((self.polished(best), start), key=self.value)
         kept = self.value(best)
         gap = max(0.0, (bound - kept) / bound) if np.isfinite(bound) and bound > 0 else (0.0 if bound == 0 else 1.0)
         return best, gap
@@ -203,6 +212,52 @@ def _grid(top: int, taken: int, limit: int) -> Ints:
     return np.unique([*spread.tolist(), *near.tolist()])
 
 
+class _Cuts:
+    """The rows of a program: polynomials in widths, and the most that each may be.
+
+    A limit of memory at its peak is one row for each moment; the moments that some choice has its peak in are enough,
+    and are found one after another. Storages round up to whole blocks, which a row knows nothing of: where a choice
+    holds all rows and not the limit, its row gets less room, by what rounding took.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self.search, self.limits, self.tightened = search, search.limits, False
+        self.rows: list[tuple[Floats, float]] = []
+        self._places: dict[tuple[str, int], int] = {}
+        numbers = len(search.start)
+        for name, most in self.limits.bounds.items():
+            if name in FIGURES:
+                self.rows.append((_form(self.limits.price.totals[FIGURES[name]].terms, numbers), most + 0.5))
+            elif not isinstance(self.limits.price.meters[name], cost.Peak):
+                raise UnsupportedError(
+                    f"{named('solver', 'exact')}: {named(name, self.limits.asked[name])} is measured, and no product "
+                    f"of widths; {named('solver', 'greedy')} takes it"
+                )
+        for choice in (np.zeros_like(search.top), search.top):
+            self.add(choice)
+
+    def add(self, choice: Ints) -> bool:
+        """Add the moments that a choice has its peaks in, or leave less room in theirs; whether there were any."""
+        widths, added = self.search.widths(choice), False
+        for name, most in self.limits.bounds.items():
+            peak = self.limits.price.meters.get(name)
+            if not isinstance(peak, cost.Peak):
+                continue
+            moment = peak.at(widths)
+            if (name, moment) not in self._places:
+                self._places[name, moment] = len(self.rows)
+                self.rows.append((_form(peak.terms(moment), len(self.search.start)), float(most)))
+                added = True
+                continue
+            place = self._places[name, moment]
+            form, room = self.rows[place]
+            value = float(widths @ form @ widths) / 2
+            if value <= room * (1 + TOLERANCE) and int(peak(widths)) > most:
+                self.rows[place] = form, min(room, value) - (int(peak(widths)) - most)
+                self.tightened = added = True
+        return added
+
+
 @dataclass
 class _Program:
     """The mixed integer program of a search: its columns are choices, then pairs of choices."""
@@ -213,7 +268,7 @@ class _Program:
     firsts: Ints
 
     @classmethod
-    def of(cls, search: Search, grids: list[Ints]) -> "_Program":
+    def of(cls, search: Search, cuts: _Cuts, grids: list[Ints]) -> "_Program":
         sizes = [len(grid) for grid in grids]
         firsts = np.cumsum([0, *sizes])
         added = [rows[grid].astype(np.float64) for rows, grid in zip(search.added, grids, strict=True)]
@@ -221,7 +276,7 @@ class _Program:
             [each[grid] for each, grid in zip(search.space.values, grids, strict=True)] or [np.zeros(0)]
         )
         rows = [(np.arange(a, b), np.ones(b - a), 1.0, 1.0) for a, b in pairwise(firsts.tolist())]
-        forms = [_form(polynomial.terms, len(search.start)) for polynomial in search.limits.rows]
+        forms = [form for form, _ in cuts.rows]
         start = search.start.astype(np.float64)
         pairs: dict[tuple[int, int], int] = {}
         count = int(firsts[-1])
@@ -235,7 +290,7 @@ class _Program:
             for own, other in ((firsts[a] + np.arange(sizes[a]), shares), (firsts[b] + np.arange(sizes[b]), shares.T)):
                 for column, line in zip(own, other, strict=True):
                     rows.append((np.append(line, column), np.append(np.ones(len(line)), -1.0), 0.0, 0.0))
-        for form, most in zip(forms, search.limits.most.tolist(), strict=True):
+        for form, most in cuts.rows:
             half = form / 2
             columns = [np.arange(firsts[-1])]
             weights = [
@@ -246,8 +301,8 @@ class _Program:
             for (a, b), first in pairs.items():
                 columns.append(first + np.arange(sizes[a] * sizes[b]))
                 weights.append((added[a] @ form @ added[b].T).ravel())
-            room = most + 0.5 - float(start @ half @ start)
-            scale = max(float(most), 1.0)
+            room = most - float(start @ half @ start)
+            scale = max(most, 1.0)
             rows.append((np.concatenate(columns), np.concatenate(weights) / scale, -np.inf, room / scale))
         return cls(grids, np.concatenate([values, np.zeros(count - len(values))]), rows, firsts)
 
@@ -271,7 +326,7 @@ class _Program:
         return choice, -float(result.mip_dual_bound) * scale
 
 
-def _form(terms: dict[tuple[int, ...], int], numbers: int) -> Floats:
+def _form(terms: Mapping[tuple[int, ...], float], numbers: int) -> Floats:
     """Return a polynomial's symmetric form: half of w' F w is its value, where width 0 is 1."""
     form = np.zeros((numbers, numbers))
     for factors, coefficient in terms.items():

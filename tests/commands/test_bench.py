@@ -40,6 +40,7 @@ def test_every_setting_is_measured_and_the_fastest_named() -> None:
     shown = run(*SMALL, "--threads", "1", "--inference-only")
     assert "is fastest" in shown.stdout
     assert "training step" not in shown.stdout
+    assert "prediction of a case" not in shown.stdout
 
 
 def test_of_a_run_both_networks_are_measured(tmp_path: Path) -> None:
@@ -51,6 +52,19 @@ def test_of_a_run_both_networks_are_measured(tmp_path: Path) -> None:
     result = run(str(tmp_path / "run"), "--runs", "1", "--inference-only", "--json")
     assert result.exit_code == 0, result.stderr
     assert [row["network"] for row in json.loads(result.stdout)["fastest"]] == ["full", "slim"]
+
+
+def test_the_networks_share_of_a_prediction_is_said(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    image = np.random.default_rng(0).normal(size=(12, 10, 9)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "scan.nii.gz")
+    words = [*SMALL, "--threads", "1", "--inference-only", "--images", str(tmp_path / "scan.nii.gz")]
+    found = json.loads(run(*words, "--json").stdout)["prediction"]
+    parts = [found[part] for part in ("loading", "windows", "network", "writing")]
+    assert min(parts) >= 0
+    assert found["total"] == pytest.approx(sum(parts))
+    assert 0 < found["share"] == pytest.approx(found["network"] / found["total"])
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
 def row(median: float, **more: Any) -> dict[str, Any]:

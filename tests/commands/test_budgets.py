@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ranp.commands.main import app
@@ -41,6 +42,18 @@ def test_the_limit_that_binds_and_the_uniform_network_are_printed(tmp_path: Path
     assert "uniform network of equal FLOPs: " in text
 
 
+def test_memory_of_the_training_that_is_named_is_a_limit_and_kept_in_the_config(tmp_path: Path) -> None:
+    words = ["--rule", "profile", "--train-memory", "60%", "--amp", "bf16", "--optimizer", "sgd", "--min-width", 2]
+    found = json.loads(run("prune", *SMALL, *words, "--out", tmp_path / "a", "--json").stdout)
+    (limit,) = found["chosen"]["limits"]
+    assert limit["slim"] == limit["built"] <= limit["most"] < limit["full"]
+    assert found["chosen"]["rounds"] == 1
+    step = ["--training", "--amp", "bf16", "--optimizer", "sgd", "--json"]
+    assert json.loads(run("profile", tmp_path / "a", *step).stdout)["training"]["peak"] == limit["built"]
+    config = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert (config["train_memory"], config["amp"], config["optimizer"]) == ("60%", "bf16", "sgd")
+
+
 def test_draws_and_generated_data_are_said(tmp_path: Path) -> None:
     words = ["--batches", 1, "--draws", 2, "--sparsity", 0.3, "--min-width", 2]
     found = json.loads(run("prune", *SMALL, *words, "--out", tmp_path / "a", "--json").stdout)
@@ -53,6 +66,11 @@ def test_draws_and_generated_data_are_said(tmp_path: Path) -> None:
     [
         (["--flops", "0.1%"], 3, "--flops 0.1%: the smallest network takes"),
         (["--flops", "3GiB"], 2, "--flops 3GiB: expected an amount such as 12M, 3.5G"),
+        (["--train-memory", "1KiB", "--rule", "profile"], 3, "--train-memory 1KiB: the smallest network takes"),
+        (["--train-memory", "3G"], 2, "--train-memory 3G: expected an amount such as 200MiB, 1.5GiB"),
+        (["--latency", "5MiB"], 2, "--latency 5MiB: expected an amount such as 5ms, 1.5s"),
+        (["--latency", "5ms", "--device", "cuda:97"], 2, "--device cuda:97: "),
+        (["--flops", "10%", "--optimizer", "sgd"], 2, "--optimizer sgd: only of use with --train-memory"),
         (["--flops", "10%", "--sparsity", 0.5], 2, "give either --sparsity or --max-sparsity, or limits: --params,"),
         (["--sparsity", 0.5, "--min-width", "0%"], 2, "--min-width 0%: expected a whole number"),
         (["--sparsity", 0.5, "--solver", "greedy"], 2, "--solver greedy: needs a limit"),

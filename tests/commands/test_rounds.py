@@ -20,7 +20,7 @@ from killing import content, killed_before
 Call = Callable[..., Any]
 SETTINGS = {"base_width": 4, "depth": 2, "classes": 2}
 NETWORK = ["unet3d", *(word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}"))]
-LESS = ["--params", "15%", "--min-width", 1]
+LESS = ["--params", "10%", "--min-width", 1]
 SMALL = [*NETWORK, "--patch", 8, "--steps", 2, "--lr", "0.01", "--method", "l1"]
 
 

@@ -45,3 +45,20 @@ def test_the_table_marks_the_knee_and_warns_of_bottlenecks() -> None:
 
 def test_mistakes_are_one_line() -> None:
     assert "--growth 1.5 is of --rule profile" in run(*SMALL, "--growth", 1.5, code=2).output
+
+
+def test_under_limits_the_choice_and_what_breaks_them_are_shown() -> None:
+    words = [*SMALL, "--method", "l1", "--rule", "profile", "--infer-memory", "60%", "--flops", "50%"]
+    found = json.loads(run(*words, "--json").stdout)
+    limits = {limit["name"]: limit["most"] for limit in found["chosen"]["limits"]}
+    assert {*limits} == {"infer_memory", "flops"}
+    within = found["within"]
+    assert within["holds"]
+    for point in [*found["points"], within]:
+        held = point["meters"]["infer_memory"] <= limits["infer_memory"] and point["costs"]["flops"] <= limits["flops"]
+        assert point["holds"] == held
+    text = run(*words).stdout
+    assert "under the limits" in text
+    assert "over a limit" in text
+    assert "limit that binds: " in text
+    assert "--train-memory 3G: expected an amount" in run(*SMALL, "--train-memory", "3G", code=2).output

@@ -138,6 +138,13 @@ def nnunet(root: Path) -> None:
     (root / "splits_final.json").write_text(json.dumps([{"train": ["hippocampus_001"], "val": []}]))
 
 
+def preprocessed(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder.parent / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": {"a": 0, "b": 1}}))
+    for name, high in (("c0", 9), ("c0_seg", 2)):
+        np.save(folder / f"{name}.npy", np.random.default_rng(0).integers(0, high, (1, 36, 36, 36)).astype(np.int16))
+
+
 def brats(root: Path) -> None:
     for modality in ("t1", "t1ce", "t2", "flair"):
         volume(root / "HGG" / "CASE" / f"CASE_{modality}.nii.gz")
@@ -152,6 +159,7 @@ def scans(root: Path) -> None:
 MAKE: dict[str, Callable[[Path], None]] = {
     "decathlon": decathlon,
     "nnunet": nnunet,
+    "preprocessed": preprocessed,
     "brats": brats,
     "volumes": scans,
     "ucf101": ucf101,

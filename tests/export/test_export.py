@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,17 @@ def test_a_program_that_refuses_a_size_is_one_that_can_not_be_captured(tmp_path:
     with pytest.raises(UnsupportedError, match=r"--torch-export: the captured program refuses inputs of 2x1x"):
         export_run(run, model=Shrinking(), dynamic=True, torch_export=tmp_path / "slim.pt2")
     assert not (tmp_path / "slim.pt2").exists()
+
+
+def test_a_torchscript_file_says_the_same(tmp_path: Path) -> None:
+    path, run = tmp_path / "slim.ts", built_in(tmp_path / "run", "unet2d")
+    (entry,) = export_run(run, torchscript=path).values()
+    assert entry["passed"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = torch.jit.load(path)
+    assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in run.slim().parameters())
+    with pytest.raises(UsageError, match="replace it with"):
+        export_run(run, torchscript=path)
+    with pytest.raises(UsageError, match="writes there"):
+        export_run(run, torchscript=tmp_path / "a", torch_export=tmp_path / "a")

@@ -10,6 +10,7 @@ import ranp
 from ranp import cost
 from ranp.errors import CheckFailed
 from ranp.pipeline._draws import mean_of
+from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._limits import within_limits
 from ranp.scores import Scores
 
@@ -36,7 +37,7 @@ def test_a_network_that_costs_more_than_its_plan_is_refused() -> None:
     model, inputs = small("residual2d")
     result = ranp.prune(model, inputs, method="l1", params="60%", min_width=2)
     with pytest.raises(CheckFailed, match="the slim network costs"):
-        within_limits(result.graph, result.plan, model, inputs)
+        within_limits(result.plan, model, Gauges(inputs), {"params": 1})
 
 
 def test_bottlenecks_equal_scores_and_the_uniform_network_are_said() -> None:

@@ -14,6 +14,7 @@ __all__ = ["LAYOUTS", "brats", "clips", "decathlon", "nnunet", "open_dataset", "
 
 LAYOUTS: tuple[type[Dataset[Any]], ...] = (
     nnunet.NNUNet,
+    nnunet.Preprocessed,
     decathlon.Decathlon,
     brats.BraTS,
     shapenet.ShapeNetPart,

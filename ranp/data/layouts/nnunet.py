@@ -1,4 +1,6 @@
-"""nnU-Net's raw data: a file for every modality of a case, and a dataset.json that says what channels and labels are.
+"""nnU-Net's data, raw or preprocessed, with a dataset.json that says what channels and labels are.
+
+Raw data are a file for every modality of a case:
 
     Dataset004_Hippocampus/
         dataset.json      {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "anterior": 1, "posterior": 2},
@@ -7,6 +9,13 @@
         labelsTr/hippocampus_001.nii.gz
         imagesTs/hippocampus_002_0000.nii.gz
         splits_final.json
+
+Preprocessed, a case is an array of all channels, resampled and scaled, beside one of labels; its .pkl, a pickle, is not
+read:
+
+    Dataset004_Hippocampus/
+        dataset.json, splits_final.json
+        nnUNetPlans_3d_fullres/hippocampus_001.b2nd, hippocampus_001_seg.b2nd, hippocampus_001.pkl
 
 A label that is a list is a region of several values; a network of regions has sigmoid outputs. "ignore" does not count.
 Where splits_final.json lies beside, the first fold (`--set-data fold=`) says which cases validate.
@@ -18,10 +27,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ranp.data.dataset import TESTING, TRAINING, VALIDATION, Case, refuse_settings
 from ranp.data.labels import Labels
-from ranp.data.scans import ENDINGS
-from ranp.data.volumes import Volumes
+from ranp.data.scans import ARRAYS, ENDINGS
+from ranp.data.volumes import Scale, Volumes
 from ranp.errors import UsageError, listed, named
 from ranp.files import read_json
 
@@ -57,19 +69,80 @@ class NNUNet(Volumes):
         refuse_settings(settings, ("fold",), cls.word)
         if not (path / "imagesTr").is_dir():
             raise UsageError(f"{named('data', path)}: expected {cls.looks_like}")
-        known = read_json(path / "dataset.json")
-        where = named("data", path / "dataset.json")
-        channels = known.get("channel_names") or known.get("modality")
-        if not isinstance(channels, dict) or not isinstance(known.get("labels"), dict):
-            raise UsageError(f'{where}: expected "channel_names" and "labels", found {listed(known, "and")}')
-        ending = str(known.get("file_ending", ".nii.gz"))
-        names = tuple(str(channels[key]) for key in sorted(channels, key=int))
+        names, labels = _known(path)
+        ending = str(read_json(path / "dataset.json").get("file_ending", ".nii.gz"))
         cases = _cases(path, "imagesTr", "labelsTr", ending, names, TRAINING)
         if not cases:
             raise UsageError(f"{named('data', path)}: no CASE_0000{ending} in imagesTr/")
         cases = _validating(path, cases, settings.get("fold", 0), given="fold" in settings)
         cases += _cases(path, "imagesTs", "labelsTs", ending, names, TESTING)
-        return cls(path, tuple(cases), read_labels(known["labels"], where), names)
+        return cls(path, tuple(cases), labels, names)
+
+
+class Preprocessed(Volumes):
+    """Cases that nnU-Net has preprocessed for a configuration."""
+
+    word: ClassVar[str] = "preprocessed"
+    looks_like: ClassVar[str] = "CASE.b2nd and CASE_seg.b2nd, below a folder with dataset.json"
+    prepared: ClassVar[bool] = True
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether a folder has arrays and their labels, and a dataset.json above it."""
+        return path.is_dir() and (path.parent / "dataset.json").is_file() and bool(_arrays(path))
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, Any]) -> Self:
+        """Read the dataset.json above and match arrays with labels.
+
+        Args:
+            path: the folder of a configuration.
+            settings: `fold`: of splits_final.json; 0 without it.
+
+        Raises:
+            UsageError: no such folder, or no dataset.json above it.
+        """
+        refuse_settings(settings, ("fold",), cls.word)
+        files = _arrays(path) if path.is_dir() else []
+        if not files:
+            raise UsageError(f"{named('data', path)}: expected {cls.looks_like}")
+        names, labels = _known(path.parent)
+        cases = [Case(f.stem, (f,), f.with_name(f"{f.stem}_seg{f.suffix}"), TRAINING) for f in files]
+        cases = _validating(path.parent, cases, settings.get("fold", 0), given="fold" in settings)
+        return cls(path, tuple(cases), labels, names)
+
+    def _scale(self, number: int) -> Scale | None:
+        """Return no scale where none is asked for: the arrays are scaled."""
+        if self.sampling.intensity == "auto" and not self.sampling.scales:
+            return Scale()
+        return super()._scale(number)
+
+    def _values(self, case: Case) -> NDArray[np.integer[Any]]:
+        """Read labels; -1, where nnU-Net found no image, is background, as in its trainings."""
+        assert isinstance(case.target, Path)
+        values = self._scan(case.target, self.options[1]).read(self.options[1]).stored
+        inside: NDArray[np.integer[Any]] = np.maximum(values, 0)
+        return inside
+
+
+def _arrays(folder: Path) -> list[Path]:
+    """Return the images of a folder that have labels beside them."""
+    files = [file for file in folder.iterdir() if file.suffix in ARRAYS and not file.stem.endswith("_seg")]
+    return sorted(file for file in files if file.with_name(f"{file.stem}_seg{file.suffix}").is_file())
+
+
+def _known(path: Path) -> tuple[tuple[str, ...], Labels]:
+    """Return the names of the channels in a folder's dataset.json, and its labels.
+
+    Raises:
+        UsageError: it is missing, or says neither.
+    """
+    known = read_json(path / "dataset.json")
+    where = named("data", path / "dataset.json")
+    channels = known.get("channel_names") or known.get("modality")
+    if not isinstance(channels, dict) or not isinstance(known.get("labels"), dict):
+        raise UsageError(f'{where}: expected "channel_names" and "labels", found {listed(known, "and")}')
+    return tuple(str(channels[key]) for key in sorted(channels, key=int)), read_labels(known["labels"], where)
 
 
 def read_labels(labels: Mapping[str, Any], where: str) -> Labels:
