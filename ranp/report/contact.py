@@ -5,7 +5,7 @@ radiologists look at it: anterior up, the patient's right to the left. Else it i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +122,18 @@ def shown(
 ) -> list[Tile]:
     """Return the input of one sample, its truth and what a network says; arguments as of `compared`.
 
-    Disparities are grey. Nothing of values, which are no pictures.
+    Disparities are grey. Nothing of values, nor of inputs without two or three dimensions, which are no pictures.
     """
-    if task not in ("segmentation", "regions", "classification", "stereo"):
+    drawn = task in ("segmentation", "regions", "classification", "stereo")
+    if not drawn or inputs[0].dim() not in (3, 4) or (task == "stereo" and inputs[0].dim() == 4):
         return []
     found = compared(name, inputs, target, prediction, task, names, axes, grey=True)
     if task == "classification":
         return found
     picture = _grey_or_colours(inputs[0].numpy()) if task == "stereo" else found[0].picture
-    return [Tile(f"{_title(name)}\ninput", picture), *found]
+    words = [tile.title.rpartition("\n")[2] for tile in found]
+    titled = [replace(tile, title=f"{_title(name)}\n{word}") for tile, word in zip(found, words, strict=True)]
+    return [Tile(f"{_title(name)}\ninput", picture), *titled]
 
 
 def write_sheet(path: Path, pictures: Sequence[Tile], names: Sequence[str] = ()) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ranp.report.contact import Tile, _coloured, _colours, compared, tiles, write_sheet
+from ranp.report.contact import Tile, _coloured, _colours, compared, shown, tiles, write_sheet
 
 NAN, INF = float("nan"), float("inf")
 
@@ -159,3 +159,23 @@ def test_regions_classes_and_disparities_are_compared_too() -> None:
     assert told.title == "a\nis y, told x"
     pair = compared("a", (image, image), torch.ones(6, 7), torch.zeros(6, 7), "stereo")
     assert [tile.title.partition(" ")[0] for tile in pair] == ["a\ntrue", "predicted"]
+
+
+def test_input_truth_and_prediction_are_shown_of_what_is_a_picture() -> None:
+    left, right = torch.rand(3, 4, 6), torch.rand(3, 4, 6)
+    true = torch.tensor([[0.0, 1.0, 2.0, 4.0, INF, INF]] * 4)
+    first, truth, prediction = shown("pair", [left, right], true, true.clamp(max=2.0), "stereo")
+    assert [tile.title for tile in (first, truth, prediction)] == [
+        "pair\ninput", "pair\ntrue disparity 0.0 to 4.0 px", "pair\npredicted disparity 0.0 to 2.0 px",
+    ]  # fmt: skip
+    assert truth.picture[0, :, 0].tolist() == [0.0, 0.25, 0.5, 1.0, 0.0, 0.0], "greys; black where nobody knows"
+    volume, labels = torch.rand(1, 3, 4, 5), torch.zeros(3, 4, 5, dtype=torch.int64)
+    labels[2, 1, 1] = 1
+    first, truth, prediction = shown("scan", [volume], labels, labels * 0, "segmentation", ("background", "liver"))
+    assert first.labels is None
+    assert np.array_equal(first.picture, truth.picture), "one slice"
+    assert (truth.labels == 1).sum() == 1
+    assert (prediction.labels == -1).all()
+    assert shown("clip", [volume], torch.tensor(1), torch.tensor([0.2, 0.8]), "classification", ("a", "b"))[0].title
+    assert shown("signal", [torch.rand(2, 9)], torch.tensor(1), torch.tensor([0.2, 0.8]), "classification") == []
+    assert shown("values", [left], torch.rand(1, 4, 6), torch.rand(1, 4, 6), "regression") == []
