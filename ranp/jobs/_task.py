@@ -105,6 +105,7 @@ def loss_of(
     maxdisp: int,
     *,
     trusted: bool,
+    training: bool = False,
 ) -> tuple[str, losses.Loss]:
     """Return the word of the loss that is asked for, or that follows, and the loss.
 
@@ -116,11 +117,15 @@ def loss_of(
         source: the data.
         maxdisp: of a stereo network.
         trusted: whether the user named the loss.
+        training: whether it is trained by: then Dice is added to the cross-entropy of dense outputs, without which
+            small structures are learned late, but where a preset says what was published.
 
     Raises:
         UsageError: as `losses.get`.
     """
     own = models.default_loss(model, preset) if model in models.names() else "ce"
+    if training and own == "ce" and len(output) > 1 and preset is None:
+        own = "ce-dice"
     channels = output[0] if output else 0
     follows = losses.for_channels(own, channels) if source.task is None else losses.for_task(source.task, channels, own)
     word = options.loss or follows

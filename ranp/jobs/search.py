@@ -210,4 +210,6 @@ def _config(prepared: Prepared, table: Table) -> dict[str, Any]:
 def _scored_on(prepared: Prepared) -> str:
     """Say in words what the scores come from."""
     options, size = prepared.options, prepared.training.options.patch
-    return f"{prepared.training.trained_on} ({options.batches} batches of {prepared.training.options.batch_size}, {size})"
+    return (
+        f"{prepared.training.trained_on} ({options.batches} batches of {prepared.training.options.batch_size}, {size})"
+    )

@@ -82,7 +82,9 @@ def ready(options: Train) -> Prepared:
     inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
     given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))
-    word, loss = loss_of(options, str(config.get("model")), config.get("preset"), given, source, maxdisp, trusted=True)
+    word, loss = loss_of(
+        options, str(config.get("model")), config.get("preset"), given, source, maxdisp, trusted=True, training=True
+    )
     losses.check_channels(word, given[0] if given else 0)
     source, validation, split = _split(options, source)
     per_epoch = _per_epoch(source, options, training)

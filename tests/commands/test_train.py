@@ -109,7 +109,7 @@ def test_the_run_says_how_it_was_trained(answer: Call, folder: Path, tmp_path: P
     assert said["steps"] == 6
     assert said["data"]["label_map"] == "1=1,2=1"
     assert said["data"]["intensity"] == "none"
-    assert said["loss"] == "ce"
+    assert said["loss"] == "ce-dice"
     assert [point["step"] for point in said["curve"]] == [1, 2, 3, 4, 5, 6]
     assert runs.read(tmp_path / "run").plan.example_inputs()[0].shape == (1, 1, 8, 8, 8)
 
