@@ -295,7 +295,8 @@ class Lossy(Options):
     group: ClassVar[str] = "choice"
     loss: Loss = option(
         None, "{choices}; a class of MONAI, torch or another package by its path, such as monai.losses.DiceCELoss; or "
-        "file.py:function of your own.", shown="the network's own, else ce, to train dense outputs ce-dice; bce for one channel", metavar="LOSS",
+        "file.py:function of your own.", metavar="LOSS",
+        shown="the network's own, else ce, to train dense outputs ce-dice; bce for one channel",
     )  # fmt: skip
     loss_settings: LossPairs = option(
         {}, "An argument of a --loss that is given by its path, in YAML; repeat it.", flag="--set-loss",
