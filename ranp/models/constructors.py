@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ranp.errors import CheckFailed, UnsupportedError, described, named
+from ranp.models.registry import seeded
 from ranp.modules import tensors_of
 
 MONAI = "monai.networks.nets"
@@ -195,7 +196,7 @@ class Constructor:
 
 
 def _built(factory: Any, settings: Mapping[str, Any]) -> nn.Module:
-    with torch.device("meta"):
+    with seeded(0), torch.device("meta"):
         network = factory(**copy.deepcopy(dict(settings)))
     assert isinstance(network, nn.Module), described(network)
     return network
