@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import ranp
 from ranp import runs
 from ranp.commands.main import app
 
@@ -69,6 +71,7 @@ def test_monai_trained_and_inferred(folder: Path) -> None:
     bundle = folder / "bundles" / "slim"
     answers = sorted((bundle / "predicted").glob("*.nii.gz"))
     assert [nibabel.load(file).shape for file in answers] == [(40, 36)] * 2
-    before, after = (folder / "bundles" / name / "models" / "model.pt" for name in ("again", "slim"))
-    assert before.is_file()
-    assert after.is_file()
+    file = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    trained, before = file.get("model", file), ranp.load(folder / "runs" / "unet").state_dict()
+    assert {name: tensor.shape for name, tensor in trained.items()} == {n: t.shape for n, t in before.items()}
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in trained.items())

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ranp.errors import CheckFailed, UnsupportedError, described, named
+from ranp.models.registry import seeded
 from ranp.modules import tensors_of
 
 MONAI = "monai.networks.nets"
@@ -121,10 +122,13 @@ class Constructor:
         own = _widths_of(slim)
         chosen: dict[Place, int] = {}
         for each in self.variables:
-            name = next(iter(each.widths))
-            if own[name] not in each.widths[name]:
-                raise CheckFailed(f"no call of {self.name} makes {name} {own[name]} wide")
-            chosen.update(zip(each.places, each.steps[each.widths[name].index(own[name])], strict=True))
+            fits = (
+                all(own[name] == widths[at] for name, widths in each.widths.items()) for at in range(len(each.steps))
+            )
+            step = next((at for at, right in enumerate(fits) if right), None)
+            if step is None:
+                raise CheckFailed(f"no call of {self.name} makes this network: {next(iter(each.widths))} differs")
+            chosen.update(zip(each.places, each.steps[step], strict=True))
         settings = self._with(chosen)
         made, given = (
             {name: tuple(tensor.shape) for name, tensor in tensors_of(each).items()}
@@ -179,7 +183,7 @@ class Constructor:
         numbers = range(least, top + 1, step)
         probes = {numbers[0], *(numbers[int(share * (len(numbers) - 1))] for share in _PROBED)}
         asked = {number: made(number) or {} for number in probes}
-        changed = {name for found in asked.values() for name, width in found.items() if width != full[name]}
+        changed = [name for name in full if any(found.get(name, full[name]) != full[name] for found in asked.values())]
         ruled = {name: tuple(full[name] * number // top for number in numbers) for name in changed}
         at = {number: place for place, number in enumerate(numbers)}
         right = all(found.get(name) == ruled[name][at[number]] for number, found in asked.items() for name in changed)
@@ -192,7 +196,7 @@ class Constructor:
 
 
 def _built(factory: Any, settings: Mapping[str, Any]) -> nn.Module:
-    with torch.device("meta"):
+    with seeded(0), torch.device("meta"):
         network = factory(**copy.deepcopy(dict(settings)))
     assert isinstance(network, nn.Module), described(network)
     return network
