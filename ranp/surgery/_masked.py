@@ -75,12 +75,12 @@ class KeptStatistics(TorchDispatchMode):
     def _subset(self, graph: Graph, kept: Mask, record: Record, mixing: Mixing | None) -> Subset:
         if mixing is None:
             return {}
-        stays, flow, found = staying(kept), record.inputs[0], {}
+        flow, found = record.inputs[0], {}
         for dim in mixing.dims:
             for labels in flow.over(dim):
                 units = graph.units_of(labels)
                 units = squeeze_constant(units, units)
-                mask = stays[units]
+                mask = staying(kept, units)
                 if mask.all() or units.shape[dim] == 1:
                     continue
                 if units.size != units.shape[dim]:

@@ -187,9 +187,9 @@ def _agreements(pairs: list[_Pair], example: Any, tries: int, generator: torch.G
 
 def _staying_part(output: Tensor, flow: Flow, pair: _Pair) -> Tensor | None:
     """Return the channels of the full network's output that the slim one has too, None where they lie mixed."""
-    stays, masks = staying(pair.kept), dict[int, Mask]()
+    masks: dict[int, Mask] = {}
     for labels in flow.fields:
-        mask = stays[pair.graph.units_of(labels)]
+        mask = staying(pair.kept, pair.graph.units_of(labels))
         if mask.all():
             continue
         axis, *others = (axis for axis, size in enumerate(mask.shape) if size > 1)
