@@ -28,10 +28,8 @@ else:
         while left:
             first, *others = left
             stays.append(first)
-            low, high = (
-                torch.maximum(dets[first, :2], dets[others, :2]),
-                torch.minimum(dets[first, 2:], dets[others, 2:]),
-            )
+            box, rest = dets[first], dets[others]
+            low, high = torch.maximum(box[:2], rest[:, :2]), torch.minimum(box[2:], rest[:, 2:])
             shared = (high - low).clamp(0).prod(-1)
             areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (box, rest)]
             over = shared / (areas[0] + areas[1] - shared)
