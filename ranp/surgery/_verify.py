@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.flow import Flow
 from ranp.graph.graph import Graph, Mask, staying
-from ranp.graph.transient import left_behind
 from ranp.inputs import Inputs, as_arguments, draw, flatten, generator_of
 from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
@@ -21,6 +20,7 @@ from ranp.surgery._float64 import Doubles
 from ranp.surgery._masked import KeptStatistics, masked
 from ranp.surgery._size import Size, compared_at
 from ranp.surgery._slabs import Slabs
+from ranp.surgery.transient import left_behind
 
 TOLERANCE = 1e-9
 MOVES = 1e-5  # of its size that an output must vary by, so that rounding stays below the tolerance of that
