@@ -79,7 +79,7 @@ def verify(
             raise
         example = example_inputs  # the ops are the same, and yet something asks for the size
         found = _agreements([pair], example, tries, generator)
-    uncompared = [*KeptStatistics(graph, kept).uncompared]
+    uncompared = [*KeptStatistics(graph, kept, pair.full).uncompared]
     mixed = [index for index in range(len(found)) if found[index].mixed]
     uncompared += [f"output {index + 1} of {len(found)}: which part of it stays is not known" for index in mixed]
     equal = [index for index in range(len(found)) if index not in mixed and found[index].relative <= tolerance]
@@ -314,7 +314,7 @@ def _both(pair: _Pair, drawn: Any) -> Outputs:
 
     def of_full(draws: Draws) -> list[Tensor]:
         with (
-            KeptStatistics(pair.graph, pair.kept),
+            KeptStatistics(pair.graph, pair.kept, pair.full),
             saying(UnsupportedError, "the network can't be compared in float64"),
         ):
             return _outputs(pair.full, drawn, draws)

@@ -52,10 +52,10 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
     evaluation mode.
     """
     slim, zeroed = resized(graph, net, kept), masked(graph, net, kept)
-    mode = KeptStatistics(graph, kept)
+    mode = KeptStatistics(graph, kept, zeroed)
 
     def of_zeroed(draws: Draws) -> list[torch.Tensor]:
-        with KeptStatistics(graph, kept), Doubles(), draws:
+        with KeptStatistics(graph, kept, zeroed), Doubles(), draws:
             return call(zeroed, inputs)
 
     def of_slim(draws: Draws) -> list[torch.Tensor]:
