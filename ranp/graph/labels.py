@@ -20,8 +20,8 @@ Entry = TypeVar("Entry", np.int64, np.bool_)
 def look_up(table: NDArray[Entry], numbers: Ints, otherwise: Any = None) -> NDArray[Entry]:
     """Return the entry of a table for each label or unit; what is none has another one, or by default stays as it is.
 
-    >>> look_up(np.array([True, False]), np.array([1, FREE, 0]), True).tolist()
-    [False, True, True]
+    >>> look_up(np.array([False, True]), np.array([1, FREE, 0]), True).tolist()
+    [True, True, False]
     """
     real = numbers >= 0
     entries = np.array(numbers if otherwise is None else np.full(numbers.shape, otherwise), dtype=table.dtype)
