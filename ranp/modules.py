@@ -2,7 +2,6 @@
 
 import copy
 import fnmatch
-import gc
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -122,21 +121,6 @@ def unregistered(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the many objects of a run or a copy again and again.
-
-    It is paused, unless it is already; what becomes garbage meanwhile is found afterwards.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextmanager
 def undisturbed() -> Iterator[None]:
     """Leave the caller's inference mode and autocast, under which neither gradients nor a proof come out right."""
     with ExitStack() as stack:
@@ -214,7 +198,6 @@ Change = Callable[[str, Tensor], Tensor]
 """From a tensor's first name and the tensor to the one that stands in its place."""
 
 
-@collector_paused()
 def copy_with(model: Module, change: Change | None = None, *, private: bool = True) -> Module:
     """Return a deep copy of a module in which tensors are changed; the module is untouched.
 

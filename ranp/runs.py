@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from ranp import __version__
 from ranp.errors import UsageError, check_type, named
 from ranp.files import check_absent, check_writable, read_json, read_yaml, sha256, whole_file, whole_folder
-from ranp.graph.transient import left_behind
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.spec import build_with, resolve
 from ranp.models.weights import load_weights_
@@ -43,6 +42,7 @@ from ranp.modules import Module, all_names, check_values, copy_with, tensors_of,
 from ranp.plan import Plan
 from ranp.reports import Report
 from ranp.surgery import slim as slimmed
+from ranp.surgery.transient import left_behind
 
 CONFIG, PLAN, WEIGHTS, REPORT = "config.yaml", "plan.json", "slim.safetensors", "report.json"
 TRAINED, LAST, TRAINING, METRICS = "trained.safetensors", "last.safetensors", "training.json", "metrics.csv"

@@ -26,7 +26,7 @@ from ranp.cost._known import AsOnTheCpu, Known
 from ranp.cost._tracker import StorageTracker
 from ranp.errors import UnsupportedError, UsageError, is_ours, named, nearest, told
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
-from ranp.modules import collector_paused, copy_with, tensors_of, undisturbed
+from ranp.modules import copy_with, tensors_of, undisturbed
 from ranp.options import Amp
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,11 +1,11 @@
 """The sizes a file with dynamic axes may take: those along which the network does the same thing.
 
-Such a file holds one path through the network's Python code (`ranp.graph.paths`). The smallest step between sizes that
-take it is what U-Nets call their divisor: 16 for four halvings.
+Such a file holds one path through the network's Python code (`ranp.surgery.paths`). The smallest step between sizes
+that take it is what U-Nets call their divisor: 16 for four halvings.
 """
 
 from ranp.errors import UnsupportedError, named
-from ranp.graph.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
+from ranp.surgery.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
 
 
 def free_axes(paths: Paths) -> list[Axis]:

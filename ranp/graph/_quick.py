@@ -28,6 +28,10 @@ def quick(name: str, args: tuple[Any, ...]) -> Tensor | tuple[Tensor, ...] | Non
         return _batch_norm(args)
     if name == "convolution":
         return _convolution(*args)
+    if name in ("mm", "bmm", "addmm"):
+        return _product(*args[-2:], *args[:-2])
+    if name == "native_layer_norm":
+        return _layer_norm(*args)
     if name in SAME and all(each.is_meta for each in args if isinstance(each, Tensor)) and args[0].numel():
         return _like(args[0])
     return None
@@ -64,6 +68,28 @@ def _batch_norm(args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
     if not tensor.is_meta or tensor.ndim < 2 or any(each.shape != tensor.shape[1:2] for each in parameters):
         return None
     return _like(tensor), _empty(tensor.shape[1:2], tensor), _empty(tensor.shape[1:2], tensor)
+
+
+def _product(left: Tensor, right: Tensor, *added: Tensor) -> Tensor | None:
+    *batch, rows, inner = left.shape
+    if not all(each.is_meta and each.dtype == left.dtype for each in (right, *added)) or not left.is_meta:
+        return None
+    if not left.numel() or right.shape[:-1] != (*batch, inner):
+        return None
+    result = _empty((*batch, rows, right.shape[-1]), left)
+    return result if all(_fits(each, result) and each.ndim <= 2 for each in added) else None
+
+
+def _layer_norm(tensor: Tensor, sizes: list[int], *rest: Any) -> tuple[Tensor, ...] | None:
+    parameters, count = [each for each in rest[:2] if isinstance(each, Tensor)], tensor.ndim - len(sizes)
+    if not all(each.is_meta and each.dtype == tensor.dtype for each in (tensor, *parameters)):
+        return None
+    if any(tuple(shape) != tuple(sizes) for shape in (tensor.shape[count:], *(p.shape for p in parameters))):
+        return None
+    if not tensor.numel() or not tensor.is_contiguous() or tensor.dtype not in (torch.float32, torch.float64):
+        return None
+    statistic = (*tensor.shape[:count], *(1,) * len(sizes))
+    return _empty(tensor.shape, tensor), _empty(statistic, tensor), _empty(statistic, tensor)
 
 
 def _convolution(

@@ -172,6 +172,8 @@ class Recorder(Follower):
         if record.kind == Kind.SUM and before and before[0].constant:
             record.summed = entries_of(op.tensors[0], results[0])
         record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
+        if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
+            record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
         self.trace.records.append(record)
 
@@ -210,6 +212,35 @@ class Recorder(Follower):
                 self.trace.freeze_flow(flow, "network output")
 
 
+class Listing(Follower):
+    """Lists the ops of a run with the numbers and shapes they make, and the parameters they take; labels do not flow.
+
+    Args:
+        trace: told what the network's own tensors are.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+        self.steps: list[Any] = []
+        self.took: set[str] = set()
+
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the parameters an op takes."""
+        self.took.update(self.trace.names[id(t)] for t in flatten([args, kwargs]) if self.trace.is_parameter(t))
+
+    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
+        """Note an op."""
+        scalars = numbers(func, bind(func, args, kwargs), self.trace)
+        self.steps.append((base_name(func), scalars, [tuple(result.shape) for result in results]))
+        for result in results:
+            self.trace.set(result, like_input(tuple(result.shape)))
+
+    def finish(self, outputs: list[Tensor]) -> None:
+        """Note the shapes of the outputs."""
+        self.steps.append([tuple(each.shape) for each in outputs])
+
+
 class Insisting(Recorder):
     """Takes every condition, or whole number, for one answer, to see the other paths; a loop ends after some turns.
 
@@ -228,6 +259,11 @@ class Insisting(Recorder):
             return value
         self.left -= 1
         return self.answer if self.left > 0 else value
+
+
+def _chooses(result: Tensor) -> bool:
+    """Whether a result is conditions or numbers with values."""
+    return not (result.is_meta or result.is_floating_point() or result.is_complex())
 
 
 def entries_of(whole: Tensor, result: Tensor) -> int:

@@ -2,9 +2,10 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
-from ranp.graph._run import Failure, Insisting, Recorder, failed, run
+from ranp.graph._run import Failure, Insisting, Listing, Recorder, failed, run
 from ranp.graph.graph import Graph, finalise
 from ranp.graph.labels import FIXED
 from ranp.graph.trace import Site, Trace
@@ -22,7 +23,6 @@ from ranp.inputs import PLAIN, Inputs, as_arguments, check_outputs, describe, dr
 from ranp.modules import (
     check_initialised,
     check_kind,
-    collector_paused,
     copy_with,
     lies_in,
     on_meta,
@@ -77,16 +77,11 @@ def trace(
     check_type("freeze", freeze, not isinstance(freeze, str), "a list of patterns")
     check_type("outputs", outputs, not isinstance(outputs, int | str), "a list of places, such as (-1,)")
     patterns, stays = tuple(freeze), tuple(map(int, outputs))
-    with collector_paused():
-        try:
-            graph = _trace(
-                on_meta(model),
-                map_tensors(example_inputs, lambda t: torch.empty_like(t, device="meta")),
-                patterns,
-                stays,
-            )
-        except Failure:
-            graph = _trace_real(model, example_inputs, patterns, stays)
+    try:
+        empty = map_tensors(example_inputs, lambda t: torch.empty_like(t, device="meta"))
+        graph = _trace(on_meta(model), empty, patterns, stays)
+    except Failure:
+        graph = _trace_real(model, example_inputs, patterns, stays)
     kind = type(model)
     name = f"{kind.__module__}.{kind.__qualname__}"
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -195,18 +190,23 @@ def _by_flags(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
     """
     notes: list[str] = []
     flags = _flags_of(model)
-    tried = [[flag] for flag in _switched(flags)]
-    tried += [[(kind, name, value) for kind, name in flags] for value in (True, False)] if len(flags) > 1 else []
+    tried: list[tuple[Flag, ...]] = [(flag,) for flag in _switched(flags)]
+    tried += [tuple((*flag, value) for flag in flags) for value in (True, False)] if len(flags) > 1 else []
+
+    @cache  # every flag by itself is asked for again
+    def listed(flags: tuple[Flag, ...], *, training: bool) -> Listing:
+        return _listed(model, inputs, flags, training=training)
+
     for flags_now in tried if _idle(grown, model) else []:
         for training in (False, True):
-            idle, scratch = _idle(grown, model), Trace()
-            if not idle or not _runs(scratch, model, inputs, flags_now, training=training) or not idle & scratch.read:
+            idle = _idle(grown, model)
+            if not idle or not idle & listed(flags_now, training=training).took:
                 continue
             _follow(grown, model, inputs, flags_now, training=training)
             words = ", ".join(dict.fromkeys(f"{kind.__name__}.{name}={value}" for kind, name, value in flags_now))
             what = ", ".join(_modules_of(idle & grown.read, model))
             notes.append(f"off the path as it is, and coupled with it: {what}, by {words}")
-    return [*notes, *_by_arguments(grown, model, inputs), *_by_switches(grown, model, inputs)]
+    return [*notes, *_by_arguments(grown, model, inputs), *_by_switches(grown, model, inputs, listed)]
 
 
 def _by_arguments(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
@@ -214,9 +214,9 @@ def _by_arguments(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
     notes: list[str] = []
     for name, value, given in _switched_arguments(model, inputs) if _idle(grown, model) else []:
         for training in (False, True):
-            idle, scratch = _idle(grown, model), Trace()
-            if idle and _runs(scratch, model, given, [], training=training) and idle & scratch.read:
-                _follow(grown, model, given, [], training=training)
+            idle = _idle(grown, model)
+            if idle and idle & _listed(model, given, (), training=training).took:
+                _follow(grown, model, given, (), training=training)
                 what = ", ".join(_modules_of(idle & grown.read, model))
                 notes.append(f"off the path as it is, and coupled with it: {what}, by forward({name}={value})")
     return notes
@@ -237,7 +237,7 @@ def _switched_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bo
                 yield name, not each.default, {**given, name: not each.default}
 
 
-def _by_switches(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
+def _by_switches(grown: Trace, model: nn.Module, inputs: Any, listed: Callable[..., Listing]) -> list[str]:
     """Follow the flags that tie layers without running further parameters (a skip connection), and say which.
 
     One that changes how many outputs there are, or a shape of theirs, is left: it would only freeze them. What a single
@@ -247,17 +247,15 @@ def _by_switches(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
     notes: list[str] = []
     flags = {(kind, name): held for (kind, name), held in _flags_of(model).items() if "." not in name}
     outline = _outline(grown)
-    for kind, name, value in _switched(flags):
-        scratch = Trace()
-        if not _runs(scratch, model, inputs, [(kind, name, value)], training=False):
+    for flag in _switched(flags):
+        (kind, name, value), tried, scratch = flag, listed((flag,), training=False).steps, Trace()
+        if tried in ([], outline) or tried[-1] != outline[-1]:
             continue
-        tried = _outline(scratch)
-        if tried == outline or tried[-1] != outline[-1]:
-            continue
+        _runs(Recorder(scratch), model, inputs, (flag,), training=False)
         tied, frozen = _more_of(scratch, grown)
         words, what = f"{kind.__name__}.{name}={value}", _some([*tied, *frozen])
         if tied and not frozen and len(flags[kind, name]) == 1:
-            _follow(grown, model, inputs, [(kind, name, value)], training=False)
+            _follow(grown, model, inputs, (flag,), training=False)
             notes.append(f"coupled, so that slim networks run with {words} too: {what}")
         elif tied or frozen:
             more = f"{'ties' if tied else 'freezes'} further layers ({what})"
@@ -294,10 +292,10 @@ def _more_of(tried: Trace, grown: Trace) -> tuple[list[str], list[str]]:
     return tied, [module for module, new, old in rows if (np.isin(new, stays) & ~np.isin(old, stayed)).any()]
 
 
-def _follow(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, training: bool) -> None:
+def _follow(grown: Trace, model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool) -> None:
     """Run under some flags, of which only the ties stay: which norm is behind a layer, the path as it is says."""
     runs, layers = dict(grown.runs), {name: replace(layer) for name, layer in grown.layers.items()}
-    _runs(grown, model, inputs, flags, training=training)
+    _runs(Recorder(grown), model, inputs, flags, training=training)
     grown.runs = runs
     for name, layer in layers.items():
         grown.layers[name].norm, grown.layers[name].bias = layer.norm, layer.bias
@@ -362,7 +360,15 @@ _ACTS = re.compile("debug|verbose|print|plot|draw|show|save|write|dump|profil|vi
 _OWN = frozenset(vars(nn.Module()))
 
 
-def _runs(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, training: bool) -> bool:
+def _listed(model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool) -> Listing:
+    """Return what a copy of a network does under some flags; nothing where it does not run."""
+    listing = Listing(Trace())
+    return listing if _runs(listing, model, inputs, flags, training=training) else Listing(Trace())
+
+
+def _runs(
+    follower: Recorder | Listing, model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool
+) -> bool:
     """Run a copy of a network under some flags, and return whether it ran."""
     copied, originals = copy_with(model), {id(held) for each in model.modules() for held in vars(each).values()}
     for module in copied.modules():
@@ -370,7 +376,7 @@ def _runs(grown: Trace, model: nn.Module, inputs: Any, flags: list[Flag], *, tra
             if type(module) is kind:
                 _switch_(module, name, value, originals)
     try:
-        run(grown, copied, inputs, Recorder(grown), training=training, private=True)
+        run(follower.trace, copied, inputs, follower, training=training, private=True)
     except Failure:
         return False
     return True

@@ -41,7 +41,7 @@ def grow(graph: Graph, kept: Mask, priority: NDArray[np.float64], align: int = 1
 
 def _level(kept: Mask, rows: Ints, rank: Ints) -> None:
     """Fill every row up to the fullest one."""
-    counts = staying(kept)[rows].sum(axis=1)
+    counts = staying(kept, rows).sum(axis=1)
     for row, lack in zip(rows, counts.max() - counts, strict=True):
         _add(kept, row, rank, int(lack))
 

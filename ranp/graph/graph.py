@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.graph.flow import Flow
-from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.labels import FIXED, FREE, Ints, look_up
 from ranp.graph.origins import Held, Number, Read, leaves, solved
 from ranp.graph.sizes import Key
 from ranp.graph.trace import Layer as Called
@@ -129,7 +129,7 @@ class Size:
         def size_of(read: Read, was: int) -> int:
             return was if read.flow is None else graph.slim_shape(read.flow, kept)[read.dim]
 
-        return solved(self.number, int(staying(kept)[self.units].sum()), size_of)
+        return solved(self.number, int(staying(kept, self.units).sum()), size_of)
 
 
 @dataclass(frozen=True, repr=False)
@@ -198,7 +198,7 @@ class Graph:
 
     def units_of(self, labels: Ints) -> Ints:
         """Return the unit of each label of a field; negative where it is none."""
-        return np.where(labels >= 0, self.table[labels], labels) if labels.size else labels
+        return look_up(self.table, labels)
 
     def reason_of(self, group: Group) -> str | None:
         """Return why a group is frozen: the reason of its first unit if every unit is, else None."""
@@ -211,10 +211,9 @@ class Graph:
 
     def slim_shape(self, flow: Flow, kept: Mask) -> tuple[int, ...]:
         """Return a tensor's shape under a plan; a dimension several fields share keeps what all of them keep."""
-        stays = staying(kept)
         shape = list(flow.shape)
         for labels in flow.fields:
-            mask = stays[self.units_of(labels)]
+            mask = staying(kept, self.units_of(labels))
             for axis, size in enumerate(labels.shape):
                 if size > 1:
                     others = tuple(a for a in range(labels.ndim) if a != axis)
@@ -226,48 +225,46 @@ class Graph:
         members = self.parameters.get(name)
         if members is None:
             return tensor.detach().clone()
-        stays, out = staying(kept), tensor.detach()
+        out = tensor.detach()
         if out.is_meta:  # its shape alone: index_select is slow there
-            return torch.empty(_sliced_shape(members, stays), dtype=out.dtype, device="meta")
+            return torch.empty(_sliced_shape(members, kept), dtype=out.dtype, device="meta")
         if members.grouped is not None:
-            out = _select_grouped(out, members.grouped, stays)
+            out = _select_grouped(out, members.grouped, kept)
         for dim, units in members.dims.items():
-            if not stays[units].all():
-                index = torch.from_numpy(np.flatnonzero(stays[units])).to(out.device)
+            if not (stays := staying(kept, units)).all():
+                index = torch.from_numpy(np.flatnonzero(stays)).to(out.device)
                 out = out.index_select(dim, index)
         return out.clone() if out.data_ptr() == tensor.data_ptr() or out._is_view() else out
 
     def kept_shape(self, name: str, kept: Mask) -> tuple[int, ...] | None:
         """Return the shape a plan gives a parameter or buffer, None for a tensor the graph does not know."""
         members = self.parameters.get(name)
-        return self.shapes.get(name) if members is None else tuple(_sliced_shape(members, staying(kept)))
+        return self.shapes.get(name) if members is None else tuple(_sliced_shape(members, kept))
 
     def where(self, name: str, kept: Mask) -> torch.Tensor:
         """Return the mask of a parameter's elements that a plan keeps, of the parameter's full shape."""
         members = self.parameters[name]
-        stays = staying(kept)
         mask = np.ones(members.shape, dtype=bool)
         for dim, units in members.dims.items():
-            mask &= _along(stays[units], dim, mask.ndim)
+            mask &= _along(staying(kept, units), dim, mask.ndim)
         if members.grouped is not None:
-            mask &= _rows_of_groups(stays[members.grouped], members.shape)
+            mask &= _rows_of_groups(staying(kept, members.grouped), members.shape)
         return torch.from_numpy(mask)
 
     def read_by(self, name: str, kept: Mask) -> torch.Tensor:
         """Return the mask of a parameter's elements that read removed units: zero there is what masked means."""
         members = self.parameters[name]
-        stays = staying(kept)
         mask = np.zeros(members.shape, dtype=bool)
         for dim, reads in members.reads.items():
-            mask |= _along(reads & ~stays[members.dims[dim]], dim, mask.ndim)
+            mask |= _along(reads & ~staying(kept, members.dims[dim]), dim, mask.ndim)
         if members.grouped is not None and members.grouped_reads:
-            mask |= _rows_of_groups(~stays[members.grouped], members.shape)
+            mask |= _rows_of_groups(~staying(kept, members.grouped), members.shape)
         return torch.from_numpy(mask)
 
 
-def staying(kept: Mask) -> Mask:
-    """Return a plan's mask with a tail of True for the negative unit numbers, which always stay."""
-    return np.concatenate([kept, [True, True]])
+def staying(kept: Mask, units: Ints) -> Mask:
+    """Return which of some units a plan keeps; what is no unit always stays."""
+    return look_up(kept, units, True)
 
 
 def _along(mask: Mask, dim: int, ndim: int) -> Mask:
@@ -279,21 +276,21 @@ def _rows_of_groups(mask: Mask, shape: tuple[int, ...]) -> Mask:
     return rows.reshape(*rows.shape, *(1,) * (len(shape) - 2))
 
 
-def _sliced_shape(members: Members, stays: Mask) -> list[int]:
+def _sliced_shape(members: Members, kept: Mask) -> list[int]:
     shape = list(members.shape)
     for dim, units in members.dims.items():
-        shape[dim] = int(stays[units].sum())
+        shape[dim] = int(staying(kept, units).sum())
     if members.grouped is not None:
-        counts = stays[members.grouped].sum(axis=1)
+        counts = staying(kept, members.grouped).sum(axis=1)
         assert (counts == counts[0]).all(), "the groups of a convolution keep unequally many"
         shape[1] = int(counts[0])
     return shape
 
 
-def _select_grouped(tensor: torch.Tensor, grouped: Ints, stays: Mask) -> torch.Tensor:
+def _select_grouped(tensor: torch.Tensor, grouped: Ints, kept: Mask) -> torch.Tensor:
     parts = []
     for rows, units in zip(tensor.chunk(len(grouped), dim=0), grouped, strict=True):
-        index = torch.from_numpy(np.flatnonzero(stays[units])).to(tensor.device)
+        index = torch.from_numpy(np.flatnonzero(staying(kept, units))).to(tensor.device)
         parts.append(rows.index_select(1, index))
     return torch.cat(parts)
 
@@ -317,7 +314,7 @@ def finalise(trace: Trace, order: Iterable[str]) -> Graph:
     layers = tuple(_layer(table, made, trace.born.get(made.name, {})) for made in in_order)
     parameters = _members(trace, table)
     groups, group_of = _groups(parameters, layers, count)
-    sizes = [Size(held.module, held.key, _look(table, c.labels), c.number) for held, c in trace.counts.items()]
+    sizes = [Size(held.module, held.key, look_up(table, c.labels), c.number) for held, c in trace.counts.items()]
     graph = Graph(
         count,
         reasons,
@@ -329,7 +326,9 @@ def finalise(trace: Trace, order: Iterable[str]) -> Graph:
         trace.runs,
         table,
         outputs=trace.outputs,
-        some=tuple(units[units >= 0] for labels in trace.some if not ((units := _look(table, labels)) == FIXED).any()),
+        some=tuple(
+            units[units >= 0] for labels in trace.some if not ((units := look_up(table, labels)) == FIXED).any()
+        ),
         least=_least(table, trace.wide, group_of, len(groups)),
     )
     graph = replace(graph, sizes=tuple(size for size in sizes if size.counts(graph)))
@@ -340,7 +339,7 @@ def _balance(trace: Trace, table: Ints) -> tuple[Ints, ...]:
     """Return rows of units that keep equally many; zeros made in the forward follow whatever they meet."""
     distinct: dict[tuple[tuple[int, ...], bytes], Ints] = {}
     for labels in trace.balance:
-        rows = _look(table, labels)
+        rows = look_up(table, labels)
         rows = rows[(rows != FREE).any(axis=1)]
         if len(rows) > 1 and (rows >= 0).any() and (np.sort(rows, axis=1) != np.sort(rows[:1], axis=1)).any():
             distinct[rows.shape, rows.tobytes()] = rows
@@ -404,8 +403,8 @@ def _stays(
 
 
 def _layer(table: Ints, made: Called, born: dict[int, Ints]) -> Layer:
-    units = _look(table, made.neurons)
-    out_dim = _out_dim(made, units, {dim: _look(table, labels) for dim, labels in born.items()})
+    units = look_up(table, made.neurons)
+    out_dim = _out_dim(made, units, {dim: look_up(table, labels) for dim, labels in born.items()})
     return Layer(made.name, made.module, made.kind, out_dim, made.groups, units, made.bias, made.norm)
 
 
@@ -418,13 +417,9 @@ def _out_dim(made: Called, units: Ints, dims: dict[int, Ints]) -> int:
 def _least(table: Ints, wide: list[Ints], group_of: Ints, count: int) -> tuple[int, ...]:
     least = np.ones(count, dtype=np.int64)
     for labels in wide:
-        units = _look(table, labels)
+        units = look_up(table, labels)
         least[group_of[units[units >= 0]]] = 2
     return tuple(least.tolist())
-
-
-def _look(table: Ints, labels: Ints) -> Ints:
-    return np.where(labels >= 0, table[labels], labels)
 
 
 def _reasons(trace: Trace, roots: Ints) -> dict[int, str]:
@@ -440,17 +435,16 @@ def _unread(trace: Trace) -> list[tuple[Ints, str]]:
     if not trace.summed:
         return []
     reads = _is_read(trace)
-    return [(labels[~reads[labels]], why) for labels, why in trace.summed]
+    return [(labels[~look_up(reads, labels, True)], why) for labels, why in trace.summed]
 
 
 def _is_read(trace: Trace) -> Mask:
-    """Return for each label whether it reads channels, with a tail for FREE and FIXED."""
+    """Return for each label whether it reads channels."""
     alias = trace.alias.roots()
-    reads = np.zeros(len(alias) + 2, dtype=bool)
+    reads = np.zeros(len(alias), dtype=bool)
     for labels in trace.consumers:
         reads[alias[labels]] = True
-    reads[:-2] = reads[alias]
-    return reads
+    return reads[alias]
 
 
 def _number(trace: Trace, roots: Ints, frozen: dict[int, str], neurons: Mask) -> tuple[Ints, int]:
@@ -468,8 +462,7 @@ def _number(trace: Trace, roots: Ints, frozen: dict[int, str], neurons: Mask) ->
     heads = heads[(wanted[heads] | ~stays) & carries[heads]]
     numbers = np.where(carries, FIXED, FREE)
     numbers[heads] = np.arange(len(heads))
-    table = np.append(numbers[roots], [FIXED, FREE])  # a look-up by FREE or FIXED finds the tail
-    return table, len(heads)
+    return numbers[roots], len(heads)
 
 
 def _unit_reasons(
@@ -493,12 +486,12 @@ def _members(trace: Trace, table: Ints) -> dict[str, Members]:
     for name in sorted(set(trace.born) | set(trace.grouped)):
         dims = trace.born.get(name, {})
         grouped = trace.grouped.get(name)
-        units = {dim: _look(table, labels) for dim, labels in sorted(dims.items())}
+        units = {dim: look_up(table, labels) for dim, labels in sorted(dims.items())}
         members[name] = Members(
             trace.shapes[name],
             {dim: each for dim, each in units.items() if (each >= 0).any()},
-            None if grouped is None else _look(table, grouped),
-            {dim: (labels >= 0) & reads[labels] for dim, labels in dims.items() if reads[labels[labels >= 0]].any()},
+            None if grouped is None else look_up(table, grouped),
+            {dim: read for dim, labels in dims.items() if (read := look_up(reads, labels, False)).any()},
             grouped is not None and bool(reads[grouped].any()),
         )
     return {name: each for name, each in members.items() if each.dims or each.grouped is not None}

@@ -5,6 +5,8 @@ can never go (an image channel, a voxel), `FREE` one that follows whatever it me
 forward).
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,19 @@ FREE = -1
 FIXED = -2
 
 Ints = NDArray[np.int64]
+Entry = TypeVar("Entry", np.int64, np.bool_)
+
+
+def look_up(table: NDArray[Entry], numbers: Ints, otherwise: Any = None) -> NDArray[Entry]:
+    """Return the entry of a table for each label or unit; what is none has another one, or by default stays as it is.
+
+    >>> look_up(np.array([False, True]), np.array([1, FREE, 0]), True).tolist()
+    [True, True, False]
+    """
+    real = numbers >= 0
+    entries = np.array(numbers if otherwise is None else np.full(numbers.shape, otherwise), dtype=table.dtype)
+    entries[real] = table[numbers[real]]
+    return entries
 
 
 class Labels:

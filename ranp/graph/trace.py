@@ -89,6 +89,8 @@ class Record:
         places: where it acts, by dimension, in those that can't shrink.
         summed: how many entries of a constant each of its results is a sum of, else 0.
         made: how many of its results are feature maps; None for all.
+        chosen: of a run on real tensors, the conditions and numbers that the op's results are, for a slim run to take
+            the same path; None for any other result.
     """
 
     op: str
@@ -106,6 +108,7 @@ class Record:
     summed: int = 0
     kind: Kind = Kind.OTHER
     made: int | None = None
+    chosen: tuple[torch.Tensor | None, ...] = ()
 
 
 @dataclass(slots=True)

@@ -102,13 +102,15 @@ def joined(graph: Graph, first: Plan, second: Result) -> Plan:
         UnsupportedError: channels of the full network that live and die together don't in the slim one.
     """
     kept, small = first.mask(graph), second.graph
-    stays, keeps = staying(kept), staying(second.plan.mask(small))
+    keeps = second.plan.mask(small)
     goes, left = np.zeros_like(kept), np.zeros_like(kept)
     for name, members in graph.parameters.items():
         dims = small.parameters[name].dims if name in small.parameters else {}
         for dim in members.dims.keys() & dims.keys():
-            units = members.dims[dim][stays[members.dims[dim]]]  # of the channels that the slim network has, in order
-            keep = keeps[dims[dim]]
+            units = members.dims[dim][
+                staying(kept, members.dims[dim])
+            ]  # of the channels that the slim network has, in order
+            keep = staying(keeps, dims[dim])
             if len(units) != len(keep):
                 raise _not_one(name)
             goes[units[(units >= 0) & ~keep]] = True
@@ -118,7 +120,7 @@ def joined(graph: Graph, first: Plan, second: Result) -> Plan:
         raise _not_one(graph.groups[graph.group_of[torn[0]]].name)
     kept = kept & ~goes
     for rows in graph.balance:  # a grouped convolution may have become a depthwise one, which loses whole groups
-        if len(set(kept[rows].sum(axis=1).tolist())) > 1:
+        if len(set(staying(kept, rows).sum(axis=1).tolist())) > 1:
             raise _not_one(graph.groups[graph.group_of[rows.flat[0]]].name)
     for group in graph.groups:
         if not kept[group.units].any():
@@ -127,7 +129,7 @@ def joined(graph: Graph, first: Plan, second: Result) -> Plan:
         if graph.kept_shape(name, kept) not in (None, tuple(tensor.shape)):
             raise _not_one(name)
     neurons = sum(len(layer.units) for layer in graph.layers)
-    gone = sum(int((~staying(kept)[layer.units]).sum()) for layer in graph.layers)
+    gone = sum(int((~staying(kept, layer.units)).sum()) for layer in graph.layers)
     choice = second.plan.choice.model_copy(update={"achieved": gone / neurons})
     return Plan.of(graph, kept, choice, second.plan.scores, second.plan.stages)
 

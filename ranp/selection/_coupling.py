@@ -135,13 +135,13 @@ def level(graph: Graph, kept: Mask, priority: Floats) -> Mask:
         kept: mask (count,) of units.
         priority: of each unit.
     """
-    kept, frozen = kept.copy(), staying(graph.frozen)
+    kept, frozen = kept.copy(), graph.frozen
     for rows in graph.balance:  # (rows, n)
-        counts = staying(kept)[rows].sum(axis=1)
-        target = max(-(-int(counts.sum()) // len(rows)), int(frozen[rows].sum(axis=1).max()), 1)
+        counts = staying(kept, rows).sum(axis=1)
+        target = max(-(-int(counts.sum()) // len(rows)), int(staying(frozen, rows).sum(axis=1).max()), 1)
         for row in rows[counts > target]:
             units, weights = np.unique(row[row >= 0], return_counts=True)
-            left = int(staying(kept)[row].sum())
+            left = int(staying(kept, row).sum())
             for place in np.lexsort((-units, priority[units])).tolist():  # the worst first, the highest number on ties
                 unit, weight = units[place], int(weights[place])
                 if kept[unit] and not frozen[unit] and left - weight >= target:

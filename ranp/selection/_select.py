@@ -176,14 +176,15 @@ class _Goal:
 
     def spared(self) -> "_Goal":
         """Return the same goal, for which what stays in the smallest network is ranked above all else."""
-        stays = staying(self.smallest)
         by_name: dict[str, Mask] = {}
         if self.units is not None:
             by_name["units"] = self.smallest[self.units]
         else:
             for layer in self.graph.layers:
                 size = len(self.ranking.places[layer.name])  # the published rule ranks some by their inputs
-                by_name[layer.name] = stays[layer.units] if size == len(layer.units) else np.zeros(size, dtype=bool)
+                by_name[layer.name] = (
+                    staying(self.smallest, layer.units) if size == len(layer.units) else np.zeros(size, dtype=bool)
+                )
         return replace(self, ranking=self.ranking.spared(by_name), floored=True)
 
     @classmethod
@@ -240,11 +241,11 @@ class _Goal:
         if self.units is not None:
             units = self.units[~kept["units"]]
             return int(self._neurons[units][np.array(wanted, dtype=bool)[units]].sum())
-        counts = staying(np.array(wanted, dtype=bool))
+        counts = np.array(wanted, dtype=bool)
         total = 0
         for layer in self.graph.layers:
             gone = ~kept[layer.name]
-            counted = counts[layer.units] if len(gone) == len(layer.units) else np.ones_like(gone)
+            counted = staying(counts, layer.units) if len(gone) == len(layer.units) else np.ones_like(gone)
             total += int((gone & counted).sum())
         return total
 

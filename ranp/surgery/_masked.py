@@ -6,12 +6,14 @@ can't be treated so is reported. A weight norm of a slice that was set to zero i
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
@@ -49,38 +51,40 @@ class OtherSize(RuntimeError):
 
 
 class KeptStatistics(TorchDispatchMode):
-    """Takes statistics over channels from the kept channels alone, in the order of the traced run.
+    """Takes statistics over channels from the kept channels alone: in each module in the order of the traced run.
 
     Args:
         graph: of the network.
         kept: the plan.
+        model: the masked network that is to run; its modules are watched meanwhile.
         run: name of the traced run to follow.
 
     Attributes:
         uncompared: statistics that could not be treated so, in words, one for each op.
     """
 
-    def __init__(self, graph: Graph, kept: Mask, run: str = "eval") -> None:
+    def __init__(self, graph: Graph, kept: Mask, model: nn.Module, run: str = "eval") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.uncompared: list[str] = []
         self._fast = True
-        self._queues: dict[str, list[Subset]] = defaultdict(list)
+        self._queues: dict[tuple[str, str], list[Subset]] = defaultdict(list)  # by module and op
+        self._model, self._running, self._hooks = model, [""], list[RemovableHandle]()
         records = graph.runs[run].records
         mixing = {each.record: each for each in graph.runs[run].mixing}
         mixed = {records[index].op for index in mixing}
         for index, record in enumerate(records):
             if record.op in mixed:
-                self._queues[record.op].append(self._subset(graph, kept, record, mixing.get(index)))
+                self._queues[record.module, record.op].append(self._subset(graph, kept, record, mixing.get(index)))
 
     def _subset(self, graph: Graph, kept: Mask, record: Record, mixing: Mixing | None) -> Subset:
         if mixing is None:
             return {}
-        stays, flow, found = staying(kept), record.inputs[0], {}
+        flow, found = record.inputs[0], {}
         for dim in mixing.dims:
             for labels in flow.over(dim):
                 units = graph.units_of(labels)
                 units = squeeze_constant(units, units)
-                mask = stays[units]
+                mask = staying(kept, units)
                 if mask.all() or units.shape[dim] == 1:
                     continue
                 if units.size != units.shape[dim]:
@@ -93,14 +97,26 @@ class KeptStatistics(TorchDispatchMode):
         """Start; encoder layers run op by op, as they were traced."""
         self._fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
+        for path, module in self._model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                self._hooks.append(module.register_forward_pre_hook(self._entering(path)))
+                self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
+
+    def _entering(self, path: str) -> Callable[..., None]:
+        return lambda *_: self._running.append(path)
+
+    def _leave(self, *_: Any) -> None:
+        self._running.pop()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop."""
         torch.backends.mha.set_fastpath_enabled(self._fast)
+        while self._hooks:
+            self._hooks.pop().remove()
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
@@ -108,7 +124,7 @@ class KeptStatistics(TorchDispatchMode):
     ) -> Any:
         """Run an op; a statistic over channels on the kept ones."""
         name = base_name(func)
-        queue = self._queues.get(name)
+        queue = self._queues.get((self._running[-1], name))
         subset = queue.pop(0) if queue else {}
         if not subset:
             out = func(*args, **(kwargs or {}))

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, named
 from ranp.figures import spell_all
-from ranp.graph.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
 from ranp.inputs import Inputs, Shape, as_arguments, flatten, map_tensors, range_of, ranged
 from ranp.models.request import read_size
 from ranp.modules import undisturbed, unwrapped
+from ranp.surgery.paths import BATCH, STEPS, Axis, Paths, axes_of, resized
 
 Size = str | int | Sequence[int]
 SIDE = 4  # of an image on which the taps of a kernel are told apart

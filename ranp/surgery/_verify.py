@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ranp.errors import CheckFailed, RanpError, UnsupportedError, UsageError, check_type, saying
 from ranp.graph.flow import Flow
 from ranp.graph.graph import Graph, Mask, staying
-from ranp.graph.transient import left_behind
 from ranp.inputs import Inputs, as_arguments, draw, flatten, generator_of
 from ranp.modules import Change, Module, check_values, copy_with, tensors_of, undisturbed, unregistered, unwrapped
 from ranp.plan import Plan
@@ -21,6 +20,7 @@ from ranp.surgery._float64 import Doubles
 from ranp.surgery._masked import KeptStatistics, masked
 from ranp.surgery._size import Size, compared_at
 from ranp.surgery._slabs import Slabs
+from ranp.surgery.transient import left_behind
 
 TOLERANCE = 1e-9
 MOVES = 1e-5  # of its size that an output must vary by, so that rounding stays below the tolerance of that
@@ -79,7 +79,7 @@ def verify(
             raise
         example = example_inputs  # the ops are the same, and yet something asks for the size
         found = _agreements([pair], example, tries, generator)
-    uncompared = [*KeptStatistics(graph, kept).uncompared]
+    uncompared = [*KeptStatistics(graph, kept, pair.full).uncompared]
     mixed = [index for index in range(len(found)) if found[index].mixed]
     uncompared += [f"output {index + 1} of {len(found)}: which part of it stays is not known" for index in mixed]
     equal = [index for index in range(len(found)) if index not in mixed and found[index].relative <= tolerance]
@@ -187,9 +187,9 @@ def _agreements(pairs: list[_Pair], example: Any, tries: int, generator: torch.G
 
 def _staying_part(output: Tensor, flow: Flow, pair: _Pair) -> Tensor | None:
     """Return the channels of the full network's output that the slim one has too, None where they lie mixed."""
-    stays, masks = staying(pair.kept), dict[int, Mask]()
+    masks: dict[int, Mask] = {}
     for labels in flow.fields:
-        mask = stays[pair.graph.units_of(labels)]
+        mask = staying(pair.kept, pair.graph.units_of(labels))
         if mask.all():
             continue
         axis, *others = (axis for axis, size in enumerate(mask.shape) if size > 1)
@@ -314,7 +314,7 @@ def _both(pair: _Pair, drawn: Any) -> Outputs:
 
     def of_full(draws: Draws) -> list[Tensor]:
         with (
-            KeptStatistics(pair.graph, pair.kept),
+            KeptStatistics(pair.graph, pair.kept, pair.full),
             saying(UnsupportedError, "the network can't be compared in float64"),
         ):
             return _outputs(pair.full, drawn, draws)

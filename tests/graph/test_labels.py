@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ranp.graph.labels import FIXED, FREE, Labels
+from ranp.graph.labels import FIXED, FREE, Labels, look_up
 
 
 def test_ties_are_transitive_and_indexwise() -> None:
@@ -39,3 +39,18 @@ def test_labels_grow_beyond_their_first_size() -> None:
     labels.tie(np.repeat(first, 5000), many)
     assert labels.roots().max() == 0
     assert labels.count == 5001
+
+
+def test_what_is_no_unit_stays_as_it_is_or_is_told() -> None:
+    numbers = np.array([[0, FREE], [FIXED, 2]])
+    assert look_up(np.array([5, 6, 7]), numbers).tolist() == [[5, FREE], [FIXED, 7]]
+    assert look_up(np.array([False, True, False]), numbers, True).tolist() == [[False, True], [True, False]]
+    assert look_up(np.array([], dtype=bool), np.array([FIXED]), True).tolist() == [True]
+
+
+def test_a_class_is_found_over_several_links() -> None:
+    labels = Labels()
+    one, two, three = (labels.new(1) for _ in range(3))
+    labels.tie(two, three)
+    labels.tie(one, two)
+    assert labels.find(three).tolist() == [0]

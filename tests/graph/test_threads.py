@@ -1,5 +1,6 @@
 """Tracing in several threads leaves PyTorch as it was, and each thread gets its own graph."""
 
+import gc
 import threading
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ranp
+from ranp.cost import peak_training_memory
 from ranp.graph import _run as run
 
 
@@ -109,6 +111,16 @@ class Traces(torch.utils.data.Dataset[list[int]]):
 def test_tracing_in_a_worker_of_a_loader() -> None:
     loader = torch.utils.data.DataLoader(Traces(), batch_size=None, num_workers=2, multiprocessing_context="fork")
     assert list(loader) == [[3, 2], [4, 2], [5, 2], [6, 2]]
+
+
+def test_the_collector_stays_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise AssertionError("the garbage collector is the whole process's")
+
+    monkeypatch.setattr(gc, "disable", refused)
+    net, x = Rounding(3), torch.zeros(1, 1, 8, 8)
+    assert len(ranp.trace(net, x).groups) == 2
+    assert peak_training_memory(net, x).peak > 0
 
 
 def test_a_trace_leaves_nothing_on_tensors() -> None:

@@ -78,3 +78,20 @@ def test_frozen_units_are_reported_with_reasons() -> None:
     report = ranp.verify(model, ranp.slim(model, plan), plan, example)
     assert report.frozen["network output"] == 5
     assert report.to_dict()["passed"] is True
+
+
+class Elsewhere(nn.Module):
+    """Weighs positions, by a way that meta tensors are spared, as kernels for some devices are."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.is_meta else x * (1 + x.softmax(-1))
+
+
+def test_statistics_of_a_module_are_its_own() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), Elsewhere(), nn.Softmax(1), nn.Conv2d(8, 2, 1))
+    model, example = randomised(net, 0), torch.randn(2, 1, 6, 6)
+    plan = random(ranp.trace(model, example), 0.5, 0)
+    report = ranp.verify(model, ranp.slim(model, plan), plan, example)
+    assert report.passed
+    assert report.uncompared == ()
+    assert plan.units().kept < plan.units().total

@@ -199,7 +199,8 @@ def _matrix_product(op: Op, trace: Trace, left: Flow, right: Flow) -> Flow:
     ndim = len(left.shape)
     rows = [f for f in left.fields if f.shape[-1] == 1]
     columns = [f.reshape((1,) * (ndim - f.ndim) + f.shape) for f in right.fields if f.shape[-2] == 1]
-    roots = joined_roots([left, right])
+    made = left.constant and bool(right.roots)  # features of a constant: the embedding of a time or a position
+    roots = None if made else joined_roots([left, right])
     batch = (*left.shape[:-1], 1)
     one = trace.merge(
         [
@@ -215,7 +216,7 @@ def _matrix_product(op: Op, trace: Trace, left: Flow, right: Flow) -> Flow:
         f"meets a fixed dimension in {op.where}",
     )
     layer = None
-    if left.roots is None:
+    if left.roots is None or made:
         layer = _linear_layer(op, trace, right, -1)
     elif right.roots is None:
         _linear_layer(op, trace, left, -2)

@@ -22,7 +22,11 @@ def batch_norm(op: Op, trace: Trace) -> list[Flow]:
     """Each channel for itself: weight, bias and running statistics belong to the channel."""
     flow = trace.flow(op["input"])
     dim = 1 if len(flow.shape) > 1 else 0
-    flow = trace.settle(flow, range(2, len(flow.shape)), f"position in {op.where}")
+    others = range(2, len(flow.shape))
+    if flow.roots:  # a standardised weight
+        trace.freeze_flow(flow, f"statistic of a parameter in {op.where}", others)
+    else:
+        flow = trace.settle(flow, others, f"position in {op.where}")
     labels = trace.channels(flow, dim, f"meets a fixed dimension in {op.where}")
     for name in ("weight", "bias", "running_mean", "running_var"):
         _tie_parameter(op, trace, op.arguments.get(name), labels)

@@ -11,7 +11,7 @@ from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Number, held_in
 from ranp.graph.rules._view import permuted, reshaped
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Places, Trace
+from ranp.graph.trace import Kind, Places, Trace, like_input
 
 POOLS = [
     f"{prefix}{kind}_pool{n}d"
@@ -126,6 +126,23 @@ def grid_sample(op: Op, trace: Trace) -> Flow:
     flow, grid = trace.flow(op["input"]), trace.flow(op["grid"])
     trace.freeze_flow(grid, f"coordinates of {op.where}")
     return over_positions(op, trace, flow, len(flow.shape) - 2)[0]
+
+
+@rule("torchvision::nms", kind=Kind.OTHER)
+def suppressed(op: Op, trace: Trace) -> Flow:
+    """Numbers of boxes (N, 4) that stay: their coordinates and scores are no channels."""
+    for name in ("dets", "scores"):
+        trace.freeze_flow(trace.flow(op[name]), f"boxes of {op.where}")
+    return like_input(op.shape())
+
+
+@rule("torchvision::roi_align", "torchvision::roi_pool", kind=Kind.RESAMPLING)
+def pooled_in_boxes(op: Op, trace: Trace) -> list[Flow]:
+    """Sample features (B, C, H, W) in boxes (N, 5) as (N, C, h, w): channels pass, boxes and samples stay."""
+    trace.freeze_flow(trace.flow(op["rois"]), f"boxes of {op.where}")
+    flow = trace.settle(trace.flow(op["input"]), (0, 2, 3), f"position in {op.where}")
+    fixed = (True, flow.fixed[1], True, True)
+    return [Flow(tuple(result.shape), flow.fields, fixed, None) for result in op.results]
 
 
 @rule("pixel_shuffle", kind=Kind.MOVE)

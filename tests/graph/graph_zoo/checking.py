@@ -52,10 +52,10 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
     evaluation mode.
     """
     slim, zeroed = resized(graph, net, kept), masked(graph, net, kept)
-    mode = KeptStatistics(graph, kept)
+    mode = KeptStatistics(graph, kept, zeroed)
 
     def of_zeroed(draws: Draws) -> list[torch.Tensor]:
-        with KeptStatistics(graph, kept), Doubles(), draws:
+        with KeptStatistics(graph, kept, zeroed), Doubles(), draws:
             return call(zeroed, inputs)
 
     def of_slim(draws: Draws) -> list[torch.Tensor]:
@@ -80,7 +80,9 @@ def tells(net: nn.Module, slim: nn.Module, inputs: Any) -> bool:
 
 
 def distance(left: torch.Tensor, right: torch.Tensor) -> float:
-    """Return the largest difference over the largest value, infinite where one is no number."""
+    """Return the largest difference over the largest value, infinite where one is no number or their shapes differ."""
+    if left.shape != right.shape:  # boxes that were found
+        return float("inf")
     if not left.is_floating_point() or not left.numel():
         return 0.0
     found = float((left - right).abs().max() / left.abs().max().clamp_min(1e-30))

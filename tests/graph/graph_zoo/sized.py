@@ -162,3 +162,78 @@ for _count in (3, 7):  # the inner widths of each are free, however many there a
         SHAPES,
         frozen=0.0 if _count == 3 else 0.33,  # pairs that live and die together are their groups
     )
+
+
+@network(*SHAPES)
+class ConstantTime(nn.Module):
+    """The embedding of a time that the forward makes: its layers read nothing of the input, and shrink as any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = block(3, 8), block(8, 8), nn.Conv2d(8, 2, 1)
+        self.first, self.second, self.shift = nn.Linear(4, 12), nn.Linear(12, 10), nn.Linear(10, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time = torch.full((x.shape[0], 1), 7.0, dtype=x.dtype, device=x.device)
+        waves = time * torch.exp(-torch.arange(2, dtype=x.dtype, device=x.device))
+        told = self.second(F.silu(self.first(torch.cat([waves.sin(), waves.cos()], 1))))
+        return self.head(self.b(self.a(x) + self.shift(F.silu(told))[:, :, None, None]))
+
+
+class _Standardised(nn.Conv2d):
+    """A filter minus its mean over its deviation, by batch norm of the weight or by hand."""
+
+    by_norm = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if self.by_norm:
+            flat = weight.reshape(1, self.out_channels, -1)
+            weight = F.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-6).reshape_as(weight)
+        else:
+            deviation, mean = torch.std_mean(weight, (1, 2, 3), correction=0, keepdim=True)
+            weight = (weight - mean) / (deviation + 1e-6)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class _ByHand(_Standardised):
+    by_norm = False
+
+
+for _kind in (_Standardised, _ByHand):  # the statistics run over what a filter reads, which stays
+    add(
+        f"Filters{_kind.__name__}",
+        lambda kind=_kind: nn.Sequential(
+            *(kind(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU()),
+            *(kind(8, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 2, 1)),
+        ),
+        SHAPES,
+        frozen=0.5,
+    )
+
+
+@network(*SHAPES, frozen=0.7)
+class OctaveByNumbers(Net):
+    """Slices of one weight at written places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.after = nn.Parameter(torch.randn(16, 16, 3, 3) * 0.1), nn.Conv2d(16, 8, 1)
+
+    def middle(self, x: Tensor) -> Tensor:
+        high = F.conv2d(x[:, :12], self.weight[:12, :12], padding=1)
+        low = F.conv2d(x[:, 12:], self.weight[12:, 12:], padding=1)
+        return self.after(torch.cat([high, low], 1)).repeat(1, 2, 1, 1)
+
+
+@network(*SHAPES, frozen=0.7)
+class SelectedByBuffer(Net):
+    """Channels in an order that a buffer holds: another state of the buffer would mean others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(16))
+        self.after = nn.Conv2d(16, 16, 1)
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.after(torch.relu(x).index_select(1, self.order))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ranp.graph.transient import left_behind
+from ranp.surgery.transient import left_behind
 
 EXAMPLE = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
