@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ NEEDED = ("pydantic", "typer", "rich", "yaml", "safetensors", "monai", "numpy")
 
 def ranp(verb: str, *words: object) -> Any:
     """Run the program and return what it prints with --json."""
-    missing = [name for name in NEEDED if gpu.find_spec(name) is None]
+    missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise NotRun(f"not installed: {', '.join(missing)}")
     program = PROGRAM.format(root=str(gpu.ROOT), benchmarks=str(gpu.ROOT / "benchmarks"))
