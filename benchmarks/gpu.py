@@ -256,6 +256,7 @@ def chosen(options: argparse.Namespace) -> tuple[Step, ...]:
 def run(options: argparse.Namespace, found: Record) -> dict[str, Record]:
     """Run the steps that have no result of these sources yet, and write each as soon as it is known."""
     file, began = results_file(options.results, found), time.monotonic()
+    options.results.mkdir(parents=True, exist_ok=True)
     old: Record = json.loads(file.read_text()) if file.exists() else {}
     records: dict[str, Record] = old["steps"] if old.get("machine") == found else {}
     for step in chosen(options):

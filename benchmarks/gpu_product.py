@@ -48,6 +48,11 @@ def ranp(verb: str, *words: object) -> Any:
     return json.loads(done.stdout)
 
 
+def short(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report without its long lists."""
+    return {key: value for key, value in report.items() if len(json.dumps(value)) < 2000}
+
+
 def work() -> Path:
     """Return the folder of the runs."""
     return Path(os.environ.get("RANP_GPU_WORK", gpu.WORK))
@@ -75,8 +80,7 @@ def prune(device: torch.device, small: bool, kept: Kept) -> None:
         "prune", "unet3d", *network, "--patch", patch(small), "--batches", 1 if small else 4, *goal,
         "--device", device, "--out", work() / "slim",
     )  # fmt: skip
-    kept.keep(report={key: value for key, value in report.items() if isinstance(value, int | float | str | bool)})
-    kept.keep(costs=report.get("costs"), verification=report.get("verification"))
+    kept.keep(report=short(report))
 
 
 def bench(device: torch.device, small: bool, kept: Kept) -> None:
@@ -108,8 +112,7 @@ def train(device: torch.device, small: bool, kept: Kept) -> None:
         "--batch-size", 1 if small else 2, "--val-every", steps, "--device", device, "--out", work() / "trained",
         "--force",
     )  # fmt: skip
-    kept.keep(report={key: value for key, value in found.items() if isinstance(value, int | float | str | bool)})
-    kept.keep(training=found.get("training"))
+    kept.keep(report=short(found))
 
 
 def networks() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Amp, int]]:

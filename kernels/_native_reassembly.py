@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ranp.kernels import native
-from ranp.kernels.streams import table_stream
+from ranp.kernels._streams import table_stream
 
 _INTEGERS = ("batch", "channels", "float64", "threads")
 _AXES = ("coarse", "fine", "kernel", "kernel_strides")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ranp.kernels.streams import table_stream
+from ranp.kernels._streams import table_stream
 
 Box = tuple[slice, ...]
 
