@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 EXAMPLES ?= 5000
 
-.PHONY: demo test random mutate lint docs clean
+.PHONY: demo test random mutate lint docs gpu clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -47,6 +47,10 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_cli.py
+
+# Where a card is, an environment may not be: any Python with torch will do.
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 clean:
 	rm -rf .venv build runs

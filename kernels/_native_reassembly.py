@@ -11,11 +11,10 @@ from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ranp.kernels import native
-from ranp.kernels.reassembly_reference import source
+from ranp.kernels._streams import table_stream
 
 _INTEGERS = ("batch", "channels", "float64", "threads")
 _AXES = ("coarse", "fine", "kernel", "kernel_strides")
@@ -34,17 +33,26 @@ class RanpReassembly(ctypes.Structure):
     )
 
 
-@lru_cache(maxsize=256)
 def starts(coarse: int, fine: int, device: torch.device) -> Tensor:
     """Return the first fine position of each coarse one (coarse + 1,), and the number of fine ones at the end.
 
-    Kept, because a copy to a GPU would wait for it.
+    Made on the device, so that nothing waits for a copy and a CUDA graph can hold it; kept for the calls of a stream.
 
     >>> starts(2, 5, torch.device("cpu"))
     tensor([0, 3, 5])
     """
-    counts = source(coarse, fine, torch.device("cpu")).bincount(minlength=coarse)
-    return F.pad(counts.cumsum(0), (1, 0)).to(device)
+    stream = table_stream(device)
+    return _starts(coarse, fine, device) if stream is None else _kept_starts(coarse, fine, device, stream)
+
+
+def _starts(coarse: int, fine: int, device: torch.device) -> Tensor:
+    # The least p with p coarse // fine >= c: see reassembly_reference.source.
+    return (torch.arange(coarse + 1, device=device) * fine + coarse - 1) // coarse
+
+
+@lru_cache(maxsize=256)
+def _kept_starts(coarse: int, fine: int, device: torch.device, stream: int) -> Tensor:
+    return _starts(coarse, fine, device)
 
 
 def channels_last(tensor: Tensor) -> bool:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ranp.kernels._streams import table_stream
+
 Box = tuple[slice, ...]
 
 KEPT_BYTES = 1 << 25
@@ -135,7 +137,7 @@ _lock = Lock()
 
 def axes(shape: tuple[int, ...], steps: tuple[tuple[int, ...], ...], device: torch.device) -> Axes:
     """Return the chains of the even steps; those of the grids used last are kept, within KEPT_BYTES and KEPT_GRIDS."""
-    stream = _stream(device)
+    stream = table_stream(device)
     if stream is None:
         return _axes(shape, steps, device)
     key = (shape, steps, device, stream)
@@ -145,18 +147,6 @@ def axes(shape: tuple[int, ...], steps: tuple[tuple[int, ...], ...], device: tor
         while len(_kept) > KEPT_GRIDS or sum(held.nbytes for held in _kept.values()) > KEPT_BYTES:
             _kept.popitem(last=False)
     return tables
-
-
-def _stream(device: torch.device) -> int | None:
-    """Return the stream that tables are kept for, 0 on the CPU, or None where they must not be kept.
-
-    Another stream might still read them when this one's allocator gives their memory to somebody else. And tables made
-    while a CUDA graph is captured hold nothing before it is replayed; the graph keeps their memory.
-    """
-    if device.type != "cuda":
-        return 0
-    with torch.cuda.device(device):
-        return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream().cuda_stream
 
 
 def _axes(shape: tuple[int, ...], steps: tuple[tuple[int, ...], ...], device: torch.device) -> Axes:

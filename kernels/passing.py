@@ -68,6 +68,8 @@ def check(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) -> None:
         raise ValueError(f"{labels} labels: expected 1 to {LIMIT}")
     if nodes != torch.Size(spec.shape).numel():
         raise ValueError(f"unary has {nodes} nodes, but the grid {spec.shape} does not")
+    if not 0 <= spec.window < labels:
+        raise ValueError(f"window {spec.window}: expected 0 to {labels - 1}, less than the labels")
     directions = len(spec.steps)
     _check_steps(spec)
     sizes = [(1, batch), (directions,), (1, nodes)]

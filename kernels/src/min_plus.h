@@ -162,6 +162,9 @@ template <class L> struct MinPlus {
         const auto better = (other < best[v]) | ((other == best[v]) & nearer);
         best[v] = L::pick(better, other, best[v]);
         source[v] = L::pick(better, u, source[v]);
+        // Where costs are NaN or infinite the entries beside the labels are no larger; the backward reads what p points to.
+        const auto inside = (source[v] >= L::all(0)) & (source[v] < L::all(T(labels)));
+        source[v] = L::pick(inside, source[v], L::all(0));
         L::store(s.arg + at + v * W, source[v]);
       }
       L::store(s.out + at + v * W, best[v]);

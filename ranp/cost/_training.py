@@ -152,7 +152,6 @@ def inference_peak(model: nn.Module, inputs: Inputs) -> int:
     return followed(model, inputs, None).most
 
 
-@collector_paused()
 def followed(model: nn.Module, inputs: Inputs, step: Step | None) -> StorageTracker:
     """Return what was alive when in a training step, or in a forward in evaluation mode where there is no step.
 

@@ -128,7 +128,7 @@ def test_streams_keep_tables_of_their_own_and_a_graph_being_captured_none(
 ) -> None:
     tables = []
     for stream in (7, 8, None, None, 7):
-        monkeypatch.setattr(module, "_stream", lambda device, stream=stream: stream)
+        monkeypatch.setattr(module, "table_stream", lambda device, stream=stream: stream)
         tables.append(axes((5, 6), PLANE, CPU))
     assert tables[4] is tables[0]
     assert len({id(table) for table in tables}) == 4

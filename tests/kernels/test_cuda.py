@@ -5,16 +5,14 @@ part of the lanes (emulator/).
 """
 
 import ctypes
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from emulating import compiled, emulated
 from rounding import reordered
 from torch import Tensor
 
@@ -24,7 +22,6 @@ from ranp.kernels import compiling, native, reference
 from ranp.kernels.compiling import SOURCES, BuildError, Recipe
 from ranp.kernels.reference import METHODS, Spec
 
-EMULATOR = Path(__file__).parent / "emulator"
 STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -2), (-1, 2))
 
 
@@ -102,21 +99,10 @@ def test_walkers_at_the_width_of_a_warp(
 
 @pytest.fixture(scope="module")
 def warp_of_threads(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++")
-    folder = tmp_path_factory.mktemp("emulator")
-    text, launches = re.subn(
-        r"([\w<>]+)<<<(.+?), (.+?), (.+?), stream>>>\(",
-        r"LAUNCH((\1), \2, \3, \4, ",
-        (SOURCES / "cuda.cu").read_text(),
-    )
-    assert launches == 4
-    (folder / "emulated.cu").write_text(text)
-    flags = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off", "-shared")
-    folders = (f"-I{EMULATOR}", f"-I{SOURCES}", f"-I{folder}")
-    command = (compiler, *flags, *folders, str(EMULATOR / "device.cpp"), "-o", "library.so")
-    return native.load(Recipe("cuda", (command,), "").run(folder))
+    try:
+        return compiled("cuda.cu", tmp_path_factory.mktemp("emulator"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,10 +123,9 @@ def test_the_cuda_kernels_on_threads(
     spec: Spec,
     dtype: torch.dtype,
     shared: bool,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`shared`: whether the chain buffers lie in shared memory, or where a GPU would have too little, in `stage`."""
-    with emulated(warp_of_threads, shared, monkeypatch):
+    with emulated(warp_of_threads, shared):
         spec = replace(spec, method=method)
         nodes, random = torch.Size(spec.shape).numel(), torch.Generator().manual_seed(labels)
         unary = (torch.rand((2, nodes, labels), generator=random, dtype=dtype) * 9).round()
@@ -156,23 +141,21 @@ LABELS = [1, 31, 32, 33, 64, 65, 255, 256, 257, 512, 992, 993, 1023, 1024]
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("shared", [True, False])
 def test_shared_memory_is_enough_for_any_number_of_labels(
-    warp_of_threads: ctypes.CDLL, labels: int, shared: bool, monkeypatch: pytest.MonkeyPatch
+    warp_of_threads: ctypes.CDLL, labels: int, shared: bool
 ) -> None:
     """The widest type and the widest window: 48 KiB at 1024 labels, which is all that some devices have."""
     random = torch.Generator().manual_seed(labels)
     unary, weights = torch.rand((1, 2, labels), generator=random).double(), torch.ones(1, 2, 2).double()
     index = torch.arange(labels)
-    with emulated(warp_of_threads, shared, monkeypatch):
+    with emulated(warp_of_threads, shared):
         for window in {0, labels - 1}:
             pairwise = (index[:, None] - index).abs().clamp(max=window or labels).double() / labels
             assert_same(unary, weights, pairwise, Spec("trwp", (1, 2), STEPS[:2], 1, window=window))
 
 
-def test_a_launch_takes_no_shared_memory_from_another(
-    warp_of_threads: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launch_takes_no_shared_memory_from_another(warp_of_threads: ctypes.CDLL) -> None:
     """What a kernel is allowed belongs to the kernel: threads with grids of other sizes launch it, too."""
-    with emulated(warp_of_threads, True, monkeypatch):
+    with emulated(warp_of_threads, True):
         for length in (40, 2):
             unary, weights, pairwise = torch.rand(1, length, 96), torch.ones(1, 2, 1), 1 - torch.eye(96)
             assert_same(unary, weights, pairwise, Spec("isgmr", (1, length), STEPS[:2], 1))
@@ -191,9 +174,7 @@ def test_more_blocks_than_a_grid_has_are_refused(warp_of_threads: ctypes.CDLL, d
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_launched_after_a_launch_that_failed(
-    warp_of_threads: ctypes.CDLL, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_launched_after_a_launch_that_failed(warp_of_threads: ctypes.CDLL, method: str) -> None:
     spec, unary = Spec(method, (1, 2), STEPS[:2], 2), torch.rand(1, 2, 3)
     weights, pairwise = torch.ones(1, 2, 1), 1 - torch.eye(3)
 
@@ -203,7 +184,7 @@ def test_nothing_is_launched_after_a_launch_that_failed(
     def backward() -> object:
         return native_passing.backward(unary, good.p, good.q, weights, pairwise, spec, True, True)
 
-    with emulated(warp_of_threads, True, monkeypatch):
+    with emulated(warp_of_threads, True):
         good = reference.forward(unary, weights, pairwise, spec)
         for function in (forward, backward):
             warp_of_threads.ranp_device_refuse(-1)
@@ -216,27 +197,6 @@ def test_nothing_is_launched_after_a_launch_that_failed(
                     function()
                 assert warp_of_threads.ranp_device_launches() == number + 1
             warp_of_threads.ranp_device_refuse(-1)
-
-
-@contextmanager
-def emulated(library: ctypes.CDLL, shared: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put the emulated GPU in the place of the CPU library, with chain buffers of exactly the size a GPU gets.
-
-    They are full of what must not be read before it is written, and so is what lies behind them.
-    """
-    stages = []
-
-    def stage(call: native_passing._Call, arrays: int) -> None:
-        size = arrays * call.axes.room * call.like.shape[0] * call.fields["pitch"]
-        stages.append((call.new("stage", size + 4096).fill_(torch.nan), size))
-
-    monkeypatch.setenv("RANP_NATIVE", "require")
-    monkeypatch.setattr(native, "_loaded", {"cpu": library})
-    monkeypatch.setattr(native_passing._Call, "stage", stage)
-    library.ranp_device(*(232448, 233472, 132) if shared else (49152, 0, 1))
-    yield
-    assert stages
-    assert all(bool(buffer[size:].isnan().all()) for buffer, size in stages)
 
 
 def assert_same(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) -> None:

@@ -215,6 +215,8 @@ def test_empty_batch_gives_empty(batch: int) -> None:
         ({"spec": Spec("trwp", (4, 5), TABLES[4, 5][1:], 1)}, "steps"),
         ({"spec": Spec("trwp", (4, 5), (), 1), "weights": torch.zeros(1, 0, 1)}, "expected pairs of non-zero steps"),
         ({"spec": Spec("trwp", (4, 5), TABLES[4, 5], 0)}, "0 iterations"),
+        ({"spec": Spec("trwp", (4, 5), TABLES[4, 5], 1, window=4)}, "window 4: expected 0 to 3"),
+        ({"spec": Spec("trwp", (4, 5), TABLES[4, 5], 1, window=-1)}, "window -1"),
     ],
 )
 def test_check_refuses_what_c_would_read_out_of_bounds(change: dict[str, Tensor | Spec], text: str) -> None:
@@ -222,6 +224,16 @@ def test_check_refuses_what_c_would_read_out_of_bounds(change: dict[str, Tensor 
     given_ = good | {"spec": Spec("trwp", (4, 5), TABLES[4, 5], 1)} | change
     with pytest.raises(ValueError, match=text):
         check(**given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cost", [torch.nan, torch.inf])
+def test_indices_are_labels_whatever_the_costs(isa: str, cost: float) -> None:
+    """Of a training that diverges: the backward reads what they point to, and must give NaN, not foreign memory."""
+    spec = Spec("trwp", (4, 5), TABLES[4, 5], 2, window=2, last=True)
+    unary, weights, pairwise = inputs(0, spec, 1, 45, torch.float32, "one", ties=True)
+    found = run(torch.full_like(unary, cost), weights.abs(), pairwise, spec)
+    assert int(found.p.max()) < 45
+    assert int(found.q.max()) < 45
 
 
 def test_the_structure_is_as_large_as_the_c_one() -> None:

@@ -241,6 +241,25 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
         reassemble_backward(torch.zeros(1, 2, 8, 8), x, kernels, kernel_size, True, True)
 
 
+@pytest.mark.parametrize("coarse", [1, 2, 3, 7, 12])
+def test_every_fine_position_is_in_the_piece_of_its_source(coarse: int) -> None:
+    for fine in range(1, 30):
+        source = reassembly_reference.source(coarse, fine, torch.device("cpu"))
+        table = _native_reassembly.starts(coarse, fine, torch.device("cpu"))
+        assert torch.equal(table.diff(), source.bincount(minlength=coarse))
+        assert (table[0], table[-1]) == (0, fine)
+
+
+def test_tables_of_a_graph_that_is_captured_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are made on its stream, and nothing that was made for another is read by it."""
+    tables = []
+    for stream in (7, 8, None, None, 7):
+        monkeypatch.setattr(_native_reassembly, "table_stream", lambda device, stream=stream: stream)
+        tables.append(_native_reassembly.starts(3, 5, torch.device("cpu")))
+    assert tables[4] is tables[0]
+    assert len({id(table) for table in tables}) == 4
+
+
 def test_the_structure_is_as_large_as_the_c_one() -> None:
     size = native.function("cpu", "ranp_reassembly_size", [])
     assert size is not None

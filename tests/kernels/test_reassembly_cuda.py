@@ -1,36 +1,20 @@
 """reassembly.cu without a GPU: compiled for 32 threads that take the part of a warp's (emulator/)."""
 
 import ctypes
-import re
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
+from emulating import compiled, in_place_of_the_cpu
 
-from ranp.kernels import _native_reassembly, native, reassembly_reference
-from ranp.kernels.compiling import SOURCES, Recipe
-
-EMULATOR = Path(__file__).parent / "emulator"
+from ranp.kernels import _native_reassembly, reassembly_reference
 
 
 @pytest.fixture(scope="module")
 def warp_of_threads(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++")
-    folder = tmp_path_factory.mktemp("emulator")
-    text, launches = re.subn(
-        r"([\w<>]+)<<<(.+?), (.+?), (.+?), stream>>>\(",
-        r"LAUNCH((\1), \2, \3, \4, ",
-        (SOURCES / "reassembly.cu").read_text(),
-    )
-    assert launches == 3
-    (folder / "emulated.cu").write_text(text)
-    flags = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off", "-shared")
-    folders = (f"-I{EMULATOR}", f"-I{SOURCES}", f"-I{folder}")
-    command = (compiler, *flags, *folders, str(EMULATOR / "device.cpp"), "-o", "library.so")
-    return ctypes.CDLL(str(Recipe("cuda", (command,), "").run(folder)))
+    try:
+        return compiled("reassembly.cu", tmp_path_factory.mktemp("emulator"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -51,10 +35,7 @@ def test_the_cuda_kernels_on_threads(
     fine: tuple[int, ...],
     kernel_size: tuple[int, ...],
     dtype: torch.dtype,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("RANP_NATIVE", "require")
-    monkeypatch.setattr(native, "_loaded", {"cpu": warp_of_threads})
     random = torch.Generator().manual_seed(channels)
 
     def drawn(count: int, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -62,11 +43,12 @@ def test_the_cuda_kernels_on_threads(
         return made.movedim(1, -1).contiguous().movedim(-1, 1)  # the layout of the GPU
 
     x, kernels = drawn(channels, coarse), drawn(torch.Size(kernel_size).numel(), fine)
-    out = _native_reassembly.forward(x, kernels, kernel_size)
+    grad = drawn(channels, fine)
+    with in_place_of_the_cpu(warp_of_threads):
+        out = _native_reassembly.forward(x, kernels, kernel_size)
+        gradients = _native_reassembly.backward(grad, x, kernels, kernel_size, True, True)
     assert out is not None
     assert torch.equal(out, reassembly_reference.forward(x, kernels, kernel_size))
-    grad = drawn(channels, fine)
-    gradients = _native_reassembly.backward(grad, x, kernels, kernel_size, True, True)
     assert gradients is not None
     of_x = reassembly_reference.gradient_of_x(grad, kernels, kernel_size, coarse)
     of_kernels = reassembly_reference.gradient_of_kernels(grad, x, kernel_size)
