@@ -144,20 +144,28 @@ class Stage(nn.Module):
         for place, (name, conv) in enumerate(self.convs.items()):
             added = conv(given[place])
             if self.norms:
-                added = self.norms[name](added)
+                added = _normed(self.norms[name], added)
             if gates is not None:
                 added = gates[place] * added
             added = self.upsampled(added, size)
             total = added if total is None else total + added
         assert total is not None
-        out: Tensor = self.norm(total.expand(*total.shape[:2], *size))
-        return out
+        return _normed(self.norm, total.expand(*total.shape[:2], *size))
 
     def upsampled(self, feature: Tensor, size: Sequence[int]) -> Tensor:
         """Return a feature at a size; a single pixel is added to all of them as it is."""
         if all(length == 1 for length in feature.shape[2:]) or tuple(feature.shape[2:]) == tuple(size):
             return feature
         return F.interpolate(feature, size=tuple(size), mode=self.mode, align_corners=True)
+
+
+def _normed(norm: nn.Module, feature: Tensor) -> Tensor:
+    """Return a feature normalised; one pixel of one sample has no statistics, and takes those that were collected."""
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    if norm.training and feature.numel() == feature.shape[1]:
+        return F.batch_norm(feature, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    out: Tensor = norm(feature)
+    return out
 
 
 class FullyDenseDecoder(Decoder):
@@ -242,14 +250,14 @@ class FullyDenseDecoder(Decoder):
 @contextmanager
 def _still(stage: nn.Module) -> Iterator[None]:
     """Keep the norms of a stage from counting a batch twice while it is computed again."""
-    norms = [module for module in stage.modules() if isinstance(module, _NORMS)]
-    for norm in norms:
-        norm.track_running_stats = False
+    kept = [(module, dict(module._buffers)) for module in stage.modules()]
+    for module, buffers in kept:
+        module._buffers.update({name: None if each is None else each.clone() for name, each in buffers.items()})
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for module, buffers in kept:
+            module._buffers.update(buffers)
 
 
 def check_edges(edges: Mapping[int, Sequence[Source]], output: int) -> None:

@@ -118,7 +118,7 @@ def emit(
     decoder = _seeded(seed, lambda: Decoder(dense.taps, mask.kept, mask.width, classes, act=mask.act))
     if init == "inherit":
         _inherit_(decoder, dense, mask)
-    tapped = Tapped(network.encoder.encoder, mask.features, example, decoder.levels)
+    tapped = network.encoder.narrowed(decoder.levels, example)
     return Connected(tapped, decoder).to(_like(network)).train(network.training)
 
 

@@ -7,7 +7,8 @@ several sizes is walked into. What comes after the coarsest feature (a decoder, 
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, prod
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from ranp.adapters.upsampling.watching import Call, Feature, Watched, watch
 from ranp.errors import UsageError, nearest, saying
@@ -131,14 +133,13 @@ class Tapped(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(encoder)
-        _untap_(self.encoder)
         self.levels = sorted(range(len(taps)) if levels is None else levels)
         names = [taps[level].name for level in self.levels]
         self.places = [int(name[1:-1]) for name in names if name.startswith("[")]
         self.features: list[_Kept] = []
         if not self.places:
             self._hook_up(names)
-            self._leave_out(names[0], example)
+            self._leave_out(example)
 
     def _hook_up(self, names: Sequence[str]) -> None:
         modules = dict(self.encoder.named_modules())
@@ -148,45 +149,81 @@ class Tapped(nn.Module):
             self.features.append(_Kept(name, None))
             modules[name].register_forward_hook(self.features[-1].keep_output)
 
-    def _leave_out(self, deepest: str, example: Tensor) -> None:
+    def _leave_out(self, example: Tensor) -> None:
         """End the forward behind the deepest tap, and take out the modules that never run then."""
-        watched = watch(self.encoder, example)
-        last = watched.of(deepest)[-1]
-        if all(call.began <= last.began or call.ended <= last.ended for call in watched.calls):
+        deepest = self.features[0].name
+        watched = watch(self, example)
+        last = watched.of(f"encoder.{deepest}")[-1]
+        if all(call.began <= last.ended for call in watched.calls):
             return
-        self.encoder.get_submodule(deepest).register_forward_hook(_end)
-        ran = {call.path for call in watched.calls if call.began <= last.ended}
-        smaller = copy.deepcopy(self.encoder)
-        for path, _ in list(smaller.named_modules()):
-            if path and path not in ran and _there(smaller, path) and not any(_is_in(each, path) for each in ran):
-                smaller.set_submodule(path, nn.Identity())
-        kept, self.encoder = self.encoder, smaller
-        features, self.features = self.features, _features_in(smaller, self.features)
+        ran = {call.path.removeprefix("encoder.") for call in watched.calls if call.began <= last.ended}
+        smaller = copy.deepcopy(self)
+        _take_off_(smaller.encoder, lambda hook: hook is _end)
+        smaller.encoder.get_submodule(deepest).register_forward_hook(_end)
+        for path, _ in list(smaller.encoder.named_modules()):
+            if path and path not in ran and _there(smaller.encoder, path) and not any(_is_in(one, path) for one in ran):
+                smaller.encoder.set_submodule(path, nn.Identity())
         try:
-            on_meta(self)(torch.empty_like(example, device="meta"))
-        except Exception:  # the forward reads a module that does not run; it stays, with all that is left over
-            self.encoder, self.features = kept, features
+            on_meta(smaller)(torch.empty_like(example, device="meta"))
+        except Exception:  # the forward reads a module that does not run, or values: all of the encoder stays
+            return
+        self.encoder, self.features = smaller.encoder, smaller.features
+
+    def narrowed(self, levels: Iterable[int], example: Tensor) -> "Tapped":
+        """Return a copy for some of the features; what comes after the deepest of them is left out.
+
+        Args:
+            levels: places of their taps.
+            example: an image.
+        """
+        narrow, wanted = copy.deepcopy(self), set(levels)
+        kept = [place for place, level in enumerate(self.levels) if level in wanted]
+        narrow.levels = [self.levels[place] for place in kept]
+        if self.places:
+            narrow.places = [self.places[place] for place in kept]
+            return narrow
+        narrow.features = [narrow.features[place] for place in kept]
+        unread = [feature for feature in _kept_in(narrow.encoder) if feature not in narrow.features]
+        _take_off_(narrow.encoder, lambda hook: getattr(hook, "__self__", None) in unread)
+        narrow._leave_out(example)
+        return narrow
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Return the features of an image (B, C, *spatial), by the places of their taps."""
-        try:
-            maps = flatten(self.encoder(image)) if self.places else self.encoder(image)
-        except _Ended:
-            maps = []
-        kept = [maps[place] for place in self.places] or [feature.take() for feature in self.features]
-        return dict(zip(self.levels, kept, strict=True))
+        if self.places:
+            maps = flatten(self.encoder(image))
+            return {level: maps[place] for level, place in zip(self.levels, self.places, strict=True)}
+        with _modules_closed(), suppress(_Ended):
+            self.encoder(image)
+        return {level: feature.take() for level, feature in zip(self.levels, self.features, strict=True)}
+
+
+@contextmanager
+def _modules_closed() -> Iterator[None]:
+    """Tell torch.export, which counts the modules that are open, that those an ended forward was in are not."""
+    stack = getattr(getattr(get_proxy_mode(), "tracer", None), "module_stack", {})
+    depth = len(stack)
+    yield
+    while len(stack) > depth:
+        stack.popitem()
 
 
 class _Kept(Feature):
     """A feature that is tapped; others in the encoder are not ours."""
 
 
-def _untap_(encoder: nn.Module) -> None:
-    """Take the hooks off an encoder that was tapped already."""
+def _take_off_(encoder: nn.Module, which: Callable[[Any], bool]) -> None:
+    """Take hooks off the modules of an encoder."""
     for module in encoder.modules():
         for key, hook in list(module._forward_hooks.items()):
-            if hook is _end or isinstance(getattr(hook, "__self__", None), _Kept):
+            if which(hook):
                 del module._forward_hooks[key]
+
+
+def _kept_in(encoder: nn.Module) -> list["_Kept"]:
+    """Return what hooks of an encoder keep for a decoder."""
+    hooks = [hook for module in encoder.modules() for hook in module._forward_hooks.values()]
+    return [hook.__self__ for hook in hooks if isinstance(getattr(hook, "__self__", None), _Kept)]
 
 
 class _Ended(Exception):
@@ -207,17 +244,6 @@ def _there(model: nn.Module, path: str) -> bool:
 
 def _is_in(path: str, other: str) -> bool:
     return path.startswith(f"{other}.")
-
-
-def _features_in(encoder: nn.Module, features: Sequence[_Kept]) -> list[_Kept]:
-    """Return what the hooks of a copy keep, in the order of those of the original."""
-    kept = {}
-    for module in encoder.modules():
-        for hook in module._forward_hooks.values():
-            feature = getattr(hook, "__self__", None)
-            if isinstance(feature, _Kept):
-                kept[feature.name] = feature
-    return [kept[feature.name] for feature in features]
 
 
 def _maps_of(encoder: nn.Module, example: Tensor) -> tuple[tuple[int, Sizes], ...]:
@@ -264,10 +290,11 @@ def _steps(call: Call, watched: Watched, image: Sizes) -> Iterator[tuple[str, Si
     inner = [each for each in watched.calls if call.began < each.began and each.ended < call.ended]
     children = [each for each in inner if not any(o.began < each.began and each.ended < o.ended for o in inner)]
     given = [shape[2:] for shape in call.inputs if _is_map(shape, image)]
-    sizes = {shape[2:] for shape in (each.output for each in inner) if shape is not None and _is_map(shape, image)}
+    outputs = [each.output for each in inner if _is_map(each.output, image)]
+    sizes = {output[2:] for output in outputs if output}
     begins = max(given, key=prod, default=image)
     passed = {size for size in sizes if prod(size) < prod(begins)}
-    shape = call.output if call.output is not None and _is_map(call.output, image) else None
+    shape = call.output if _is_map(call.output, image) else None
     if call.path and shape and (not children or (len(passed) <= 1 and all(prod(s) >= prod(shape[2:]) for s in sizes))):
         yield call.path, shape
     else:

@@ -108,7 +108,7 @@ def _watch_run(model: nn.Module, inputs: Inputs) -> Watched:
 
     for path, module in model.named_modules():
         module.register_forward_pre_hook(enter(path))
-        module.register_forward_hook(leave)
+        module.register_forward_hook(leave, always_call=True)
     with torch.no_grad():
         watched.outputs = [tuple(tensor.shape) for tensor in flatten(model.eval()(*args, **kwargs))]
     return watched

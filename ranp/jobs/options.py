@@ -99,7 +99,8 @@ class Model(Options):
 
     group: ClassVar[str] = "network"
     model: str = option(
-        ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, or the folder of a fused run.",
+        ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, or a folder that `ranp fuse` or "
+        "`ranp connect` wrote.",
         argument=True, metavar="MODEL", complete="model",
     )  # fmt: skip
     preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")
@@ -370,11 +371,8 @@ class Taught(Options):
     temperature: float = option(4.0, "What logits are divided by, the teacher's too.", gt=0)
 
 
-class Train(
-    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
-    Seed, Device, Config, DryRun, Force, Printed,
-):  # fmt: skip
-    """`ranp train`."""
+class Course(Options):
+    """What a training goes through, and what it is measured on."""
 
     group: ClassVar[str] = "training"
     val: str | None = option(
@@ -385,6 +383,15 @@ class Train(
     val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     augment: Augmentation = option("none", "Change samples at random: {choices}.")
     hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
+
+
+class Train(
+    Network, Full, Weights, Initial, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Outputs, Training, Taught,
+    Course, Seed, Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp train`."""
+
+    group: ClassVar[str] = "training"
     resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
     save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
     out: Path = option(..., "The run folder to write.", writes="run")

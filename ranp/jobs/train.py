@@ -122,19 +122,48 @@ def prepare(options: Train) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
+    training = _training(options)
+    if not (options.resume and options.out.exists()):
+        runs.check_out(options.out, force=options.force)
+    return _prepared(options, training, opened(options))
+
+
+def prepare_own(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape, ...]]]) -> Prepared:
+    """Check as `prepare` does, for who makes the network and keeps what comes of it.
+
+    Args:
+        options: but those of the network and of the run.
+        build: from the data to what is trained, and the shapes of its inputs, (C, *spatial).
+
+    Raises:
+        UsageError: the first mistake that was found.
+    """
+    training, source = _training(options), opened(options)
+    return _prepared(options, training, source, build(source))
+
+
+def _training(options: Train) -> Training:
+    """Return the resolved options of the training."""
     check_device(options.device)
     processes.share_of(options.batch_size)
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
-    if not (options.resume and options.out.exists()):
-        runs.check_out(options.out, force=options.force)
-    source = opened(options)
-    if names_run(options.model):
+    return training
+
+
+def _prepared(
+    options: Train, training: Training, source: Opened, own: tuple[nn.Module, tuple[Shape, ...]] | None = None
+) -> Prepared:
+    base: runs.Run | None = None
+    config: dict[str, Any] = {}
+    if own is not None:
+        network, shapes = own
+    elif names_run(options.model):
         base, network, shapes, config = _of_run(options)
     else:
         options = as_the_data(options, source)
-        base, (network, shapes, config) = None, _of_model(options)
+        network, shapes, config = _of_model(options)
     inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
     given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))

@@ -81,6 +81,9 @@ def test_features_are_those_that_the_encoder_computes_and_the_encoder_stays_as_i
     for level, expected in enumerate((encoder.layer2(first), first, stem)):
         torch.testing.assert_close(features[level], expected, rtol=0, atol=0)
     assert not encoder.layer2._forward_hooks
+    again = models.build("unet2d", in_channels=1, base_width=2, depth=2)
+    fewer = Tapped(again, find_taps(again, image()), image()).narrowed([0, 2], image())
+    assert sorted(fewer(image())) == [0, 2]
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     assert not any("head" in name for name, _ in tapped.named_parameters())  # which no feature needs
 
@@ -104,11 +107,13 @@ def test_what_a_forward_reads_without_running_it_is_left() -> None:
     assert len(tapped(image())) == 3
 
 
-def test_a_tapped_encoder_can_be_tapped_again() -> None:
+def test_a_tapped_encoder_can_do_with_fewer_features() -> None:
     encoder = Classifier()
     taps = find_taps(encoder, image())
-    again = Tapped(Tapped(encoder, taps, image()).encoder, taps, image())
-    assert sorted(again(image())) == [0, 1, 2]
+    again = Tapped(encoder, taps, image()).narrowed([1, 2], image())
+    assert sorted(again(image())) == [1, 2]
+    assert not any("layer2" in name for name, _ in again.named_parameters())
+    assert again(image())[1].equal(Tapped(encoder, taps, image())(image())[1])
 
 
 def test_modules_may_be_named_and_share_a_stride() -> None:
