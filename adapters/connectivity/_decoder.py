@@ -64,7 +64,7 @@ class Decoder(nn.Module):
         if act not in ACTIVATIONS:
             raise UsageError(f"act={act!r}: expected one of {', '.join(ACTIVATIONS)}{nearest(act, ACTIVATIONS)}")
         self.taps, self.edges = tuple(taps), {stage: tuple(sources) for stage, sources in edges.items()}
-        self.width, self.dims = width, taps[0].dims
+        self.dims = taps[0].dims
         self.named_act, self.act = act, ACTIVATIONS[act]()
         self.output = len(taps) - 1
         check_edges(self.edges, self.output)
@@ -78,6 +78,11 @@ class Decoder(nn.Module):
             }
         )  # fmt: skip
         self.classifier = _CONVS[self.dims - 1](width, out_channels, 1)
+
+    @property
+    def width(self) -> int:
+        """Channels of a stage, the output's."""
+        return int(self.classifier.in_channels)
 
     @property
     def levels(self) -> set[int]:

@@ -1,6 +1,7 @@
 """Small encoders of the kinds people have."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class Pyramid(nn.Module):
     def __init__(self, dims: int = 2) -> None:
         super().__init__()
         widths, conv = (1, 3, 5, 7), CONVS[dims - 1]
-        self.levels = nn.ModuleList(conv(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.levels = nn.ModuleList(conv(a, b, 3, 2, 1) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return all levels, the finest first."""

@@ -82,8 +82,8 @@ def test_features_are_those_that_the_encoder_computes_and_the_encoder_stays_as_i
         torch.testing.assert_close(features[level], expected, rtol=0, atol=0)
     assert not encoder.layer2._forward_hooks
     again = models.build("unet2d", in_channels=1, base_width=2, depth=2)
-    fewer = Tapped(again, find_taps(again, image()), image()).narrowed([0, 2], image())
-    assert sorted(fewer(image())) == [0, 2]
+    fewer = Tapped(again, find_taps(again, image()), image()).narrowed([0, 1], image())
+    assert sorted(fewer(image())) == [0, 1]
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     assert not any("head" in name for name, _ in tapped.named_parameters())  # which no feature needs
 
