@@ -3,8 +3,8 @@
     python examples/connectivity.py --decoder decoder.svg --picture labels.png
     python examples/connectivity.py --image ct.nii.gz --labels organs.nii.gz
 
-Without --image the CT and the organs of ../shared/data are taken where they are, else pictures are drawn: an organ, in it
-a small lesion, and noise. The encoder is that of a U-Net, untrained. Every third slice is kept back; neighbours of it
+Without --image the CT and the organs of ../shared/data are taken where they are, else pictures are drawn: an organ, in
+it a small lesion, and noise. The encoder is that of a U-Net, untrained. Every third slice is kept back; its neighbours
 were trained on, so the scores compare decoders and say nothing of other patients.
 """
 

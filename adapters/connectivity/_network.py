@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ranp.adapters.connectivity._decoder import Decoder, FullyDenseDecoder, Stage, at_size
 from ranp.adapters.connectivity._edges import Source, every_source
 from ranp.adapters.connectivity._mask import ConnectivityMask
-from ranp.adapters.connectivity._taps import Tapped, find_taps
+from ranp.adapters.connectivity._taps import Tapped, find_taps, taps_of
 from ranp.errors import UsageError, nearest
 
 Start = Literal["fresh", "inherit"]
@@ -77,7 +77,7 @@ def connect_by(
         UsageError: the encoder has no such features, or the connections make no decoder.
     """
     named = None if mask.taps[0].name.startswith("[") else [tap.name for tap in mask.taps]
-    known = {tap.name: tap for tap in find_taps(encoder, example, named)}
+    known = {tap.name: tap for tap in taps_of(encoder, example, named)}
     for tap in mask.features:
         if known.get(tap.name) != tap:
             has = known.get(tap.name)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, prod
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,15 @@ def find_taps(encoder: nn.Module, example: Tensor, at: Sequence[str] | None = No
         UsageError: the encoder does not run, there is no such module, it gives no map, or runs after a coarser one;
             all features have one stride.
     """
+    taps = taps_of(encoder, example, at)
+    if len({tap.stride for tap in taps}) < 2:
+        seen = ", ".join(map(str, taps)) or "no map at all"
+        raise UsageError(f"taps: {seen}; expected features of an encoder at two strides or more; name modules: at=")
+    return taps
+
+
+def taps_of(encoder: nn.Module, example: Tensor, at: Sequence[str] | None = None) -> tuple[Tap, ...]:
+    """Return features as `find_taps` does, be they of one stride."""
     with saying(UsageError, "encoder: does not run on the example"):
         watched = watch(encoder, example)
         maps = _maps_of(encoder, example) if at is None else ()
@@ -90,9 +99,6 @@ def find_taps(encoder: nn.Module, example: Tensor, at: Sequence[str] | None = No
     for finer, coarser in pairwise(taps):
         if any(a > b for a, b in zip(finer.stride, coarser.stride, strict=True)):
             raise UsageError(f"taps: {finer} runs before {coarser}; expected features that only get coarser")
-    if len({tap.stride for tap in taps}) < 2:
-        seen = ", ".join(map(str, taps)) or "no map at all"
-        raise UsageError(f"taps: {seen}; expected features of an encoder at two strides or more; name modules: at=")
     return taps[::-1]
 
 
@@ -223,7 +229,8 @@ def _take_off_(encoder: nn.Module, which: Callable[[Any], bool]) -> None:
 def _kept_in(encoder: nn.Module) -> list["_Kept"]:
     """Return what hooks of an encoder keep for a decoder."""
     hooks = [hook for module in encoder.modules() for hook in module._forward_hooks.values()]
-    return [hook.__self__ for hook in hooks if isinstance(getattr(hook, "__self__", None), _Kept)]
+    owners = [getattr(hook, "__self__", None) for hook in hooks]
+    return [owner for owner in owners if isinstance(owner, _Kept)]
 
 
 class _Ended(Exception):
@@ -290,8 +297,7 @@ def _steps(call: Call, watched: Watched, image: Sizes) -> Iterator[tuple[str, Si
     inner = [each for each in watched.calls if call.began < each.began and each.ended < call.ended]
     children = [each for each in inner if not any(o.began < each.began and each.ended < o.ended for o in inner)]
     given = [shape[2:] for shape in call.inputs if _is_map(shape, image)]
-    outputs = [each.output for each in inner if _is_map(each.output, image)]
-    sizes = {output[2:] for output in outputs if output}
+    sizes = {shape[2:] for shape in (each.output for each in inner) if _is_map(shape, image)}
     begins = max(given, key=prod, default=image)
     passed = {size for size in sizes if prod(size) < prod(begins)}
     shape = call.output if _is_map(call.output, image) else None
@@ -302,7 +308,7 @@ def _steps(call: Call, watched: Watched, image: Sizes) -> Iterator[tuple[str, Si
             yield from _steps(child, watched, image)
 
 
-def _is_map(shape: Sizes | None, image: Sizes) -> bool:
+def _is_map(shape: Sizes | None, image: Sizes) -> TypeGuard[Sizes]:
     """Whether a shape is that of a feature map: as many dimensions as the image, and not pooled to a single pixel."""
     return shape is not None and len(shape) == len(image) + 2 and prod(shape[2:]) > 1
 
