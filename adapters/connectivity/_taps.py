@@ -293,14 +293,17 @@ def _on_the_way_down(watched: Watched, image: Sizes) -> dict[str, Sizes]:
 
 
 def _steps(call: Call, watched: Watched, image: Sizes) -> Iterator[tuple[str, Sizes]]:
-    """Yield path and shape of what each step of a run puts out; a step goes down by one size at most."""
+    """Yield path and shape of what each step of a run puts out; a step goes down by one size at most.
+
+    Of a module that is called again only the last call counts, as what it put out before is gone when it is looked at.
+    """
     inner = [each for each in watched.calls if call.began < each.began and each.ended < call.ended]
     children = [each for each in inner if not any(o.began < each.began and each.ended < o.ended for o in inner)]
     given = [shape[2:] for shape in call.inputs if _is_map(shape, image)]
     sizes = {shape[2:] for shape in (each.output for each in inner) if _is_map(shape, image)}
     begins = max(given, key=prod, default=image)
     passed = {size for size in sizes if prod(size) < prod(begins)}
-    shape = call.output if _is_map(call.output, image) else None
+    shape = call.output if _is_map(call.output, image) and call is watched.of(call.path)[-1] else None
     if call.path and shape and (not children or (len(passed) <= 1 and all(prod(s) >= prod(shape[2:]) for s in sizes))):
         yield call.path, shape
     else:

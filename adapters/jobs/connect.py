@@ -38,9 +38,9 @@ from ranp.adapters.connectivity import (
     search_,
     transfer,
 )
+from ranp.adapters.jobs._parts import copy_run, run_folder
 from ranp.adapters.jobs.folder import MASK
 from ranp.adapters.jobs.options import Connect
-from ranp.adapters.jobs.parts import copy_run, run_folder
 from ranp.data.sources import Opened
 from ranp.errors import UsageError, named
 from ranp.figures import operations, size, spell

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
+from ranp.adapters.jobs._parts import copy_run, run_folder
 from ranp.adapters.jobs.folder import WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
-from ranp.adapters.jobs.parts import copy_run, run_folder
 from ranp.errors import CheckFailed, UsageError, named, saying
 from ranp.files import read_yaml, whole_folder
 from ranp.inputs import check_device, flatten, specs

@@ -96,6 +96,22 @@ def test_only_what_the_deepest_feature_needs_is_kept() -> None:
     assert not any("layer2" in name for name, _ in tapped.named_parameters())
 
 
+def test_a_module_that_is_called_again_is_tapped_at_its_last_call_alone() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(1, 3, 3, 2, 1), nn.Conv2d(3, 5, 3, 2, 1)
+            self.act = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.two(self.act(self.one(x))))  # type: ignore[no-any-return]
+
+    encoder = Shared().eval()
+    taps = find_taps(encoder, image())
+    assert names(taps) == ["act/4", "one/2"]
+    torch.testing.assert_close(Tapped(encoder, taps, image())(image())[0], encoder(image()), rtol=0, atol=0)
+
+
 def test_what_a_forward_reads_without_running_it_is_left() -> None:
     class Reads(Classifier):
         def forward(self, x: Tensor) -> Tensor:
