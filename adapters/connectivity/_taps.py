@@ -8,7 +8,7 @@ several sizes is walked into. What comes after the coarsest feature (a decoder, 
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, prod
@@ -142,7 +142,8 @@ class Tapped(nn.Module):
         self.levels = sorted(range(len(taps)) if levels is None else levels)
         names = [taps[level].name for level in self.levels]
         self.places = [int(name[1:-1]) for name in names if name.startswith("[")]
-        self.features: list[_Kept] = []
+        self.features: list[Feature] = []
+        self.end: _End | None = None
         if not self.places:
             self._hook_up(names)
             self._leave_out(example)
@@ -152,8 +153,8 @@ class Tapped(nn.Module):
         for name in names:
             if name not in modules:
                 raise UsageError(f"taps: {name!r}: no such module in the encoder{nearest(name, modules)}")
-            self.features.append(_Kept(name, None))
-            modules[name].register_forward_hook(self.features[-1].keep_output)
+            self.features.append(Feature(name, None))
+            modules[name].register_forward_hook(self.features[-1].keep_output, prepend=True)
 
     def _leave_out(self, example: Tensor) -> None:
         """End the forward behind the deepest tap, and take out the modules that never run then."""
@@ -164,8 +165,10 @@ class Tapped(nn.Module):
             return
         ran = {call.path.removeprefix("encoder.") for call in watched.calls if call.began <= last.ended}
         smaller = copy.deepcopy(self)
-        _take_off_(smaller.encoder, lambda hook: hook is _end)
-        smaller.encoder.get_submodule(deepest).register_forward_hook(_end)
+        if smaller.end is not None:
+            _take_off_(smaller.encoder, lambda hook: hook is smaller.end)
+        smaller.end = _End(smaller.features[0])
+        smaller.encoder.get_submodule(deepest).register_forward_hook(smaller.end, prepend=True)
         for path, _ in list(smaller.encoder.named_modules()):
             if path and path not in ran and _there(smaller.encoder, path) and not any(_is_in(one, path) for one in ran):
                 smaller.encoder.set_submodule(path, nn.Identity())
@@ -173,7 +176,7 @@ class Tapped(nn.Module):
             on_meta(smaller)(torch.empty_like(example, device="meta"))
         except Exception:  # the forward reads a module that does not run, or values: all of the encoder stays
             return
-        self.encoder, self.features = smaller.encoder, smaller.features
+        self.encoder, self.features, self.end = smaller.encoder, smaller.features, smaller.end
 
     def narrowed(self, levels: Iterable[int], example: Tensor) -> "Tapped":
         """Return a copy for some of the features; what comes after the deepest of them is left out.
@@ -188,8 +191,8 @@ class Tapped(nn.Module):
         if self.places:
             narrow.places = [self.places[place] for place in kept]
             return narrow
+        unread = [feature for place, feature in enumerate(narrow.features) if place not in kept]
         narrow.features = [narrow.features[place] for place in kept]
-        unread = [feature for feature in _kept_in(narrow.encoder) if feature not in narrow.features]
         _take_off_(narrow.encoder, lambda hook: getattr(hook, "__self__", None) in unread)
         narrow._leave_out(example)
         return narrow
@@ -199,8 +202,12 @@ class Tapped(nn.Module):
         if self.places:
             maps = flatten(self.encoder(image))
             return {level: maps[place] for level, place in zip(self.levels, self.places, strict=True)}
-        with _modules_closed(), suppress(_Ended):
-            self.encoder(image)
+        with _modules_closed():
+            try:
+                self.encoder(image)
+            except _Ended as ended:  # of an encoder around this one, where it is not of this
+                if ended.end is not self.end:
+                    raise
         return {level: feature.take() for level, feature in zip(self.levels, self.features, strict=True)}
 
 
@@ -214,10 +221,6 @@ def _modules_closed() -> Iterator[None]:
         stack.popitem()
 
 
-class _Kept(Feature):
-    """A feature that is tapped; others in the encoder are not ours."""
-
-
 def _take_off_(encoder: nn.Module, which: Callable[[Any], bool]) -> None:
     """Take hooks off the modules of an encoder."""
     for module in encoder.modules():
@@ -226,19 +229,26 @@ def _take_off_(encoder: nn.Module, which: Callable[[Any], bool]) -> None:
                 del module._forward_hooks[key]
 
 
-def _kept_in(encoder: nn.Module) -> list["_Kept"]:
-    """Return what hooks of an encoder keep for a decoder."""
-    hooks = [hook for module in encoder.modules() for hook in module._forward_hooks.values()]
-    owners = [getattr(hook, "__self__", None) for hook in hooks]
-    return [owner for owner in owners if isinstance(owner, _Kept)]
-
-
 class _Ended(Exception):
     """The last feature is there; what the encoder would do with it is of no use."""
 
+    def __init__(self, end: "_End") -> None:
+        super().__init__()
+        self.end = end
 
-def _end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-    raise _Ended
+
+class _End:
+    """A hook that keeps the deepest feature and ends the forward there; a copy of the encoder has one of its own.
+
+    It comes before other hooks, which may be those of an encoder that was tapped inside of this one.
+    """
+
+    def __init__(self, feature: Feature) -> None:
+        self.feature = feature
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.feature.keep_output(module, inputs, output)
+        raise _Ended(self)
 
 
 def _there(model: nn.Module, path: str) -> bool:

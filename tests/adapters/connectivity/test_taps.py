@@ -152,3 +152,21 @@ def test_what_makes_no_pyramid_is_refused_in_one_line(encoder: nn.Module, at: li
     with pytest.raises(UsageError, match=words) as refused:
         find_taps(encoder, image(), at)
     assert "\n" not in str(refused.value)
+
+
+def test_a_tapped_encoder_may_be_tapped_from_outside() -> None:
+    inner = Tapped(Classifier(), find_taps(Classifier(), image()), image()).eval()
+
+    class Deepest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)[0]  # type: ignore[no-any-return]
+
+    outer = Deepest()
+    taps = find_taps(outer, image())
+    tapped = Tapped(outer, taps, image())
+    torch.testing.assert_close(tapped(image())[0], inner(image())[0], rtol=0, atol=0)
+    assert sorted(tapped.narrowed([0, 2], image())(image())) == [0, 2]
