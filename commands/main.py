@@ -11,6 +11,7 @@ from ranp.commands._console import OneLineErrors
 from ranp.commands.adopt import adopt
 from ranp.commands.bench import bench
 from ranp.commands.compare import compare
+from ranp.commands.connect import connect
 from ranp.commands.data import data
 from ranp.commands.doctor import doctor
 from ranp.commands.evaluate import evaluate
@@ -83,5 +84,6 @@ add(app, compare)
 add(app, refine)
 add(app, report)
 add(app, fuse)
+add(app, connect)
 add(app, doctor)
 app.add_typer(kernels.app, name="kernels")

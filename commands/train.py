@@ -29,7 +29,7 @@ def train(options: Train) -> None:
     if options.dry_run:
         result = plan_only(prepared)
     else:
-        with _display() as watch:
+        with display("train") as watch:
             result = carry_out(prepared, watch)
     if options.as_json:
         emit_json(result)
@@ -38,7 +38,7 @@ def train(options: Train) -> None:
 
 
 @contextmanager
-def _display() -> Iterator[Callable[[Any], None]]:
+def display(word: str) -> Iterator[Callable[[Any], None]]:
     """Yield what shows where a training stands: a bar on a terminal, else a line for every validation."""
     console = stderr()
     columns = (
@@ -46,7 +46,7 @@ def _display() -> Iterator[Callable[[Any], None]]:
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=is_quiet() or not console.is_terminal) as bar:
-        task = bar.add_task("train", total=None, said="")
+        task = bar.add_task(word, total=None, said="")
 
         def watch(moment: Any) -> None:
             if isinstance(moment, str):

@@ -1,4 +1,4 @@
-"""How a folder that `ranp fuse` wrote is known."""
+"""How folders that `ranp fuse` and `ranp connect` wrote are known."""
 
 from ranp.models.folders import Kind
 
@@ -10,4 +10,12 @@ FUSED = Kind(
     former=("ranp.adapters.fused_runs:load",),
     made_by="ranp fuse",
     files=("config.yaml", "report.json", "a", "b"),
+)
+MASK = "connectivity.json"
+CONNECTED = Kind(
+    name="connected",
+    marker=MASK,
+    factory="ranp.adapters.jobs.connect:load_connected",
+    made_by="ranp connect",
+    files=("config.yaml", "report.json", "report.html", "decoder.svg", "connected.safetensors", "encoder"),
 )

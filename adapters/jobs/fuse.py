@@ -10,7 +10,6 @@ user.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from torch import Tensor, nn
 
 from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
-from ranp.adapters.jobs.folder import FUSED, WEIGHTS
+from ranp.adapters.jobs._parts import copy_run, run_folder
+from ranp.adapters.jobs.folder import WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
 from ranp.errors import CheckFailed, UsageError, named, saying
 from ranp.files import read_yaml, whole_folder
@@ -210,9 +210,9 @@ def save(run: Path, fused: FusedSegmenter, options: Fused, report: dict[str, Any
         save_model(fused, str(folder / WEIGHTS))
         (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes files private
         for part, word in (("a", options.a), ("b", options.b)):
-            source = _run_folder(word)
+            source = run_folder(word)
             if source is not None:
-                shutil.copytree(source, folder / part, ignore=_not_needed)
+                copy_run(source, folder / part)
 
 
 def load_fused(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
@@ -257,31 +257,15 @@ def read_options(run: Path) -> Fused:
         raise UsageError(f"{path}: not options of `ranp fuse` ({str(error).splitlines()[0]})") from None
 
 
-def _run_folder(word: str | None) -> Path | None:
-    """Return the folder of a run that a word names, by itself or by the weights in it; None for another MODEL."""
-    if word is None:
-        return None
-    path = Path(word)
-    if path.name == runs.WEIGHTS and (path.parent / runs.PLAN).is_file():
-        return path.parent
-    return path if path.is_dir() else None
-
-
-def _not_needed(folder: str, names: list[str]) -> set[str]:
-    """Leave out of a copied run what `load` does not read: pages, exports, tables."""
-    needed = {CONFIG, REPORT, WEIGHTS, runs.PLAN, runs.WEIGHTS, "a", "b"}
-    return set(names) - needed
-
-
 def _pruned_run(word: str, part: str, model: str | None) -> str | None:
     """Return the folder of a pruned network that a word names, None for a MODEL; refuse a checkpoint alone."""
-    folder = _run_folder(word)
+    folder = run_folder(word)
     if folder is None and Path(word).is_file() and Path(word).suffix != ".py":
         raise UsageError(
             f"{named(part.upper(), word)}: a checkpoint does not say what network it is of: name that, and give the "
             f"file by {named(f'weights_{part}')}"
         )
-    if folder is not None and kind_of(folder) is not FUSED:
+    if folder is not None and ((kind := kind_of(folder)) is None or not kind.factory):
         return str(folder)
     if model is not None:
         raise UsageError(

@@ -3,12 +3,31 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from ranp.jobs.options import Config, Device, DryRun, Force, Printed, Seed
-from ranp.options import Options, option
+from ranp.jobs.options import (
+    BatchSize,
+    Channels,
+    Config,
+    Course,
+    Cut,
+    Device,
+    DryRun,
+    Factory,
+    Files,
+    Force,
+    Labelled,
+    Lossy,
+    Patch,
+    Printed,
+    Seed,
+    Source,
+)
+from ranp.options import Options, Training, option
 
 Minimiser = Literal["trwp", "isgmr", "sgm", "mean_field", "trws", "icm"]
 PairwiseName = Literal["potts", "linear", "truncated_linear", "truncated_quadratic", "cauchy", "huber"]
 Edges = Literal["contrast", "canny", "none"]
+Act = Literal["relu6", "relu", "none"]
+Start = Literal["fresh", "inherit"]
 ACTIVATIONS = ("relu", "leaky_relu", "softplus", "logsigmoid", "gelu", "silu", "sigmoid", "tanh", "arctan")
 DIRECTIONS = ("4", "8", "16", "6", "18", "26")
 
@@ -71,6 +90,56 @@ class Fuse(Fused, Device, Config, DryRun, Force, Printed):
 
     group: ClassVar[str] = "output"
     out: Path = option(..., "The run folder to write.", kept=False, writes="run")
+
+
+class Connecting(Options):
+    """The encoder, and the decoder over it."""
+
+    group: ClassVar[str] = "network"
+    encoder: str = option(
+        ..., "The network whose features are joined: MODEL, or the folder of a run; what comes after its deepest "
+        "feature is left out.", argument=True, metavar="ENCODER", complete="model",
+    )  # fmt: skip
+    preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")
+    weights: Path | None = option(None, "A checkpoint of ENCODER: .safetensors, or a torch state dict.", metavar="FILE")
+    at: tuple[str, ...] = option(
+        (), "A module of ENCODER whose output is a feature; repeat it.", metavar="PATH",
+        shown="the last feature at each stride",
+    )  # fmt: skip
+    width: int = option(64, "Channels of each stage of the decoder.", ge=1)
+    act: Act = option("relu6", "Before each convolution: {choices}.")
+
+
+class Searching(Options):
+    """How connections are searched."""
+
+    group: ClassVar[str] = "choice"
+    mask: Path | None = option(
+        None, "A run of `ranp connect`, or its connectivity.json: take its connections, matched by the strides of the "
+        "features, and search nothing.", metavar="RUN",
+    )  # fmt: skip
+    strength: float = option(0.01, "Factor of the sparse loss.", ge=0)
+    alpha: float | None = option(
+        None, "Mean of a stage's gates, in [0, 1], that the sparse loss wants.", shown="2 / inputs, at most 0.5",
+        gt=0, lt=1,
+    )  # fmt: skip
+    threshold: float = option(0.001, "Gates up to this share of their range go.", ge=0, lt=1)
+    noise: float = option(0.1, "Standard deviation of what is added to gates in training.", ge=0)
+    keep_equal: bool = option(False, "Keep stages with equal inputs apart.")
+    keep_subsets: bool = option(False, "Keep stages whose inputs and users are among those of another.")
+    encoder_rate: float = option(1.0, "Factor of the learning rate of ENCODER; published is 0.1, pretrained.", ge=0)
+    gate_rate: float = option(1.0, "Factor of the learning rate of the gates.", gt=0)
+    decoder_init: Start = option("fresh", "Weights of the decoder that is kept: {choices} (those of the search).")
+
+
+class Connect(
+    Connecting, Factory, Channels, Source, Files, Labelled, Patch, BatchSize, Cut, Lossy, Searching, Training, Course,
+    Seed, Device, Config, DryRun, Force, Printed,
+):  # fmt: skip
+    """`ranp connect`."""
+
+    group: ClassVar[str] = "output"
+    out: Path = option(..., "The run folder to write.", writes="run")
 
 
 class Refining(Options):

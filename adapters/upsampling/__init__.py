@@ -9,13 +9,13 @@ from ranp.adapters.upsampling._blending import blend
 from ranp.adapters.upsampling._carafe import CARAFE
 from ranp.adapters.upsampling._fade import FADE, FADELite
 from ranp.adapters.upsampling._swapping import (
-    Feature,
     Upsampled,
     swap_upsampling,
     with_carafe,
     with_fade,
     with_fade_lite,
 )
+from ranp.adapters.upsampling.watching import Feature
 
 __all__ = [
     "CARAFE",

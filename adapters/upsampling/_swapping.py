@@ -16,8 +16,8 @@ import copy
 import fnmatch
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -27,51 +27,14 @@ from torch import Tensor, nn
 from ranp.adapters.upsampling._carafe import CARAFE
 from ranp.adapters.upsampling._fade import FADE, FADELite
 from ranp.adapters.upsampling._sizes import check_word, conv
+from ranp.adapters.upsampling.watching import Call, Feature, Watched, watch
 from ranp.errors import UsageError, nearest, saying
-from ranp.inputs import Inputs, as_arguments, flatten, map_tensors
+from ranp.inputs import Inputs
 from ranp.models.networks.unet import Up
-from ranp.modules import copy_with, on_meta
 
 METHODS: dict[str, type[FADE] | type[CARAFE]] = {"fade": FADE, "fade-lite": FADELite, "carafe": CARAFE}
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 _TOLD_BY_THE_NETWORK = {"channels", "decoder_channels", "encoder_channels", "dims", "scale", "skip", "align"}
-
-
-class Feature:
-    """A feature on its way from where it is computed to the upsampler that looks at it.
-
-    Args:
-        name: where it is computed.
-        index: of the positional input that it is, or None for an output.
-    """
-
-    def __init__(self, name: str, index: int | None) -> None:
-        self.name, self.index, self._value = name, index, None
-
-    def keep_input(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Keep an input; a forward pre-hook."""
-        assert self.index is not None
-        self._value = inputs[self.index] if self.index < len(inputs) else None
-
-    def keep_output(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        """Keep an output; a forward hook."""
-        self._value = output
-
-    def take(self) -> Tensor:
-        """Return the feature and let go of it.
-
-        Raises:
-            UsageError: it was not computed, or is no tensor.
-        """
-        value, self._value = self._value, None
-        if not isinstance(value, Tensor):
-            what = "nothing: it has not run yet" if value is None else f"a {type(value).__name__}"
-            raise UsageError(f"skips: {self.name} is expected to give a tensor before the upsampler runs, got {what}")
-        return value
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the tensor of an interrupted run out of copies."""
-        return {"name": self.name, "index": self.index, "_value": None}
 
 
 class Upsampled(nn.Module):
@@ -147,7 +110,7 @@ def swap_upsampling(
         raise UsageError(f"skip{'s' if skips else ''}=: 'carafe' looks at no feature of the encoder")
     model = copy.deepcopy(model)
     with saying(UsageError, "example_inputs: the network does not run"):
-        watched = _watch(model, example_inputs)
+        watched = watch(model, example_inputs)
     sites = _sites(model, watched, at)
     unknown = next((path for path in skips or {} if path not in sites), None)
     if unknown is not None:
@@ -171,74 +134,6 @@ def _check_settings(method: str, settings: Mapping[str, Any]) -> None:
         if name not in known:
             expected = ", ".join(sorted(known))
             raise UsageError(f"{name}=: {method!r} takes the settings {expected}{nearest(name, known)}")
-
-
-# What a run shows
-
-
-@dataclass
-class _Call:
-    """One call of a module: when it began and ended, the shapes of its tensors."""
-
-    path: str
-    began: int
-    inputs: list[tuple[int, ...] | None]
-    ended: int = 0
-    output: tuple[int, ...] | None = None
-
-
-@dataclass
-class _Watched:
-    """What a run of a network showed; the first call is the network's."""
-
-    calls: list[_Call] = field(default_factory=list)
-    outputs: list[tuple[int, ...]] = field(default_factory=list)
-    clock: int = 0
-
-    def of(self, path: str) -> list[_Call]:
-        """Return the calls of a module."""
-        return [call for call in self.calls if call.path == path]
-
-    def tick(self) -> int:
-        """Return the next point in time."""
-        self.clock += 1
-        return self.clock
-
-
-def _shape(value: Any) -> tuple[int, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def _watch(model: nn.Module, inputs: Inputs) -> _Watched:
-    """Watch a copy of a network run, on shapes alone where it runs so."""
-    try:
-        return _watch_run(on_meta(model), map_tensors(inputs, lambda tensor: torch.empty_like(tensor, device="meta")))
-    except Exception:  # whatever a network raises that reads values; on real tensors it says what is wrong
-        return _watch_run(copy_with(model), inputs)
-
-
-def _watch_run(model: nn.Module, inputs: Inputs) -> _Watched:
-    watched = _Watched()
-    open_calls: list[_Call] = []
-    args, kwargs = as_arguments(inputs)
-
-    def enter(path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, positional: tuple[Any, ...]) -> None:
-            open_calls.append(_Call(path, watched.tick(), [_shape(value) for value in positional]))
-            watched.calls.append(open_calls[-1])
-
-        return hook
-
-    def leave(_module: nn.Module, _args: Any, output: Any) -> None:
-        call = open_calls.pop()
-        call.ended, call.output = watched.tick(), _shape(output)
-
-    for path, module in model.named_modules():
-        module.register_forward_pre_hook(enter(path))
-        module.register_forward_hook(leave)
-    with torch.no_grad():
-        watched.outputs = [tuple(tensor.shape) for tensor in flatten(model.eval()(*args, **kwargs))]
-    return watched
 
 
 # What is replaced
@@ -275,7 +170,7 @@ class _Site:
         """Whether a feature has the very size that came out here."""
         return self.fits(shape) and shape is not None and shape[2:] == self.output[2:]
 
-    def feature(self, watched: _Watched) -> str:
+    def feature(self, watched: Watched) -> str:
         """Return the name of the encoder's feature that is handed over here."""
         around = [call for call in watched.calls if call.began <= self.began < call.ended and call.path != self.path]
         for call in reversed(around):
@@ -294,7 +189,7 @@ class _Site:
         raise UsageError(f"{self.path}: nothing before it has a size of {sizes}; name a feature: skips=...")
 
 
-def _sites(model: nn.Module, watched: _Watched, at: str | Sequence[str] | None) -> dict[str, _Site]:
+def _sites(model: nn.Module, watched: Watched, at: str | Sequence[str] | None) -> dict[str, _Site]:
     modules = dict(model.named_modules())
     upsampling = [path for path, module in modules.items() if _upsamples(module)]
     if at is None:
@@ -324,7 +219,7 @@ def _upsamples(module: nn.Module) -> bool:
     return isinstance(module, nn.Upsample) or (isinstance(module, Up) and module.upsample is None)
 
 
-def _site(path: str, module: nn.Module, watched: _Watched) -> _Site:
+def _site(path: str, module: nn.Module, watched: Watched) -> _Site:
     calls = watched.of(path)
     if len(calls) != 1:
         advice = "give each call a module of its own" if calls else "leave it out of at="
@@ -345,7 +240,7 @@ def _site(path: str, module: nn.Module, watched: _Watched) -> _Site:
     return site
 
 
-def _scale(path: str, module: nn.Module, call: _Call) -> tuple[int, ...]:
+def _scale(path: str, module: nn.Module, call: Call) -> tuple[int, ...]:
     if isinstance(module, _TRANSPOSED):
         return module.stride
     assert call.inputs[0] is not None
@@ -358,7 +253,7 @@ def _scale(path: str, module: nn.Module, call: _Call) -> tuple[int, ...]:
 
 def _upsampled(
     model: nn.Module,
-    watched: _Watched,
+    watched: Watched,
     site: _Site,
     method: str,
     name: str | None,
@@ -394,7 +289,7 @@ def _kept(model: nn.Module, name: str) -> Feature:
     return feature
 
 
-def _shape_of(watched: _Watched, feature: Feature, site: _Site) -> tuple[int, ...]:
+def _shape_of(watched: Watched, feature: Feature, site: _Site) -> tuple[int, ...]:
     """Return the shape of the last value a feature had before the upsampler ran."""
     path = feature.name.partition("@")[0]
     shape, index = None, feature.index
@@ -443,9 +338,9 @@ def _put(model: nn.Module, site: _Site, upsampled: Upsampled) -> None:
                 setattr(holder, name, upsampled)
 
 
-def _check_outputs(model: nn.Module, watched: _Watched, inputs: Inputs) -> None:
+def _check_outputs(model: nn.Module, watched: Watched, inputs: Inputs) -> None:
     with saying(UsageError, "swap_upsampling: the network does not run with the upsamplers in it"):
-        outputs = _watch(model, inputs).outputs
+        outputs = watch(model, inputs).outputs
     if outputs != watched.outputs:
         raise UsageError(f"swap_upsampling: expected outputs {watched.outputs} as before, got {outputs}; see skips=")
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ranp import runs
-from ranp.jobs._prepared import Prepared
 from ranp.jobs.options import BatchSize, Cut, Files, Labelled, Patch, Rounds, Source, Taught, Train
+from ranp.jobs.prepared import Prepared
 from ranp.modules import tensors_of
 from ranp.pipeline import Result, prune
 from ranp.reports import Report

@@ -102,7 +102,7 @@ class Model(Options):
     group: ClassVar[str] = "network"
     model: str = option(
         ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, nnunet:PLANS.json#CONFIGURATION "
-        "of nnU-Net, bundle:FOLDER of MONAI, or the folder of a fused run.",
+        "of nnU-Net, bundle:FOLDER of MONAI, or a folder that `ranp fuse` or `ranp connect` wrote.",
         argument=True, metavar="MODEL", complete="model",
     )  # fmt: skip
     preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")
@@ -416,14 +416,19 @@ class Validated(Options):
     hold: int = option(8, "Cases that are kept in memory once they were read.", ge=1)
 
 
+class Course(Validated):
+    """The same of a training that is measured while it goes on."""
+
+    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
+
+
 class Train(
-    Network, Full, Weights, Source, Files, Labelled, Batches, Cut, Start, Training, Taught, Rounds, Validated, Seed,
+    Network, Full, Weights, Source, Files, Labelled, Batches, Cut, Start, Training, Taught, Rounds, Course, Seed,
     Device, Config, DryRun, Force, Printed,
 ):  # fmt: skip
     """`ranp train`."""
 
     group: ClassVar[str] = "training"
-    val_every: int | None = option(None, "Steps between validations.", shown="ten in all", ge=1)
     resume: bool = option(False, "Go on with the training in --out that was stopped.", kept=False)
     save_every: int = option(100, "Steps after which the state is kept for --resume.", ge=1)
     tensorboard: Path | None = option(

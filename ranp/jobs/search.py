@@ -14,10 +14,10 @@ from ranp.cost import Step
 from ranp.errors import UsageError, listed, named
 from ranp.jobs import _kept as kept
 from ranp.jobs import train
-from ranp.jobs._prepared import Prepared as Training
 from ranp.jobs._step import step_of
 from ranp.jobs._subject import names_run
 from ranp.jobs.options import Prune, Search, Train, Trained
+from ranp.jobs.prepared import Prepared as Training
 from ranp.options import Budget, Optimizing, Selection, Shared
 from ranp.pipeline import CANDIDATES, Candidate, Found, Underway, candidates, rounds, search
 from ranp.reports import Report

@@ -23,11 +23,11 @@ from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs import _kept as kept
 from ranp.jobs._judging import as_learned
-from ranp.jobs._prepared import Prepared, Validation
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
 from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
 from ranp.jobs.options import Train
+from ranp.jobs.prepared import Prepared, Validation
 from ranp.jobs.prune import method_of
 from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
@@ -59,8 +59,12 @@ def prepare(options: Train) -> Prepared:
     return ready(options)
 
 
-def ready(options: Train) -> Prepared:
+def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape, ...]]] | None = None) -> Prepared:
     """Return what options ask to train, and on what; their output is not looked at.
+
+    Args:
+        options: without those of the run; where there is `build`, without those of the network.
+        build: from the data to what is trained, and the shapes of its inputs, (C, *spatial).
 
     Raises:
         UsageError: as `prepare`.
@@ -73,12 +77,16 @@ def ready(options: Train) -> Prepared:
     source = opened(options)
     options = as_the_model(options, source)
     processes.share_of(options.batch_size or 1)
-    if names_run(options.model):
+    base: runs.Run | None = None
+    config: dict[str, Any] = {}
+    if build is not None:
+        network, shapes = build(source)
+    elif names_run(options.model):
         base, network, shapes, config = _of_run(options)
         options = options.model_copy(update={"outputs": options.outputs or base.plan.outputs})
     else:
         options = as_the_data(options, source)
-        base, (network, shapes, config) = None, of_model(options)
+        network, shapes, config = of_model(options)
     inputs = tuple(torch.empty(1, *shape, device="meta") for shape in shapes)
     given = output_shape(network, inputs, options.outputs)
     maxdisp = maxdisp_of(str(config.get("model")), config.get("preset"), runs.settings_of(config))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ def train_(
     validate_every: int | None = None,
     keep: Keep | None = None,
     teaching: Distillation | None = None,
+    rates: Mapping[str, float] | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     watch: Watch | None = None,
@@ -153,6 +155,7 @@ def train_(
         validate_every: steps; by default ten times in all.
         keep: the state, so that a killed training goes on to the same weights.
         teaching: a trained network that has a part in the loss.
+        rates: factors of the learning rate, by patterns of parameters' names (`encoder.*`); the first that fits counts.
         device: where to train.
         seed: of dropout and whatever else a forward draws.
         watch: called after every step.
@@ -167,7 +170,9 @@ def train_(
     """
     training = resolved(training)
     own = torch.device(processes.own_device(str(device)))
-    state = _State(network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, own, seed, teaching)
+    state = _State(
+        network, loss, training, _steps_of(training, per_epoch, batches), per_epoch, own, seed, teaching, rates
+    )
     if keep is not None and keep.resume:
         where, place = keep.path, own if processes.count() == 1 else "cpu"
         before = processes.from_first(lambda: read_state(where, place) if where.exists() else None)
@@ -209,6 +214,7 @@ class _State:
         device: torch.device,
         seed: int,
         teaching: Distillation | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         self.teaching = teaching
         self.training, self.loss, self.device, self.seed = training, loss, device, seed
@@ -219,7 +225,7 @@ class _State:
         if training.channels_last:
             for tensor in [*network.parameters(), *network.buffers()]:
                 tensor.data = _channels_last(tensor.data)
-        self.optimizer = optimizer_of(network.parameters(), training)
+        self.optimizer = optimizer_of(_paced(network, rates) if rates else network.parameters(), training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.amp == "fp16")
         self.average = AveragedModel(network, use_buffers=True) if training.ema else None
         self.parallel = _parallel(network, device)
@@ -255,7 +261,7 @@ class _State:
         began = time.perf_counter()
         self.network.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group.get("factor", 1.0)
         total, samples = torch.zeros((), device=self.device), 0
         for place, (inputs, target) in enumerate(batches, start=1):
             samples += len(target)
@@ -425,24 +431,32 @@ def _with_whole_norms_(network: nn.Module, device: torch.device) -> nn.Module:
     return whole
 
 
-def optimizer_of(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    """Return the optimizer that resolved options name, of the parameters that are trained.
+def _paced(network: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the parameters in groups of one factor of the learning rate; those that no pattern fits come first."""
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in network.named_parameters():
+        factor = next((rates[pattern] for pattern in rates if fnmatchcase(name, pattern)), 1.0)
+        if parameter.requires_grad:
+            groups.setdefault(factor, []).append(parameter)
+    return [{"params": members, "factor": factor} for factor, members in groups.items() if members]
+
+
+def optimizer_of(parameters: Iterable[nn.Parameter | dict[str, Any]], training: Training) -> torch.optim.Optimizer:
+    """Return the optimizer that resolved options name, of the parameters that are trained, or of groups of them.
 
     Raises:
         UsageError: there are none.
     """
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    if not parameters:
+    trained: list[Any] = [each for each in parameters if isinstance(each, dict) or each.requires_grad]
+    if not trained:
         raise UsageError("the network has no parameter to train")
     assert training.lr is not None
     assert training.weight_decay is not None
     shared: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
     if training.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, momentum=training.momentum or 0.0, nesterov=bool(training.momentum), **shared
-        )
+        return torch.optim.SGD(trained, momentum=training.momentum or 0.0, nesterov=bool(training.momentum), **shared)
     kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, amsgrad=bool(training.amsgrad), **shared)
+    return kind(trained, amsgrad=bool(training.amsgrad), **shared)
 
 
 def _drawn(batches: Iterable[Any], first: int, seed: int) -> Iterator[Any]:

@@ -29,6 +29,10 @@ RECIPES: Mapping[Recipe, Mapping[str, Any]] = {
         "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "schedule": "step",
         "milestones": (40, 55, 60, 70), "gamma": 0.1,
     },
+    # SparseMask, Wu et al., ICCV 2019 (its momentum is not Nesterov's), for the decoder; the encoder's rate is a tenth.
+    "sparsemask": {
+        "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "schedule": "poly", "gamma": 0.9,
+    },
     "sceneflow": {"optimizer": "adam", "lr": 1e-3, "schedule": "constant"},
 }  # fmt: skip
 _REST: Mapping[str, Any] = {
