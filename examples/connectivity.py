@@ -3,9 +3,9 @@
     python examples/connectivity.py --decoder decoder.svg --picture labels.png
     python examples/connectivity.py --image ct.nii.gz --labels organs.nii.gz
 
-Without --image the CT and the organs of ../shared/data are taken where they are, else pictures are drawn: an organ, in
-it a small lesion, and noise. The encoder is that of a U-Net, untrained. Every third slice is kept back; its neighbours
-were trained on, so the scores compare decoders and say nothing of other patients.
+Without --image pictures are drawn: an organ, in it a small lesion, and noise. The encoder is that of a U-Net,
+untrained. Every third slice is kept back; its neighbours were trained on, so the scores compare decoders and say nothing
+of other patients.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ranp import models
@@ -22,7 +23,6 @@ from ranp.adapters.connectivity import connect, decoder_costs, draw, emit, every
 from ranp.errors import need
 from ranp.training import Training, train_
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data" / "ct"
 ORGANS = ((5,), (1,), (2, 3))  # liver, spleen, kidneys
 
 
@@ -31,8 +31,8 @@ def generated(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
     grid = np.moveaxis(np.indices((size, size)), 0, -1)
 
-    def ball(centre: object, radius: float) -> np.ndarray:
-        return np.asarray(np.hypot(*np.moveaxis(grid - centre, -1, 0)) <= radius)
+    def ball(centre: ArrayLike, radius: float) -> NDArray[np.bool_]:
+        return np.asarray(np.hypot(*np.moveaxis(grid - np.asarray(centre), -1, 0)) <= radius)
 
     images, labels = [], []
     for _ in range(count):
@@ -50,7 +50,7 @@ def sliced(image: Path, labels: Path) -> tuple[Tensor, Tensor]:
     nibabel = need("nibabel", "medical")
     values = np.clip(nibabel.load(image).get_fdata(dtype=np.float32) / 200, -1, 1)
     organs = np.asarray(nibabel.load(labels).dataobj)
-    classes = sum(place * np.isin(organs, ids) for place, ids in enumerate(ORGANS, start=1))
+    classes = np.sum([place * np.isin(organs, ids) for place, ids in enumerate(ORGANS, start=1)], axis=0)
     shown = [z for z in range(values.shape[2]) if (classes[..., z] > 0).sum() > 50]
     across, along = ((side - 96) // 2 for side in values.shape[:2])
     window = np.s_[across : across + 96, along : along + 96]
@@ -72,7 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", type=Path, help="its organs")
     parser.add_argument("--size", type=int, default=64, help="of generated pictures, a multiple of 16")
     parser.add_argument("--count", type=int, default=96, help="of generated pictures")
-    parser.add_argument("--generated", action="store_true", help="draw pictures although there is a CT")
     parser.add_argument("--steps", type=int, default=600, help="of the search, and of the training after it")
     parser.add_argument("--width", type=int, default=16, help="channels of a stage")
     parser.add_argument("--strength", type=float, default=0.1)
@@ -81,9 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--picture", type=Path, help="draw labels of slices that were kept back")
     options = parser.parse_args(arguments)
 
-    image, truth = options.image or DATA / "ct.nii.gz", options.labels or DATA / "organs.nii.gz"
-    drawn = options.generated or (options.image is None and not image.is_file())
-    images, labels = generated(options.count, options.size, options.seed) if drawn else sliced(image, truth)
+    if (options.image is None) != (options.labels is None):
+        parser.error("--image and --labels belong together")
+    if options.image is None:
+        images, labels = generated(options.count, options.size, options.seed)
+    else:
+        images, labels = sliced(options.image, options.labels)
     classes, kept = int(labels.max()) + 1, torch.arange(len(images)) % 3 == 2
     generator = torch.Generator().manual_seed(options.seed)
     chosen = [torch.randint(int((~kept).sum()), (8,), generator=generator) for _ in range(options.steps)]

@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "connectivity.py"
 
 def test_connectivity(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    small = ["--generated", "--size", "32", "--count", "18", "--steps", "20", "--width", "4"]
+    small = ["--size", "32", "--count", "18", "--steps", "20", "--width", "4"]
     drawn = ["--decoder", str(tmp_path / "d.svg"), "--picture", str(tmp_path / "o.png")]
     runpy.run_path(str(EXAMPLE))["main"]([*small, *drawn])
     text = capsys.readouterr().out
