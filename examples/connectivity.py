@@ -4,8 +4,8 @@
     python examples/connectivity.py --image ct.nii.gz --labels organs.nii.gz
 
 Without --image pictures are drawn: an organ, in it a small lesion, and noise. The encoder is that of a U-Net,
-untrained. Every third slice is kept back; its neighbours were trained on, so the scores compare decoders and say nothing
-of other patients.
+untrained. Every third slice is kept back; its neighbours were trained on, so the scores compare decoders and say
+nothing of other patients.
 """
 
 import argparse
