@@ -14,7 +14,7 @@ from ranp.figures import operations, size
 def connect(options: Connect) -> None:
     """Search which features of ENCODER a decoder joins.
 
-    Gates on all connections learn with the weights, on the data, and are driven to 0 or 1; what stays is kept, as a run.
+    Gates on all connections learn on the data, with the weights, and are driven to 0 or 1; what stays is kept as a run.
     """
     from ranp.adapters.jobs.connect import gap_said, run
 
