@@ -12,9 +12,9 @@ from ranp.figures import operations, size
 
 @command(Connect, "ranp connect unet2d --data Task09_Spleen --classes 2 --steps 2000 --out runs/joined")
 def connect(options: Connect) -> None:
-    """Join the features of ENCODER by a decoder, whose connections are searched on the data.
+    """Search which features of ENCODER a decoder joins.
 
-    Gates on all connections learn with the weights and are driven to 0 or 1; what stays is kept, as a run.
+    Gates on all connections learn on the data, with the weights, and are driven to 0 or 1; what stays is kept as a run.
     """
     from ranp.adapters.jobs.connect import gap_said, run
 
