@@ -34,6 +34,8 @@ from ranp.jobs import train as training
 from ranp.jobs import transfer as transferring
 from ranp.jobs.options import Prune, Train, Transfer
 from ranp.models.init import initialise_
+from ranp.options import Selection
+from ranp.pipeline import Gauges, candidate
 from ranp.pipeline._peers import torch_pruned_within
 from ranp.selection import Limits
 
@@ -41,30 +43,17 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "learning.jsonl"
 PEER = "Torch-Pruning, global"
 FULL = "full"
-RULES: dict[str, dict[str, Any]] = {
-    "uniform": {"rule": "uniform"},
-    "profile 1": {"rule": "profile", "growth": 1.0},
-    "profile 1.25": {"rule": "profile", "growth": 1.25},
-    "weighted": {"rule": "global"},
-    "RANP-f": {"rule": "global", "reweight": "flops"},
-    PEER: {},
-}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "profile 1, floor 8": {"rule": "profile", "min_width": 8},
-    "profile 1, by magnitude": {"rule": "profile", "method": "l1"},
-    "profile 1, orthogonal": {"rule": "profile", "init": "orthogonal"},
-    "profile 1, drawn again": {"rule": "profile"},
-    "weighted, floor 1": {"rule": "global", "min_width": 1},
-    "weighted, floor 8": {"rule": "global", "min_width": 8},
-    "weighted, greedy": {"rule": "global", "solver": "greedy"},
-    "isomorphic": {"rule": "isomorphic"},
-    "RANP-f, lambda 5": {"rule": "global", "reweight": "flops", "strength": 5.0},
-    "RANP-m": {"rule": "global", "reweight": "memory"},
-}
-"""Rows of the tables, and the options of `ranp prune` that make them; variants are asked for by --rules."""
-AGAIN = "profile 1, drawn again"
+RULES = ("uniform", "profile", "profile:1.25", "weighted", "RANP-f", PEER)
+"""Rows of the table: candidates as `ranp search` names them, and a peer."""
+AGAIN = "profile, drawn again"
 """The row whose slim weights are drawn anew (`ranp transfer`); all others keep those that were scored."""
-BUDGETS: dict[str, dict[str, str]] = {f"{share} FLOPs": {"flops": share} for share in ("5%", "10%", "20%")}
+VARIANTS = (
+    "profile+8", "profile+l1", AGAIN, "weighted+1", "weighted+8", "weighted+greedy", "isomorphic", "RANP-f:5", "RANP-m",
+)  # fmt: skip
+"""Further rows, which are asked for by --rules."""
+BUDGETS: dict[str, dict[str, Any]] = {f"{share} FLOPs": {"flops": share} for share in ("5%", "10%", "20%")} | {
+    "40% training memory": {"train_memory": "40%"}
+}
 SEEDS = (0, 1, 2)
 SAMPLES = 100  # generated ones that are measured on
 
@@ -154,8 +143,9 @@ def peer(task: str, budget: str, seed: int) -> nn.Module:
     asked = TASKS[task]
     network = asked.network(seed)
     inputs = example(asked)
-    graph = trace(network, inputs)
-    small = torch_pruned_within(network, inputs, graph, PEER, Limits.of(graph, BUDGETS[budget]), seed)
+    graph, gauges, asked_for = trace(network, inputs), Gauges(inputs), BUDGETS[budget]
+    limits = Limits.of(graph, asked_for, gauges.price(graph, network, Selection.read(asked_for)))
+    small = torch_pruned_within(network, inputs, graph, PEER, limits, seed, gauges)
     if small is None:
         raise RanpError(f"{PEER}: no ratio holds {budget}")
     return small
@@ -179,13 +169,9 @@ def measure(cell: Cell, folders: Mapping[str, Path], work: Path) -> dict[str, An
         asked = {"task": cell.task, "budget": cell.budget, "seed": cell.seed}
         model = {"model": f"{__file__}:peer", "settings": asked, "init": "keep"}
     else:
-        options = {
-            **built_in,
-            **shared,
-            **{**RULES, **VARIANTS}[cell.rule],
-            **BUDGETS[cell.budget],
-            "out": place / "slim",
-        }
+        chosen = candidate(cell.rule.partition(",")[0])
+        rule = {**chosen.options, "method": chosen.method}
+        options = {**built_in, **shared, **rule, **BUDGETS[cell.budget], "out": place / "slim"}
         pruned = pruning.prepare(Prune.read(options))
         report = pruning.keep(pruned, pruning.carry_out(pruned))
         line["narrowest"] = min(group["after"] for group in report.to_dict()["groups"])
@@ -268,7 +254,7 @@ def main() -> None:
     parser.add_argument("--brain", type=Path, nargs=2, metavar=("T1", "TISSUE"))
     parser.add_argument("--ct", type=Path, nargs=2, metavar=("CT", "ORGANS"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--rules", nargs="+", choices=[*RULES, *VARIANTS], default=list(RULES))
+    parser.add_argument("--rules", nargs="+", choices=[*RULES, *VARIANTS], default=RULES)
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--full", action="store_true", help="also train the full networks, which takes hours")

@@ -56,7 +56,9 @@ def prepare(options: Train) -> Prepared:
     options = _check_rounds(options)
     if options.tensorboard is not None:
         need("tensorboard", "tensorboard")
-    return ready(options)
+    prepared = ready(options)
+    processes.share_of(prepared.options.batch_size or 1)
+    return prepared
 
 
 def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape, ...]]] | None = None) -> Prepared:
@@ -76,7 +78,6 @@ def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
     source = opened(options)
     options = as_the_model(options, source)
-    processes.share_of(options.batch_size or 1)
     base: runs.Run | None = None
     config: dict[str, Any] = {}
     if build is not None:

@@ -178,15 +178,19 @@ class Constructor:
 
         top = whole[0]
         step = next(each for each in range(1, top + 1) if top % each == 0 and (each == top or made(top - each)))
-        numbers = range(step, top + 1, step)
-        least = next(number for number in numbers if made(number))
-        numbers = range(least, top + 1, step)
+        least = next(number for number in range(step, top + 1, step) if made(number))
+        numbers = list(range(least, top + 1, step))
         probes = {numbers[0], *(numbers[int(share * (len(numbers) - 1))] for share in _PROBED)}
         asked = {number: made(number) or {} for number in probes}
         changed = [name for name in full if any(found.get(name, full[name]) != full[name] for found in asked.values())]
+        # A layer that would get no channels is something else: BasicUNet then leaves a width as it was.
+        numbers = [number for number in numbers if all(full[name] * number // top for name in changed)]
         ruled = {name: tuple(full[name] * number // top for number in numbers) for name in changed}
         at = {number: place for place, number in enumerate(numbers)}
-        right = all(found.get(name) == ruled[name][at[number]] for number, found in asked.items() for name in changed)
+        right = all(
+            found.get(name) == ruled[name][at[number]]
+            for number, found in asked.items() if number in at for name in changed
+        )  # fmt: skip
         if not right:  # no simple share: every number is tried
             asked = {number: found for number in numbers if (found := made(number))}
             numbers_made = list(asked)

@@ -67,7 +67,7 @@ def by_ties(graph: Graph, ties: Sequence[Mapping[str, Sequence[int]]]) -> list[S
     """
     whole = {layer.name: {*layer.units.tolist()} for layer in graph.layers}
     found: list[dict[int, Sequence[int]]] = [{} for _ in ties]
-    free = _free(graph)
+    free, moving = _free(graph), set[str]()
     for number, group in enumerate(graph.groups):
         if not free[number]:
             continue
@@ -76,6 +76,13 @@ def by_ties(graph: Graph, ties: Sequence[Mapping[str, Sequence[int]]]) -> list[S
             place = next((place for place, tie in enumerate(ties) if name in tie), None)
             if place is not None and whole[name] == units:  # all of the layer, and nothing else
                 found[place][number] = ties[place][name]
+                moving.add(name)
+    # A layer that is no group of its own, or can lose nothing, stays whole, and so does all that its number makes.
+    held = [bool((tie.keys() & whole.keys()) - moving) for tie in ties]
+    found = [
+        {number: widths[-1:] if stays else widths for number, widths in tied.items()}
+        for tied, stays in zip(found, held, strict=True)
+    ]
     stages = []
     for tied in found:
         steps = max(map(len, tied.values()), default=1)

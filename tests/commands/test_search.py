@@ -57,7 +57,17 @@ def test_it_prints_candidates_and_progress_and_leaves_a_run(kept: Path) -> None:
     assert "step: score, seed 6\n" in progress
     assert re.search(r"^step: round 1 of 1, training 1 of 6: uniform, seed 5: score \d\.\d+$", progress, re.MULTILINE)
     assert sorted(path.name for path in kept.iterdir()) == sorted(
-        [runs.CONFIG, runs.PLAN, runs.WEIGHTS, runs.REPORT, runs.TRAINED, runs.LAST, runs.TRAINING, runs.METRICS]
+        [
+            runs.CONFIG,
+            runs.PLAN,
+            runs.WEIGHTS,
+            runs.REPORT,
+            runs.TRAINED,
+            runs.LAST,
+            runs.TRAINING,
+            runs.METRICS,
+            runs.SAMPLES,
+        ]
     )
     table = runs.read(kept).report.search
     assert table is not None

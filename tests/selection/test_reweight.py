@@ -55,5 +55,5 @@ def test_tau_is_the_layer_alone_in_the_order_of_layers_and_calls_add_up() -> Non
     graph = trace(network, torch.zeros(1, 2, 4, 4))
     assert taus(graph, "memory") == {"0.weight": 64.0, "5.weight": 3.0}
     assert taus(graph, "flops") == {"0.weight": 64.0 * 19, "5.weight": 3.0 * 64}
-    with pytest.raises(UsageError, match="flops or memory"):
+    with pytest.raises(UsageError, match="flops, memory or latency"):
         taus(graph, "time")

@@ -61,7 +61,7 @@ def test_twenty_kills_of_the_command_end_in_the_same_files(tmp_path: Path) -> No
     for attempt in range(10):
         out = tmp_path / f"run{attempt}"
         for _ in range(2):
-            killed += killed_before(rng.randint(1, 60), lambda out=out: work(out))  # type: ignore[misc]
+            killed += killed_before(rng.randint(1, 40), lambda out=out: work(out))  # type: ignore[misc]
         work(out)
         found = content(out)
         assert found.keys() == whole.keys()

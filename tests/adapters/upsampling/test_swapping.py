@@ -322,7 +322,7 @@ def test_mistakes_are_one_line(model: nn.Module, arguments: dict[str, Any], text
 
 def test_a_feature_that_is_not_there_is_said() -> None:
     feature = Feature("encoder.2", None)
-    with pytest.raises(UsageError, match=r"skips: encoder.2 is expected to .*, got nothing: it has not run"):
+    with pytest.raises(UsageError, match=r"encoder.2: expected to give a tensor .*, got nothing: it has not run"):
         feature.take()
     feature.keep_output(nn.Identity(), (), (torch.zeros(1),))
     with pytest.raises(UsageError, match="got a tuple"):
