@@ -242,7 +242,7 @@ def _entry(lines: list[dict[str, Any]], task: Task) -> list[str]:
     if not done:
         return ["failed" if lines else "-", "-"]
     scores = [abs(line["score"]) for line in done]
-    spread = f" ({statistics.stdev(scores):.3f})" if len(scores) > 1 else ""
+    spread = f" ({statistics.stdev(scores):.3f}, n = {len(scores)})" if len(scores) > 1 else ""
     return [
         f"{statistics.mean(scores):.3f}{spread}",
         f"{statistics.mean(line['params'] for line in done) / 1e3:,.0f} k",
@@ -286,7 +286,7 @@ def main() -> None:
         try:
             line = measure(cell, folders, options.work)
         except RanpError as error:
-            line = {**vars(cell), "failed": str(error)}
+            line = {**vars(cell), "failed": str(error).replace(f"{HERE}/", "")}
         with options.results.open("a") as results:
             results.write(json.dumps(line) + "\n")
         print(line, file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """Every command and snippet of the README runs, in the order it stands there, on small generated volumes."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from ranp.commands.main import app
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALLER = {
-    "prune unet3d": ["--set", "base_width=8", "--patch", "16", "--batches", "1"]
+    "prune unet3d": ["--set", "base_width=16", "--set", "depth=3", "--patch", "16", "--batches", "1"],
+    "train runs/brain": ["--patch", "16", "--steps", "2"],
 }  # added to a command, to be quick
 
 
@@ -28,15 +30,18 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold a small image with labels under the README's names."""
+    """Hold a cohort of a small image with labels under the README's name."""
     nibabel = pytest.importorskip("nibabel")
     path = tmp_path_factory.mktemp("readme")
     generator = np.random.default_rng(0)
     labels = np.zeros((24, 24, 24), dtype=np.uint8)
     labels[4:20, 4:20, 4:20] = generator.integers(1, 4, (16, 16, 16))
     image = labels + generator.normal(0, 0.2, labels.shape)
-    nibabel.save(nibabel.Nifti1Image(image.astype(np.float32), np.eye(4)), path / "t1.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), path / "tissue.nii.gz")
+    files = path / "t1.nii.gz", path / "tissue.nii.gz"
+    for file, voxels in zip(files, (image.astype(np.float32), labels), strict=True):
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), file)
+    make = runpy.run_path(str(ROOT / "benchmarks" / "cohort.py"))["make"]
+    make(*files, path / "BRAINS", {"grey": [1], "white": [2], "other": [3]}, spacing=1.0, cases=2)
     return path
 
 

@@ -121,3 +121,9 @@ def test_a_cell_of_the_table(script: Any, tmp_path: Path, monkeypatch: pytest.Mo
     table = learning["table"](lines).splitlines()
     assert table[2].startswith("| 20% FLOPs | uniform |")
     assert len(table) == 4
+
+
+def test_the_page_shows_the_results(script: Any) -> None:
+    learning = script("learning.py")
+    page = (HERE.parent / "docs" / "evidence.md").read_text()
+    assert learning["table"](learning["read"](learning["RESULTS"])) in page
