@@ -20,7 +20,7 @@ from ranp.pipeline._warnings import warnings_of
 from ranp.plan import Plan
 from ranp.reports import Figures
 from ranp.scores import Scores
-from ranp.selection import select
+from ranp.selection import FIGURES, select
 from ranp.surgery import slim
 
 
@@ -144,6 +144,6 @@ class Plans:
         price, plans = cost.compile(self.graph), self.plans[name]
         each = [price(plan.mask(self.graph)).to_dict() for plan in plans]
         figures = {key: round(fmean(costs[key] for costs in each)) for key in Figures.model_fields}
-        further = {key for plan in plans for key in plan.choice.costs} - {"params", "flops", "activations"}
+        further = {key for plan in plans for key in plan.choice.costs} - FIGURES.keys()
         limited = {key: round(fmean(plan.choice.costs[key] for plan in plans)) for key in sorted(further)}
         return Figures(**figures), limited

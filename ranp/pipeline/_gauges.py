@@ -11,6 +11,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph
 from ranp.inputs import Inputs
 from ranp.options import Selection
+from ranp.selection import FIGURES
 
 _PLAIN, _ON_CPU = cost.Step(), cost.stopwatch("cpu")
 
@@ -44,7 +45,6 @@ class Gauges:
         """Return what a network costs itself, by the name of each limit: counted, followed, and measured."""
         graph = trace(network, self.inputs)
         counted = cost.compile(graph)(np.ones(graph.count, dtype=bool))
-        figures = {"params": counted.params, "flops": counted.flops, "activations": counted.memory_bytes}
         found = {}
         for name in names:
             if name == "infer_memory":
@@ -52,5 +52,7 @@ class Gauges:
             elif name == "train_memory":
                 found[name] = cost.training_peak(network, self.inputs, self.step)
             else:
-                found[name] = round(self.timer(network, self.inputs)) if name == "latency" else figures[name]
+                found[name] = (
+                    round(self.timer(network, self.inputs)) if name == "latency" else getattr(counted, FIGURES[name])
+                )
         return found

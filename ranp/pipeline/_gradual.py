@@ -19,9 +19,9 @@ from ranp.options import Budget, SparsitySchedule, amount_of
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
 from ranp.plan import Plan
+from ranp.selection import FIGURES
 
 _EXPONENTS: Mapping[str, int] = {"linear": 1, "cubic": 3}
-_COSTS = {"params": "params", "flops": "flops", "activations": "memory_bytes"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def standing_of(model: nn.Module, plan: Plan, example_inputs: Inputs) -> tuple[S
     """Return where a plan of a network stands, and what the full network costs."""
     graph = trace(model, example_inputs, freeze=plan.freeze, outputs=plan.outputs)
     costs = costs_of(graph, plan)["standard"]
-    slim, full = ({name: int(each[key]) for name, key in _COSTS.items()} for each in (costs.slim, costs.full))
+    slim, full = ({name: int(each[key]) for name, key in FIGURES.items()} for each in (costs.slim, costs.full))
     return Standing(plan.choice.achieved, slim), full
 
 
@@ -117,7 +117,7 @@ def prune_round(
         InfeasibleError: as `prune_again`.
     """
     now, full = standing_of(model, plan, example_inputs)
-    goal = {name: options.pop(name, None) for name in ("sparsity", *_COSTS)}
+    goal = {name: options.pop(name, None) for name in ("sparsity", *FIGURES)}
     asked = round_goal(number, rounds, schedule, begun, now, full, **goal)
     return prune_again(model, plan, slim, example_inputs, **asked, **options)
 
@@ -188,12 +188,12 @@ def check_rounds(rounds: int, schedule: str, options: Mapping[str, Any]) -> None
     known = get_args(SparsitySchedule)
     if schedule not in known:
         raise UsageError(f"{named('sparsity_schedule', schedule)}: expected {listed(known)}{nearest(schedule, known)}")
-    for name in Budget.model_fields.keys() - _COSTS.keys():
+    for name in Budget.model_fields.keys() - FIGURES.keys():
         if options.get(name) is not None:
             raise UsageError(
-                f"{named(name, options[name])}: with {named('rounds')} expected {listed(map(named, _COSTS))}"
+                f"{named(name, options[name])}: with {named('rounds')} expected {listed(map(named, FIGURES))}"
             )
     goals = [options.get("sparsity") is not None, any(options.get(name) is not None for name in Budget.model_fields)]
     if options.get("max_sparsity") or sum(goals) != 1:
-        either = f"{named('sparsity')}, or limits: {listed(map(named, _COSTS), 'and')}"
+        either = f"{named('sparsity')}, or limits: {listed(map(named, FIGURES), 'and')}"
         raise UsageError(f"{named('rounds', rounds)}: needs what is reached in the end: {either}")

@@ -16,6 +16,7 @@ from ranp.figures import amount
 from ranp.pipeline._gauges import Gauges
 from ranp.plan import Plan
 from ranp.reports import Chosen, Limit
+from ranp.selection import FIGURES
 from ranp.surgery import slim
 
 ROUNDS = 3
@@ -57,7 +58,7 @@ def within_limits(plan: Plan, small: nn.Module, gauges: Gauges, full: Mapping[st
     built = gauges.built(small, plan.choice.bounds)
     for name, most in plan.choice.bounds.items():
         said = plan.choice.costs[name]
-        if name in ("params", "flops", "activations") and (built[name] != said or built[name] > most):
+        if name in FIGURES and (built[name] != said or built[name] > most):
             raise CheckFailed(
                 f"the slim network costs {built[name]} {name}, its plan {said} and at most {most}: "
                 "a defect in ranp, please report it"

@@ -1,7 +1,7 @@
 """Which units stay: select() goes from scores, costs and a goal to a plan."""
 
-from ranp.selection._limits import Limits
+from ranp.selection._limits import FIGURES, Limits
 from ranp.selection._select import largest_sparsity, select
 from ranp.selection._stages import encoding
 
-__all__ = ["Limits", "encoding", "largest_sparsity", "select"]
+__all__ = ["FIGURES", "Limits", "encoding", "largest_sparsity", "select"]
