@@ -53,8 +53,8 @@ def evaluate(options: Evaluate, track: Track = iter) -> tuple[Scores, dict[str, 
     if isinstance(source, FromFiles):
         channels = output_shape(subject.network, subject.inputs, subject.outputs)[:1]
         source.dataset = as_learned(source.dataset, learned_by(run, options, *channels or (0,)))
-    how = Drawing(options.batches, options.batch_size or 1, options.seed, maxdisp=subject.maxdisp)
-    windows = Windows(options.overlap, options.batch_size or 1, options.mirror)
+    how = Drawing(options.batches, options.samples, options.seed, maxdisp=subject.maxdisp)
+    windows = Windows(options.overlap, options.samples, options.mirror)
     asked = Evaluation(
         subject.network, source, subject.inputs, how, options.split, subject.outputs, windows, options.device
     )

@@ -254,6 +254,11 @@ class BatchSize(Options):
     group: ClassVar[str] = "data"
     batch_size: int | None = option(None, "Samples in a batch.", ge=1, shown="1, or as the plans of MODEL say")
 
+    @property
+    def samples(self) -> int:
+        """How many: one, where neither the user nor plans say."""
+        return self.batch_size or 1
+
 
 class Batches(Patch, BatchSize):
     """How data is drawn."""

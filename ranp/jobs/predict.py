@@ -219,7 +219,7 @@ class _Asked:
         resampled = isinstance(dataset, Volumes) and bool(dataset.sampling.spacing)
         with self.spent("windows"):
             said = answer(
-                image, patch, compute, Windows(options.overlap, options.batch_size or 1, options.mirror), task,
+                image, patch, compute, Windows(options.overlap, options.samples, options.mirror), task,
                 keep=keep, room=room, grid=grid if resampled else None, affine=held.affine if resampled else None,
             )  # fmt: skip
         with self.spent("writing"):

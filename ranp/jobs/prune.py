@@ -209,7 +209,7 @@ def ready(
     batches = None
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
         how = Drawing(
-            options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp, scored.below,
+            options.batches, options.samples, options.seed, options.workers, maxdisp, scored.below,
             scored.names, scored.dtypes,
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
@@ -262,7 +262,7 @@ def carry_out(prepared: Prepared, *, watch: Callable[[str], None] | None = None,
         result = prune_again(prepared.full, prepared.run.plan, prepared.network, prepared.inputs, **asked)
     head = {**prepared.head(), "scored_on": prepared.scored_on(), "out": str(options.out)}
     values = result.report.to_dict()
-    if prepared.run is None and constructor:
+    if constructor is not None:
         values["notes"] = [*values["notes"], _said_by(constructor, result.slim)]
     if options.rule != "random":
         values["notes"] = [*values["notes"], *generated(options)]

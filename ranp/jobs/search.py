@@ -149,7 +149,7 @@ def carry_out(
         shutil.rmtree(prepared.place, ignore_errors=True)
     processes.gather(None)
     assert training.validation is not None
-    inputs = tuple(torch.zeros(training.options.batch_size or 1, *shape) for shape in training.shapes)
+    inputs = tuple(torch.zeros(training.options.samples, *shape) for shape in training.shapes)
     known = {name: value for name, value in training.config.items() if name != "seed"}
     asked = {**kept.asked(training), **known, "batches": options.batches}
     found = search(

@@ -57,7 +57,7 @@ def prepare(options: Train) -> Prepared:
     if options.tensorboard is not None:
         need("tensorboard", "tensorboard")
     prepared = ready(options)
-    processes.share_of(prepared.options.batch_size or 1)
+    processes.share_of(prepared.options.samples)
     return prepared
 
 
@@ -102,13 +102,13 @@ def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape
     if isinstance(validation, FromFiles) and validation is not source:
         validation.dataset = as_learned(validation.dataset, learned)  # scaled as what is trained on
     how = Drawing(
-        steps * training.accumulate * (options.rounds or 1), options.batch_size or 1, options.seed, options.workers,
+        steps * training.accumulate * (options.rounds or 1), options.samples, options.seed, options.workers,
         maxdisp, training=True, hold=options.hold, augment=options.augment,
     )  # fmt: skip
     batches = source.batches(shapes, given, how)
     measured = None
     if validation is not None:
-        drawn = Drawing(_SAMPLES, options.batch_size or 1, options.seed, 0, maxdisp)
+        drawn = Drawing(_SAMPLES, options.samples, options.seed, 0, maxdisp)
         said = Evaluation(network, validation, inputs, drawn, split, options.outputs).said()  # refuses an empty set now
         measured = Validation(validation, inputs, drawn, split, options.outputs, options.device, said)
     unseen = source.never(given[0]) if isinstance(source, FromFiles) and given else ()
@@ -166,7 +166,7 @@ def _pruning(
     """Return the options of `prune_round` that are the same in every round."""
     batches = None
     if options.method not in DATA_FREE and options.rule != "random":
-        how = Drawing(options.batches, options.batch_size or 1, options.seed, options.workers, maxdisp)
+        how = Drawing(options.batches, options.samples, options.seed, options.workers, maxdisp)
         batches = source.batches(shapes, given, how)
     return {
         "schedule": options.sparsity_schedule, "batches": batches, "loss": loss, "method": options.method,
@@ -442,7 +442,7 @@ def _per_epoch(source: Opened, options: Train, training: Training) -> float | No
         return None if count is None else count / training.accumulate
     if not isinstance(source, FromFiles):
         return None
-    return len(source.dataset.of(TRAINING)) / ((options.batch_size or 1) * training.accumulate)
+    return len(source.dataset.of(TRAINING)) / (options.samples * training.accumulate)
 
 
 def _epochs(training: Training, per_epoch: float | None) -> int:
