@@ -8,6 +8,7 @@ import copy
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -107,17 +108,25 @@ def _class(name: str) -> Any:
     where, _, last = name.rpartition(".")
     unets = need(_UNETS, "nnunet")
     if where.startswith(f"{LIBRARY}.architectures."):
-        try:
-            module = importlib.import_module(where)
-        except ModuleNotFoundError:
-            module = unets
-        found = getattr(module, last, None)
-        if inspect.isclass(found) and issubclass(found, nn.Module):
+        found = getattr(_module(where, unets), last, None)
+        if _is_class(found):
             return found
     known = [key for key, value in vars(unets).items() if inspect.isclass(value) and value.__module__ == unets.__name__]
     raise UsageError(
         f"plans: no network class {name!r}; expected one of {LIBRARY}, such as {listed(known)}{nearest(last, known)}"
     )
+
+
+def _module(name: str, otherwise: ModuleType) -> ModuleType:
+    """Return a module, or the one that stands for it where there is none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return otherwise
+
+
+def _is_class(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
 def _part(key: str, value: Any) -> Any:
@@ -126,14 +135,11 @@ def _part(key: str, value: Any) -> Any:
         return value
     where, _, last = value.rpartition(".")
     if any(where == part or where.startswith(f"{part}.") for part in _PARTS):
-        try:
-            module = importlib.import_module(where)
-        except ModuleNotFoundError:
-            module = nn
+        module = _module(where, nn)
         found = getattr(module, last, None)
-        if inspect.isclass(found) and issubclass(found, nn.Module):
+        if _is_class(found):
             return found
-        known = [name for name, each in vars(module).items() if inspect.isclass(each) and issubclass(each, nn.Module)]
+        known = [name for name, each in vars(module).items() if _is_class(each)]
         raise UsageError(f"plans: {key} {value!r}: {where} has no such class{nearest(last, known)}")
     raise UsageError(f"plans: {key} {value!r}: expected a class of torch.nn or of {LIBRARY}.building_blocks")
 
