@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import cohort
+import numpy as np
 import torch
 from torch import nn
 
-import ranp
-from ranp import cost, models
+from ranp import cost, models, runs
 from ranp.errors import RanpError
 from ranp.graph.build import trace
 from ranp.inputs import generator_of
@@ -189,23 +189,18 @@ def measure(cell: Cell, folders: Mapping[str, Path], work: Path) -> dict[str, An
     assert ready.validation is not None
     ready.validation.how = replace(ready.validation.how, batches=SAMPLES // task.batch_size)  # of what is generated
     said = training.carry_out(ready)
-    counted = costs(place / "trained", cell)
+    counted = costs(runs.read(place / "trained"), task)
     shutil.rmtree(place)
     return {**line, **counted, "score": said["validations"][-1]["score"], "seconds_per_step": said["seconds_per_step"]}
 
 
-def costs(run: Path, cell: Cell) -> dict[str, float]:
-    """Count the network that was trained, and its share of the full one's FLOPs and activations."""
-    task = TASKS[cell.task]
-    full = task.network(cell.seed)
-    factory = peer(cell.task, cell.budget, cell.seed) if cell.rule == PEER else full
-    networks = {"full": full, "slim": ranp.load(run, model=factory)}
-    counted = {}
-    for name, network in networks.items():
-        graph = trace(network, example(task))
-        counted[name] = cost.compile(graph)(torch.ones(graph.count, dtype=torch.bool).numpy()).to_dict()
-    shares = {f"{name}_share": counted["slim"][name] / counted["full"][name] for name in ("flops", "memory_bytes")}
-    return {"params": counted["slim"]["params"], **shares}
+def costs(run: runs.Run, task: Task) -> dict[str, float]:
+    """Return what the network that was trained costs, and its share of the full one's FLOPs and activations."""
+    graph = trace(task.network(0), example(task))
+    full = cost.compile(graph)(np.ones(graph.count, dtype=bool)).to_dict()
+    slim, samples = run.report.slim.to_dict(), run.values["batch"] / task.batch_size  # both grow with the batch
+    shares = {f"{name}_share": slim[name] / samples / full[name] for name in ("flops", "memory_bytes")}
+    return {"params": slim["params"], **shares}
 
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
