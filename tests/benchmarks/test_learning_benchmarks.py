@@ -5,6 +5,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,30 @@ def test_a_cell_of_the_table(script: Any, tmp_path: Path, monkeypatch: pytest.Mo
     table = learning["table"](lines).splitlines()
     assert table[2].startswith("| 20% FLOPs | uniform |")
     assert len(table) == 4
+
+
+def test_at_equal_time_a_network_trains_for_the_steps_that_uniform_narrowing_has_time_for(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = script("learning.py")
+    steps: list[int] = []
+
+    def trained(model: Any, shared: Any, task: Any, count: int, out: Path, validated: bool = True) -> dict[str, Any]:
+        steps.extend([count] if validated else [])
+        return {"seconds_per_step": 0.4 if model["rule"] == "full" else 0.1, "validations": [{"score": 0.5}]}
+
+    for name, value in {
+        "trained": trained, "chosen": lambda cell, *_: {"rule": cell.rule}, "costs": lambda *_: {},
+        "runs": SimpleNamespace(read=lambda _: None),
+    }.items():  # fmt: skip
+        monkeypatch.setitem(learning["measure"].__globals__, name, value)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    measured = [
+        learning["measure"](learning["Cell"]("shapes", rule, "10% FLOPs, equal time", 0, 600), {}, tmp_path)
+        for rule in ("uniform", "weighted", "full")
+    ]
+    assert steps == [600, 600, 150]
+    assert [line.get("taken") for line in measured] == [None, 600, 150]
 
 
 def test_the_page_shows_the_results(script: Any) -> None:
