@@ -2,15 +2,20 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+
+from ranp.errors import UsageError
+from ranp.jobs import _kept
 
 nibabel = pytest.importorskip("nibabel")
 pytest.importorskip("scipy")
@@ -75,7 +80,9 @@ def test_clips_that_only_their_motion_tells_apart(script: Any) -> None:
     assert max(shifts.values()) > 2 * max(still)
 
 
-def test_transfer_from_the_command_line(script: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_transfer_from_the_command_line(
+    script: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = script("cohort.py")["make"]
     for name, groups in (("A", {"box": [1], "ball": [2]}), ("B", {"both": [1, 2]})):
         make(*volume(tmp_path / name / "raw"), tmp_path / name, groups, spacing=2.0, cases=2)
@@ -91,10 +98,16 @@ def test_transfer_from_the_command_line(script: Any, tmp_path: Path, capfd: pyte
     assert float(rows[0][3].split()[0]) < float(rows[2][3].split()[0])
     commands = [line for line in said.err.splitlines() if line.startswith("+ ranp")]
     assert [line.split()[2] for line in commands].count("train") == 6
-    main([str(word) for word in words])  # what is there is not done again
+    shutil.rmtree(tmp_path / "work" / "seed0" / "A-full")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(_kept, "trained", Mock(side_effect=UsageError("stopped")))
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+    capfd.readouterr()
+    main([str(word) for word in words])  # what is there is not done again, half a training is gone on with
     again = capfd.readouterr()
     assert again.out == said.out
-    assert "+ ranp" not in again.err
+    assert [line.split()[2] for line in again.err.splitlines() if line.startswith("+ ranp")] == ["train"]
 
 
 def test_a_cell_of_the_table(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
