@@ -260,6 +260,31 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def paired(lines: list[dict[str, Any]]) -> str:
+    """Return a Markdown table of what each rule scores above uniform narrowing of the same task, budget and seed.
+
+    The mean over all pairs, its standard error, and how often it is better. Tasks measured in pixels are left out, as
+    they have another scale, and so is what has no pair.
+    """
+    shares = [line for line in lines if line["steps"] == TASKS[line["task"]].steps and line.get("score", -1) >= 0]
+    score = {(line["rule"], line["budget"], line["task"], line["seed"]): line["score"] for line in shares}
+    rows = ["| cost | rule | above uniform (standard error) | better in |", "| --- | --- | --- | --- |"]
+    for budget, rule in product(BUDGETS, [*RULES, *VARIANTS]):
+        places = [place for of, at, *place in score if (of, at) == (rule, budget) and rule != BY_HAND]
+        gains = [
+            score[rule, budget, *place] - score[BY_HAND, budget, *place]
+            for place in places
+            if (BY_HAND, budget, *place) in score
+        ]
+        if len(gains) > 1:
+            error = statistics.stdev(gains) / len(gains) ** 0.5
+            better = sum(gain > 0 for gain in gains)
+            rows.append(
+                f"| {budget} | {rule} | {statistics.mean(gains):+.3f} ({error:.3f}) | {better} of {len(gains)} |"
+            )
+    return "\n".join(rows)
+
+
 def _entry(lines: list[dict[str, Any]], task: Task) -> list[str]:
     done = [line for line in lines if "score" in line]
     if not done:
@@ -287,7 +312,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is there")
     options = parser.parse_args()
     if options.table:
-        print(table(read(options.results)))
+        lines = read(options.results)
+        print(table(lines), paired(lines), sep="\n\n")
         return
     options.budgets = options.budgets or (BUDGETS if options.full else SHORT)
     folders: dict[str, Path] = {}
