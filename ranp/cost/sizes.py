@@ -5,7 +5,7 @@ from math import prod
 from ranp.cost.polynomials import Polynomial, Widths, as_polynomial
 from ranp.graph.flow import Flow, varying
 from ranp.graph.graph import Graph
-from ranp.graph.trace import Record
+from ranp.graph.tape import Record
 
 
 class Sizes:

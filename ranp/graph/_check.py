@@ -13,13 +13,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from ranp.graph._run import Failure, Follower, entries_of, run
-from ranp.graph.constraints import grow, random_plan
+from ranp.graph.constraints import grow, held_by_balance, random_plan
 from ranp.graph.flow import Flow
-from ranp.graph.graph import Graph, Mask, held_by_balance
+from ranp.graph.graph import Graph, Mask
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.resize import resized
 from ranp.graph.rules.registry import base_name, bind, numbers, places
-from ranp.graph.trace import Places, Record, Run, Trace
+from ranp.graph.tape import Places, Record, Run
+from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, flatten
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}

@@ -25,7 +25,8 @@ from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
 from ranp.graph.rules import Op, apply
 from ranp.graph.rules.registry import RULES, base_name, bind, numbers, places, rule_of
-from ranp.graph.trace import Call, Kind, Record, Trace, like_input
+from ranp.graph.tape import Call, Kind, Record
+from ranp.graph.trace import Trace, like_input
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
 from ranp.modules import all_names, copy_with
 
@@ -175,7 +176,7 @@ class Recorder(Follower):
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
-        self.trace.records.append(record)
+        self.trace.current.records.append(record)
 
     def _keep_arguments(self, op: Op, record: Record) -> None:
         """Keep what the counters need of an op's arguments."""
@@ -200,7 +201,7 @@ class Recorder(Follower):
         """Leave a module and note the call of one without children."""
         frame = self.stack.pop()
         if frame.flow is not None and first is not None and not any(True for _ in module.children()):
-            self.trace.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
+            self.trace.current.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
 
     def finish(self, outputs: list[Tensor]) -> None:
         """Freeze what a network puts out, or those of its outputs that were named."""

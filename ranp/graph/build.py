@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
+from ranp.graph._final import finalise
 from ranp.graph._run import Failure, Insisting, Listing, Recorder, failed, run
-from ranp.graph.graph import Graph, finalise
+from ranp.graph.graph import Graph
 from ranp.graph.labels import FIXED
-from ranp.graph.trace import Site, Trace
+from ranp.graph.tape import Site
+from ranp.graph.trace import Trace
 from ranp.inputs import PLAIN, Inputs, as_arguments, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
@@ -279,7 +281,7 @@ def _outline(grown: Trace) -> list[Any]:
 def _more_of(tried: Trace, grown: Trace) -> tuple[list[str], list[str]]:
     """Return the modules of the layers that one trace ties further than another, and of those that it freezes."""
     names = [name for name in grown.layers if name in tried.layers]
-    sides = [[trace.labels.find(trace.layers[name].neurons) for name in names] for trace in (tried, grown)]
+    sides = [[trace.labels.find(trace.layers[name].units) for name in names] for trace in (tried, grown)]
     pairs = np.unique(np.stack([np.concatenate([*side, [FIXED]]) for side in sides]), axis=1)
     classes, counts = np.unique(pairs[0], return_counts=True)
     spans = classes[(counts > 1) & (classes >= 0)]
@@ -405,4 +407,4 @@ def _fix_by_user(grown: Trace, patterns: tuple[str, ...]) -> None:
                 f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
             )
         for layer in found:
-            grown.freeze(layer.neurons, f"fixed by the user ({pattern})")
+            grown.freeze(layer.units, f"fixed by the user ({pattern})")

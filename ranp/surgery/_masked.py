@@ -19,7 +19,7 @@ from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.rules import RULES
 from ranp.graph.rules.registry import base_name
-from ranp.graph.trace import Kind, Mixing, Record
+from ranp.graph.tape import Kind, Mixing, Record
 from ranp.modules import Change, Module, copy_with
 
 Subset = dict[int, tuple[int, Tensor]]  # dimension -> its length, and the kept indices

@@ -2,7 +2,8 @@
 
 from ranp.graph.flow import Flow, activation
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Trace
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 
 
 @rule(

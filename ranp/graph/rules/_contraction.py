@@ -7,7 +7,9 @@ from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.rules._sized import hold
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Layer, Trace, joined_roots
+from ranp.graph.tape import Kind, Layer
+from ranp.graph.ties import joined_roots
+from ranp.graph.trace import Trace
 
 
 @rule("convolution", "_convolution", "convolution_overrideable", kind=Kind.CONVOLUTION)

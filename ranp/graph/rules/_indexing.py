@@ -9,7 +9,9 @@ import torch
 from ranp.graph.flow import Flow, activation
 from ranp.graph.rules._view import reshaped
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Trace, padded
+from ranp.graph.tape import Kind
+from ranp.graph.ties import padded
+from ranp.graph.trace import Trace
 
 
 def _passing(trace: Trace, flow: Flow, dims: list[int], why: str) -> Flow:

@@ -6,7 +6,8 @@ from ranp.graph.flow import Flow, constant
 from ranp.graph.origins import LIKE, Asking, Number
 from ranp.graph.rules._sized import filled
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Trace
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 
 
 @rule("detach", "lift", "lift_fresh", "alias", "alias_copy", kind=Kind.VIEW)

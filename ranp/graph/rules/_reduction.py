@@ -7,7 +7,8 @@ import torch
 from ranp.graph.flow import Flow, varying
 from ranp.graph.labels import Ints
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Mixing, Trace
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 
 COUNTING = {"argmax", "argmin", "median", "nanmedian", "prod", "any", "all", "count_nonzero", "aminmax"}
 LARGEST = {"amax", "amin", "max", "min", "logsumexp"}
@@ -49,7 +50,7 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
     if over and flow.roots is None and op.name not in COUNTING:
         kept = [dim for dim in range(len(flow.shape)) if dim not in dims]
         flow = trace.settle(flow.with_fields(over), kept, why).with_fields(_apart(flow, dims))
-        trace.mixing.append(Mixing(len(trace.records), tuple(dims), 1))
+        trace.mix(dims)
         if op.name in ("var", "std", "var_mean", "std_mean") and op.arguments.get("correction", 1) != 0:
             trace.wide += over  # of one channel it is no number
     elif flow.roots is None or op.name not in ZERO_SAFE:

@@ -11,7 +11,9 @@ from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Asking, Number, held_in
 from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Places, Trace, joined_roots
+from ranp.graph.tape import Kind, Places
+from ranp.graph.ties import joined_roots
+from ranp.graph.trace import Trace
 
 LARGE = 1 << 24  # entries of a field
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_copy", "_reshape_copy")

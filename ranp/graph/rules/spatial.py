@@ -11,7 +11,8 @@ from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Number, held_in
 from ranp.graph.rules._view import permuted, reshaped
 from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Places, Trace, like_input
+from ranp.graph.tape import Kind, Places
+from ranp.graph.trace import Trace, like_input
 
 POOLS = [
     f"{prefix}{kind}_pool{n}d"

@@ -56,16 +56,24 @@ add(
     _monai("EfficientNetBN", "efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=3),
     ((2, 1, 32, 32),),
 )
-add("monai.VNet", _monai("VNet", spatial_dims=3, in_channels=1, out_channels=2), ((2, 1, 16, 16, 16),), frozen=0.02)
+add(
+    "monai.VNet",
+    _monai("VNet", spatial_dims=3, in_channels=1, out_channels=2),
+    ((2, 1, 16, 16, 16),),
+    frozen=0.02,
+    wide=True,
+)
 add(
     "monai.SENet",
     _monai("SENet", 2, 1, "se_bottleneck", [1, 1, 1, 1], 1, 16, num_classes=2, inplanes=8),
     ((2, 1, 32, 32),),
+    wide=True,
 )
 add(
     "monai.SEResNeXt",
     _monai("SENet", 2, 1, "se_resnetxt_bottleneck", [1, 1, 1, 1], 32, 16, num_classes=2, inplanes=8),
     ((2, 1, 32, 32),),
+    wide=True,
 )
 add("monai.HighResNet", _monai("HighResNet", 3, 1, 2), VOLUME, frozen=0.12)  # pads channels by numbers
 add(
@@ -118,6 +126,7 @@ add(
         upsample_mode="trilinear",
     ),
     ((2, 1, 32, 32, 32),),
+    wide=True,
 )
 add(
     "monai.FlexibleUNet",
