@@ -17,6 +17,7 @@ import torch
 from ranp.data import volumes
 from ranp.data._batches import Sample, Source, generator
 from ranp.data._generators import generated
+from ranp.data._intensity import Scale
 from ranp.data._shapes import part_names, shapes
 from ranp.data.augment import augmented
 from ranp.data.dataset import TRAINING, Change, Dataset, Drawn, Task, refuse_settings
@@ -454,6 +455,40 @@ def read_axes(text: str | None) -> tuple[int, ...]:
     if sorted(text.lower()) not in (["x", "y"], ["x", "y", "z"]):
         raise UsageError(f"{named('axes', text)}: expected an order of the axes of a file, such as zyx or yx")
     return tuple("xyz".index(letter) for letter in text.lower())
+
+
+def read_scales(text: str | None) -> tuple[Scale | None, ...]:
+    """Read --scales: of each channel mean, standard deviation and bounds, or None for the z-score of each case.
+
+    >>> read_scales("zscore,40:350:-1000:1000"), read_scales(None)
+    ((None, Scale(mean=40.0, sd=350.0, low=-1000.0, high=1000.0)), ())
+
+    Raises:
+        UsageError: a channel that is neither.
+    """
+
+    def of(word: str) -> Scale | None:
+        if word == "zscore":
+            return None
+        try:
+            numbers = [float(number) for number in word.split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (2, 4) or not 0 < numbers[1] < inf or not abs(numbers[0]) < inf:
+            raise UsageError(f"{named('scales', text)}: expected zscore, MEAN:SD or MEAN:SD:LOW:HIGH, found {word!r}")
+        return Scale(*numbers)
+
+    return () if text is None else tuple(map(of, text.lower().split(",")))
+
+
+def spell_scales(scales: Sequence[Scale | None]) -> str | None:
+    """Return what `read_scales` reads as these; None for none.
+
+    >>> spell_scales((None, Scale(0.5, 2.0))), spell_scales(())
+    ('zscore,0.5:2.0:-inf:inf', None)
+    """
+    words = ["zscore" if each is None else f"{each.mean!r}:{each.sd!r}:{each.low!r}:{each.high!r}" for each in scales]
+    return ",".join(words) or None
 
 
 def spell_each(counts: Sequence[int]) -> str:

@@ -373,8 +373,11 @@ class Volumes(Dataset[Volume]):
 
     def _scale(self, number: int) -> Scale | None:
         """Return how a channel is scaled, the same in all cases; None where each has its own."""
-        if self.sampling.scales:
-            return self.sampling.scales[number]
+        if scales := self.sampling.scales:
+            if number >= len(scales):
+                known = f"more than {len(scales)} channel(s), which {named('scales')} says how to scale"
+                raise UsageError(f"{named('data', self.root)}: {known}")
+            return scales[number]
         name = self.modalities[number] if number < len(self.modalities) else ""
         how = _intensity.for_channel(self.sampling.intensity, name)
         if how == "ct":

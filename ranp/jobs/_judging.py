@@ -1,7 +1,7 @@
 """What MODEL names where it is run on data: the network, and how the data of its training were read."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +18,9 @@ from ranp.inputs import Inputs, check_device, map_tensors
 from ranp.jobs._source import reading_of
 from ranp.jobs._subject import read_subject
 from ranp.jobs._task import maxdisp_of
-from ranp.jobs.options import Labelled, Network, Outputs, Patch, Voxels, Weights
+from ranp.jobs.options import BatchSize, Labelled, Network, Outputs, Patch, Voxels, Weights
 from ranp.models.folders import PRUNED, kind_of
+from ranp.models.words import is_known_factory
 from ranp.options import Options
 
 Given = TypeVar("Given", bound=Options)
@@ -54,13 +55,29 @@ def run_of(model: str) -> runs.Run | None:
     return runs.read(Path(model)) if kind_of(model) is PRUNED else None
 
 
+def as_read(options: Given, run: runs.Run) -> Given:
+    """Return options with how volumes were read when the run was made, where they do not say; of plans the batch, too.
+
+    What labels mean, and the settings of a layout, belong to its data, and these may be others.
+    """
+    planned = is_known_factory(str(run.config.get("model")))
+    names = {*Voxels.model_fields, *(BatchSize.model_fields if planned else ())}
+    return _with(options, run, names)
+
+
 def as_trained(options: Given, run: runs.Run | None) -> Given:
     """Return options with those of the run's training, or of the run, in the place of those that are not given."""
     if run is None:
         return options
-    known = {**run.config, **dict(run.training.get("data") or {})}
     groups = [group for group in (Labelled, Voxels, Patch, Outputs) if isinstance(options, group)]
-    names = {name for group in groups for name in group.model_fields} | {"data_settings", "keys"}
+    return _with(options, run, {name for group in groups for name in group.model_fields} | {"data_settings", "keys"})
+
+
+def _with(options: Given, run: runs.Run, names: Collection[str]) -> Given:
+    """Return options with those of a run that are of these names, where they are not given."""
+    known = {**run.config, **dict(run.training.get("data") or {})}
+    if isinstance(options, Voxels) and options.intensity != "auto":
+        known.pop("scales", None)
     said = any(getattr(options, name, None) for name in _MEANINGS)
     update: dict[str, Any] = {}
     for name, field in type(options).model_fields.items():

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from ranp import models
 from ranp.data import losses
 from ranp.data.dataset import Dataset
-from ranp.data.sources import FromFiles, Opened, read_axes
+from ranp.data.sources import FromFiles, Opened, read_axes, spell_scales
 from ranp.data.volumes import Scale, Volumes
 from ranp.errors import UsageError, named
 from ranp.figures import spell
@@ -41,6 +41,7 @@ def as_the_model(options: Asked, source: Opened) -> Asked:
             sampling = source.dataset.sampling
             update["spacing"] = "x".join(f"{each:.15g}" for each in sampling.spacing) or None
             update["axes"] = "".join("xyz"[axis] for axis in sampling.axes) or None
+            update["scales"] = spell_scales(sampling.scales)
     return options.model_copy(update=update)
 
 

@@ -22,7 +22,7 @@ from ranp.errors import CheckFailed, InfeasibleError, UsageError, listed, named,
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs import _kept as kept
-from ranp.jobs._judging import as_learned
+from ranp.jobs._judging import as_learned, as_read
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
 from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
@@ -76,6 +76,8 @@ def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
+    if build is None and names_run(options.model):
+        options = as_read(options, runs.read(options.model))
     source = opened(options)
     options = as_the_model(options, source)
     base: runs.Run | None = None

@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from ranp import runs
 from ranp.commands.main import app
 from ranp.data.layouts import open_dataset
+from ranp.data.sources import FromFiles
 from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError
 from ranp.jobs._task import as_planned
-from ranp.jobs.options import Prune
+from ranp.jobs.options import Prune, Train
+from ranp.jobs.train import ready
 
 pytest.importorskip("nibabel")
 
@@ -96,6 +98,38 @@ def test_raw_cases_are_read_along_the_axes_of_the_plans(tmp_path: Path) -> None:
     assert np.allclose(other.read(other.cases[0]).image[0], expected, atol=1e-4)  # what is asked for wins
 
 
+def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_path: Path) -> None:
+    pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's networks are not installed")
+    measured = {"mean": 120.0, "std": 55.5, "percentile_00_5": 0.1, "percentile_99_5": 201.0}
+    made = nnunet_plans.plans(ct=nnunet_plans.configuration(normalization_schemes=["CTNormalization"]))
+    made["foreground_intensity_properties_per_channel"] = {"0": measured}
+    plans = nnunet_plans.write(tmp_path / "plans", made)
+    raw = nnunet_plans.write_raw(tmp_path / "raw", cases=2)
+    run = tmp_path / "run"
+    words = ["prune", f"nnunet:{plans}", "--data", str(raw), "--patch", "8", "--batches", "1", "--sparsity", "0.3"]
+    done = CliRunner().invoke(app, [*words, "--out", str(run), "--quiet"])
+    assert done.exit_code == 0, done.output[-1000:]
+    expected = as_planned(open_dataset(str(raw), {}), Prune.read({"model": f"nnunet:{plans}"}))
+    config = runs.read(run).config
+    assert (config["batch_size"], config["axes"], config["spacing"]) == (2, "zyx", "1.2x1.1x1")
+    assert (config["model"], config["scales"]) == ("ranp.adapters.nnunet:network", "120.0:55.5:0.1:201.0")
+    plans.unlink()  # a run needs them no more
+    said = {"model": str(run), "data": str(raw), "steps": 1, "out": tmp_path / "trained"}
+    prepared = ready(Train.read(said))
+    assert isinstance(prepared.source, FromFiles)
+    mine, theirs = (dataset.read(dataset.cases[0]) for dataset in (prepared.source.dataset, expected))
+    assert np.array_equal(mine.image, theirs.image)
+    stored = np.asanyarray(pytest.importorskip("nibabel").load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
+    assert np.allclose(mine.image[0].T, (stored.clip(0.1, 201.0) - 120.0) / 55.5, atol=1e-5)
+    assert (prepared.options.batch_size, prepared.shapes) == (2, ((1, 8, 8, 8),))
+    other = ready(Train.read({**said, "intensity": "none", "axes": "xyz", "batch_size": 1}))  # what is asked for wins
+    assert isinstance(other.source, FromFiles)
+    assert other.options.batch_size == 1
+    assert np.allclose(
+        other.source.dataset.read(other.source.dataset.cases[0]).image[0].mean(), stored.mean(), rtol=0.1
+    )
+
+
 def test_volumes_are_refused_for_a_network_of_slices(tmp_path: Path) -> None:
     options = Prune.read({"model": f"nnunet:{nnunet_plans.write(tmp_path / 'plans')}#2d"})
     with pytest.raises(UsageError, match="volumes, which nnU-Net shows a 2D network slice by slice"):
@@ -108,15 +142,3 @@ def test_axes_that_are_none_are_refused() -> None:
     for text in ("zy", "xxz", "xyzt", ""):
         with pytest.raises(UsageError, match="expected an order of the axes"):
             read_axes(text)
-
-
-def test_a_run_keeps_how_its_plans_read_the_data(tmp_path: Path) -> None:
-    pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's networks are not installed")
-    plans = nnunet_plans.write(tmp_path / "plans")
-    raw = nnunet_plans.write_raw(tmp_path / "raw", cases=1)
-    words = ["--data", str(raw), "--patch", "8", "--batches", "1", "--sparsity", "0.3", "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(app, ["prune", f"nnunet:{plans}#3d_fullres", *words])
-    assert done.exit_code == 0, done.output[-1000:]
-    config = runs.read(tmp_path / "run").config
-    assert (config["batch_size"], config["axes"], config["spacing"]) == (2, "zyx", "1.2x1.1x1")
-    assert config["model"] == "ranp.adapters.nnunet:network"
