@@ -7,14 +7,16 @@ import numpy as np
 
 from ranp.graph._groups import grouped
 from ranp.graph.constraints import held_by_balance
+from ranp.graph.flow import Flow
 from ranp.graph.graph import Graph, Mask, Members, Size
 from ranp.graph.labels import FIXED, FREE, Ints, look_up
-from ranp.graph.tape import Layer
+from ranp.graph.origins import in_units
+from ranp.graph.tape import Layer, Record, Run
 from ranp.graph.trace import Trace
 
 
-def finalise(trace: Trace, order: Iterable[str]) -> Graph:
-    """Turn the classes of a trace into units and groups.
+def finalise(trace: Trace, order: Iterable[str]) -> tuple[Graph, Ints]:
+    """Turn the classes of a trace into units and groups; return the graph, and the unit of each label.
 
     Args:
         trace: after its runs.
@@ -32,7 +34,11 @@ def finalise(trace: Trace, order: Iterable[str]) -> Graph:
     layers = tuple(_layer(table, made, trace.born.get(made.name, {})) for made in in_order)
     parameters = _members(trace, table)
     groups, group_of = grouped(parameters, layers, count)
-    sizes = [Size(held.module, held.key, look_up(table, c.labels), c.number) for held, c in trace.counts.items()]
+    units = _Units(table)
+    sizes = [
+        Size(held.module, held.key, look_up(table, count.labels), in_units(count.number, units.flow))
+        for held, count in trace.counts.items()
+    ]
     graph = Graph(
         count,
         reasons,
@@ -41,16 +47,51 @@ def finalise(trace: Trace, order: Iterable[str]) -> Graph:
         group_of,
         parameters,
         _balance(trace, table),
-        trace.runs,
-        table,
+        {name: units.run(run) for name, run in trace.runs.items()},
         outputs=trace.outputs,
-        some=tuple(
-            units[units >= 0] for labels in trace.some if not ((units := look_up(table, labels)) == FIXED).any()
-        ),
+        some=tuple(some[some >= 0] for labels in trace.some if not ((some := look_up(table, labels)) == FIXED).any()),
         least=_least(table, trace.wide, group_of, len(groups)),
     )
     graph = replace(graph, sizes=tuple(size for size in sizes if size.counts(graph)))
-    return held_by_balance(graph)
+    return held_by_balance(graph), table
+
+
+class _Units:
+    """Gives what ran its units: in flows as in parameters they stand where the labels stood.
+
+    Args:
+        table: the unit of each label; negative where it is none.
+    """
+
+    def __init__(self, table: Ints) -> None:
+        self.table = table
+        self.known: dict[int, Flow] = {}  # by the id of the flow of labels, which the trace holds
+
+    def flow(self, labels: Flow) -> Flow:
+        """Return a tensor's flow; one that several records share is made once."""
+        if not labels.fields:
+            return labels
+        if id(labels) not in self.known:
+            fields = tuple(look_up(self.table, field) for field in labels.fields)
+            self.known[id(labels)] = replace(labels, fields=fields)
+        return self.known[id(labels)]
+
+    def run(self, run: Run) -> Run:
+        """Return a run."""
+        return replace(
+            run,
+            records=[self._record(record) for record in run.records],
+            calls=[replace(c, inputs=self.flow(c.inputs), outputs=self.flow(c.outputs)) for c in run.calls],
+            outputs=[self.flow(flow) for flow in run.outputs],
+        )
+
+    def _record(self, record: Record) -> Record:
+        return replace(
+            record,
+            inputs=[self.flow(flow) for flow in record.inputs],
+            outputs=[self.flow(flow) for flow in record.outputs],
+            arguments={k: self.flow(v) if isinstance(v, Flow) else v for k, v in record.arguments.items()},
+        )
 
 
 def _balance(trace: Trace, table: Ints) -> tuple[Ints, ...]:

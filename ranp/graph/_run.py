@@ -150,6 +150,7 @@ class Recorder(Follower):
         before = self._before
         for flow in before:
             self.trace.freeze_picks(flow)
+        self._hold_attention(op)
         flows = apply(op, self.trace)
         for result, flow in zip(results, flows, strict=True):
             self.trace.set(result, flow)
@@ -177,6 +178,17 @@ class Recorder(Follower):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
         self.trace.current.records.append(record)
+
+    def _hold_attention(self, op: Op) -> None:
+        """Keep the width of `nn.MultiheadAttention`, by which it cuts its weights, and whose queries and keys stay."""
+        call = op.asked
+        if call is None or call.name != "multi_head_attention_forward":
+            return
+        packed = call.args[5] is not None  # one weight for queries, keys and values
+        for tensor in call.args[: 3 if packed else 1]:
+            flow = self.trace.flow(torch._from_functional_tensor(tensor))
+            why = f"width of the nn.MultiheadAttention at {op.module or 'the top'}"
+            self.trace.freeze_flow(flow, why, [len(flow.shape) - 1])
 
     def _keep_arguments(self, op: Op, record: Record) -> None:
         """Keep what the counters need of an op's arguments."""

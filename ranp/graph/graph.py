@@ -117,8 +117,7 @@ class Graph:
         group_of: the group of each unit, shape (count,).
         parameters: units of each parameter and buffer, by name.
         balance: unit arrays (rows, n): every row keeps equally many.
-        runs: the ops of the run in "eval" and, where possible, in "train" mode.
-        table: unit of each label of the runs; negative where it is no unit.
+        runs: the ops of the run in "eval" and, where possible, in "train" mode; fields hold units.
         inputs: shapes and dtypes the network was run with: a tuple for positional ones, a dict for keyword ones.
         notes: what a person should know about the trace.
         model: class of the network, for a reader.
@@ -138,7 +137,6 @@ class Graph:
     parameters: dict[str, Members]
     balance: tuple[Ints, ...]
     runs: dict[str, Run]
-    table: Ints
     inputs: Description = ()
     notes: tuple[str, ...] = ()
     model: str = ""
@@ -169,10 +167,6 @@ class Graph:
         """Mask (count,) of the units that must stay."""
         return np.array([reason is not None for reason in self.reasons], dtype=bool)
 
-    def units_of(self, labels: Ints) -> Ints:
-        """Return the unit of each label of a field; negative where it is none."""
-        return look_up(self.table, labels)
-
     def reason_of(self, group: Group) -> str | None:
         """Return why a group is frozen: the reason of its first unit if every unit is, else None."""
         reasons = [self.reasons[unit] for unit in group.units]
@@ -185,11 +179,11 @@ class Graph:
     def slim_shape(self, flow: Flow, kept: Mask) -> tuple[int, ...]:
         """Return a tensor's shape under a plan; a dimension several fields share keeps what all of them keep."""
         shape = list(flow.shape)
-        for labels in flow.fields:
-            mask = staying(kept, self.units_of(labels))
-            for axis, size in enumerate(labels.shape):
+        for units in flow.fields:
+            mask = staying(kept, units)
+            for axis, size in enumerate(units.shape):
                 if size > 1:
-                    others = tuple(a for a in range(labels.ndim) if a != axis)
+                    others = tuple(a for a in range(units.ndim) if a != axis)
                     shape[axis] = min(shape[axis], int(mask.any(axis=others).sum()))
         return tuple(shape)
 

@@ -32,9 +32,8 @@ def dropped(op: Op, trace: Trace) -> list[Flow]:
 def triangle(op: Op, trace: Trace) -> Flow:
     """Keep a triangle of the last two dimensions, which are positions."""
     flow = trace.flow(op["self"])
-    settled = trace.settle(flow, range(len(flow.shape) - 2, len(flow.shape)), f"position in {op.where}")
     last = range(len(flow.shape) - 2, len(flow.shape))
-    return replace(settled, fixed=tuple(each or dim in last for dim, each in enumerate(settled.fixed)), layer=None)
+    return trace.settle(flow, last, f"position in {op.where}").fixing(last)
 
 
 @rule(

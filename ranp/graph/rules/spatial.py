@@ -203,9 +203,8 @@ def fourier(op: Op, trace: Trace) -> Flow:
     """Transform some dimensions: they are positions, the others pass."""
     flow = trace.flow(op["self"])
     dims = [dim % len(flow.shape) for dim in op["dim"]]
-    settled = trace.settle(flow, dims, f"position in {op.where}")
-    fixed = tuple(each or dim in dims for dim, each in enumerate(settled.fixed))
-    return Flow(op.shape(), settled.fields, fixed, flow.roots)
+    settled = trace.settle(flow, dims, f"position in {op.where}").fixing(dims)
+    return Flow(op.shape(), settled.fields, settled.fixed, flow.roots)
 
 
 @rule("view_as_real", "view_as_complex", kind=Kind.VIEW)
