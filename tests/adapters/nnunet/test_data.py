@@ -87,7 +87,7 @@ def test_raw_cases_are_read_along_the_axes_of_the_plans(tmp_path: Path) -> None:
     held = dataset.read(dataset.cases[0])
     stored = np.asanyarray(nibabel.load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
     expected = (stored - stored.mean()) / stored.std()
-    assert held.image.shape == (1, 20, 22, 24)  # (z, y, x), at the spacing they have
+    assert held.image.shape == (1, 20, 28, 24)  # (z, y, x), at the spacing they have
     assert np.allclose(held.image[0], expected.transpose(2, 1, 0), atol=1e-4)
     assert held.labels is not None
     assert np.array_equal(held.labels, np.asanyarray(nibabel.load(raw / "labelsTr" / "c0.nii.gz").dataobj).T)
@@ -125,9 +125,14 @@ def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_p
     other = ready(Train.read({**said, "intensity": "none", "axes": "xyz", "batch_size": 1}))  # what is asked for wins
     assert isinstance(other.source, FromFiles)
     assert other.options.batch_size == 1
-    assert np.allclose(
-        other.source.dataset.read(other.source.dataset.cases[0]).image[0].mean(), stored.mean(), rtol=0.1
-    )
+    unscaled = other.source.dataset.read(other.source.dataset.cases[0]).image[0]
+    assert np.allclose(unscaled.mean(), stored.mean(), rtol=0.1)
+    generated = ready(Train.read({"model": str(run), "steps": 1, "out": tmp_path / "trained"}))  # nothing to read so
+    assert generated.options.axes is None
+    arrays = ready(Train.read({**said, "data": str(preprocessed(tmp_path / "made"))}))  # nor what was brought there
+    assert isinstance(arrays.source, FromFiles)
+    kept = arrays.source.dataset.read(arrays.source.dataset.cases[0]).image
+    assert np.array_equal(kept, np.load(tmp_path / "made" / "nnUNetPlans_3d_fullres" / "c0.npy"))
 
 
 def test_volumes_are_refused_for_a_network_of_slices(tmp_path: Path) -> None:
