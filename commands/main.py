@@ -28,6 +28,7 @@ from ranp.commands.search import search
 from ranp.commands.suggest import suggest
 from ranp.commands.train import train
 from ranp.commands.transfer import transfer
+from ranp.commands.transform import transform
 from ranp.commands.verify import verify
 
 app = typer.Typer(
@@ -85,5 +86,6 @@ add(app, refine)
 add(app, report)
 add(app, fuse)
 add(app, connect)
+add(app, transform)
 add(app, doctor)
 app.add_typer(kernels.app, name="kernels")

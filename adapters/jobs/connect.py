@@ -13,15 +13,12 @@ user.
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import Tensor, nn
+from torch import nn
 
 from ranp import runs
 from ranp.adapters.connectivity import (
@@ -38,20 +35,17 @@ from ranp.adapters.connectivity import (
     search_,
     transfer,
 )
-from ranp.adapters.jobs._parts import copy_run, run_folder
+from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, run_folder, save_run
 from ranp.adapters.jobs.folder import MASK
 from ranp.adapters.jobs.options import Connect
 from ranp.data.sources import Opened
 from ranp.errors import UsageError, named
 from ranp.figures import operations, size, spell
 from ranp.files import read_json, whole_folder
-from ranp.inputs import Shape, check_device, specs
+from ranp.inputs import Shape, check_device
 from ranp.jobs.options import Train
 from ranp.jobs.prepared import Prepared
 from ranp.jobs.train import ready
-from ranp.models.folders import kind_of
-from ranp.models.request import read_request, read_size
-from ranp.models.spec import resolve
 from ranp.models.weights import load_weights_
 from ranp.report import Html, document, element
 from ranp.training import Moment
@@ -59,41 +53,6 @@ from ranp.training import Moment
 CONFIG, REPORT, WEIGHTS = "config.yaml", "report.json", "connected.safetensors"
 PAGE, PICTURE = "report.html", "decoder.svg"
 DECODERS = ("dense", "slim", "naive")
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """An encoder that was asked for.
-
-    Args:
-        model: MODEL, of a run the folder.
-        preset: of a built-in.
-        settings: of its factory.
-        shape: of its input, (C, *spatial).
-    """
-
-    model: str
-    preset: str | None
-    settings: dict[str, Any]
-    shape: Shape
-
-    def build(self, seed: int = 0, *, trusted: bool = True) -> nn.Module:
-        """Build it; what a run holds is loaded with its weights.
-
-        Raises:
-            UsageError: as `resolve` and `ranp.load`.
-        """
-        if Path(self.model).is_dir() and ((kind := kind_of(self.model)) is None or not kind.factory):
-            return runs.load(self.model)
-        spec, settings = self.model, self.settings
-        if Path(spec).is_dir():
-            settings, spec = {"run": spec, **settings}, str(kind_of(spec).factory)  # type: ignore[union-attr]
-        return resolve(spec, settings, preset=self.preset, seed=seed, trusted=trusted)
-
-    @property
-    def example(self) -> Tensor:
-        """An image of its size."""
-        return torch.zeros(1, *self.shape)
 
 
 def run(options: Connect, watch: Callable[[Moment], None] | None = None) -> dict[str, Any]:
@@ -139,7 +98,7 @@ def run(options: Connect, watch: Callable[[Moment], None] | None = None) -> dict
     return {**report, "out": None if options.dry_run else str(options.out)}
 
 
-Made = tuple[Encoder, int, Connected, ConnectivityMask, dict[str, Any]]
+Made = tuple[Part, int, Connected, ConnectivityMask, dict[str, Any]]
 
 
 def _searched(options: Connect, watch: Callable[[Moment], None] | None) -> Made:
@@ -212,7 +171,7 @@ def _taken_over(options: Connect) -> Made:
     return encoder, options.classes, made, mask, {"mask": str(options.mask)}
 
 
-def read_encoder(options: Connect, channels: int | None) -> Encoder:
+def read_encoder(options: Connect, channels: int | None) -> Part:
     """Return what ENCODER asks for.
 
     Args:
@@ -220,38 +179,22 @@ def read_encoder(options: Connect, channels: int | None) -> Encoder:
         channels: of the data, for a built-in that is not told.
 
     Raises:
-        UsageError: as `read_request`, or a network of several inputs.
+        UsageError: as `read_part`.
     """
-    model = options.encoder
-    kind = kind_of(model)
-    if Path(model).is_dir() and (kind is None or not kind.factory):
-        shapes = tuple(spec.shape for spec in specs(runs.read(Path(model)).plan.inputs))
-        if options.patch and shapes:
-            shapes = ((*shapes[0][:2], *read_size(options.patch, len(shapes[0]) - 2, "patch")), *shapes[1:])
-        preset, settings = None, {}
-    else:
-        built_in = kind is None and ":" not in model
-        told = options.in_channels or options.preset or "in_channels" in options.settings
-        request = read_request(
-            model, preset=options.preset, settings=options.settings,
-            in_channels=channels if built_in and not told else options.in_channels, size=options.patch,
-            size_option="patch", trusted=True,
-        )  # fmt: skip
-        shapes, preset, settings = request.shapes, request.preset, dict(request.settings)
-        settings.pop("run", None)
-    if len(shapes) != 1 or len(shapes[0]) < 3:
-        raise UsageError(f"{named('ENCODER', model)}: takes {len(shapes)} inputs; expected a network of one image")
-    return Encoder(model, preset, settings, tuple(shapes[0][1:]))
+    return read_part(
+        options.encoder, "ENCODER", preset=options.preset, settings=options.settings, in_channels=options.in_channels,
+        size=options.patch, size_option="patch", channels=channels,
+    )  # fmt: skip
 
 
-def _with_weights(options: Connect, encoder: Encoder) -> nn.Module:
+def _with_weights(options: Connect, encoder: Part) -> nn.Module:
     network = encoder.build(options.seed)
     if options.weights is not None:
         load_weights_(network, options.weights)
     return network
 
 
-def _costs(mask: ConnectivityMask, encoder: Encoder, classes: int) -> dict[str, dict[str, int]]:
+def _costs(mask: ConnectivityMask, encoder: Part, classes: int) -> dict[str, dict[str, int]]:
     """Return what decoders cost for an image: all connections, those that stay, and those evaluated the naive way."""
     shared: dict[str, Any] = {"width": mask.width, "out_channels": classes}
     image, taps = encoder.shape[1:], mask.features
@@ -263,9 +206,7 @@ def _costs(mask: ConnectivityMask, encoder: Encoder, classes: int) -> dict[str, 
     return dict(zip(DECODERS, map(asdict, costs), strict=True))
 
 
-def save(
-    options: Connect, network: Connected, mask: ConnectivityMask, encoder: Encoder, report: dict[str, Any]
-) -> None:
+def save(options: Connect, network: Connected, mask: ConnectivityMask, encoder: Part, report: dict[str, Any]) -> None:
     """Write the run folder, whole or not at all.
 
     Raises:
@@ -278,8 +219,7 @@ def save(
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
         (folder / PICTURE).write_text(picture)
         (folder / PAGE).write_text(_page(report, picture))
-        save_model(network, str(folder / WEIGHTS))
-        (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes files private
+        save_run(network, folder / WEIGHTS, folder / CONFIG)
         source = run_folder(encoder.model)
         if source is not None:
             copy_run(source, folder / "encoder")
@@ -301,17 +241,14 @@ def load_connected(run: str, encoder: str | None = None) -> Connected:
         known = report["encoder"]
         copied, shape = folder / "encoder", tuple(map(int, report["inputs"][0][1:]))
         model = str(copied) if copied.is_dir() else str(known["model"])
-        asked = Encoder(model, known["preset"], dict(known["settings"]), shape)
+        asked = Part(model, known["preset"], dict(known["settings"]), shape)
         classes = int(report["classes"])
     except (KeyError, TypeError, ValueError, IndexError):
         raise UsageError(f"{folder / REPORT}: not a report of `ranp connect`") from None
     if encoder is not None and encoder != known["model"]:
         raise UsageError(f"{run}: is over {known['model']}, not {encoder}")
     network = connect_by(mask, asked.build(trusted=encoder is not None), asked.example, classes)
-    try:
-        load_model(network, str(folder / WEIGHTS))
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UsageError(f"{folder / WEIGHTS}: not the weights of this run ({str(error).splitlines()[0]})") from None
+    load_run_(network, folder / WEIGHTS)
     return network.eval()
 
 

@@ -1,4 +1,4 @@
-"""How folders that `ranp fuse` and `ranp connect` wrote are known."""
+"""How folders that `ranp fuse`, `ranp connect` and `ranp transform` wrote are known."""
 
 from ranp.models.folders import Kind
 
@@ -18,4 +18,12 @@ CONNECTED = Kind(
     factory="ranp.adapters.jobs.connect:load_connected",
     made_by="ranp connect",
     files=("config.yaml", "report.json", "report.html", "decoder.svg", "connected.safetensors", "encoder"),
+)
+DENSE = "dilated.safetensors"
+DILATED = Kind(
+    name="dilated",
+    marker=DENSE,
+    factory="ranp.adapters.jobs.transform:load_dilated",
+    made_by="ranp transform",
+    files=("config.yaml", "report.json", "network"),
 )

@@ -17,13 +17,11 @@ from typing import Any
 import torch
 import yaml
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
-from ranp.adapters.jobs._parts import copy_run, run_folder
+from ranp.adapters.jobs._parts import copy_run, load_run_, run_folder, save_run
 from ranp.adapters.jobs.folder import WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
 from ranp.errors import CheckFailed, UsageError, named, saying
@@ -207,8 +205,7 @@ def save(run: Path, fused: FusedSegmenter, options: Fused, report: dict[str, Any
     with whole_folder(run, force=force) as folder:
         (folder / CONFIG).write_text(yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False))
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        save_model(fused, str(folder / WEIGHTS))
-        (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes files private
+        save_run(fused, folder / WEIGHTS, folder / CONFIG)
         for part, word in (("a", options.a), ("b", options.b)):
             source = run_folder(word)
             if source is not None:
@@ -234,11 +231,7 @@ def load_fused(run: str, a: str | None = None, b: str | None = None) -> FusedSeg
     copies = {part: str(Path(run, part)) for part in ("a", "b") if Path(run, part).is_dir()}
     own = options.model_copy(update={"weights_a": None, "weights_b": None, **copies})
     fused = build(own, trust_a=a is not None, trust_b=b is not None)
-    path = Path(run) / WEIGHTS
-    try:
-        load_model(fused, str(path))
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UsageError(f"{path}: not the weights of this run ({str(error).splitlines()[0]})") from None
+    load_run_(fused, Path(run) / WEIGHTS)
     return fused
 
 

@@ -142,6 +142,25 @@ class Connect(
     out: Path = option(..., "The run folder to write.", writes="run")
 
 
+class Transform(Channels, Factory, Seed, Config, DryRun, Force, Printed):
+    """`ranp transform`."""
+
+    group: ClassVar[str] = "network"
+    model: str = option(
+        ..., "The network whose strides become dilations: MODEL, or the folder of a run.", argument=True,
+        metavar="MODEL", complete="model",
+    )  # fmt: skip
+    preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")
+    weights: Path | None = option(None, "A checkpoint of MODEL: .safetensors, or a torch state dict.", metavar="FILE")
+    output_stride: str = option(
+        "8", "The largest stride that features keep: 8, or 4x8x8 for each dimension.", metavar="STRIDE"
+    )
+    input: str | None = option(
+        None, "Size of the image both networks are compared on: 64, 128x160, 16x112x112.", metavar="SIZE"
+    )
+    out: Path = option(..., "The run folder to write.", writes="run")
+
+
 class Refining(Options):
     """How labels are refined."""
 

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
+from ranp.graph._final import finalise
 from ranp.graph._run import Failure, Insisting, Listing, Recorder, failed, run
-from ranp.graph.graph import Graph, finalise
-from ranp.graph.labels import FIXED
-from ranp.graph.trace import Site, Trace
+from ranp.graph.graph import Graph
+from ranp.graph.labels import FIXED, look_up
+from ranp.graph.tape import Site
+from ranp.graph.trace import Trace
 from ranp.inputs import PLAIN, Inputs, as_arguments, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
     check_initialised,
@@ -116,9 +118,9 @@ def _trace(
 ) -> Graph:
     grown, first = _started(Trace(), model, inputs, outputs)
     order = list(tensors_of(model))
-    if stuck := _stuck(grown, graph := finalise(grown, order)):  # heads whose channels all stay may go as a whole
+    if stuck := _stuck(grown, order):  # heads whose channels all stay may go as a whole
         other, _ = _started(Trace(stuck), model, inputs, outputs)
-        grown = other if _removable(finalise(other, order)) > _removable(graph) else grown
+        grown = other if _removable(other, order) > _removable(grown, order) else grown
     notes = []
     try:
         run(grown, model, inputs, Recorder(grown), training=True)
@@ -132,7 +134,8 @@ def _trace(
     if idle := _idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(_modules_of(idle, model))}")
     _fix_by_user(grown, patterns)
-    graph = checked(finalise(grown, order), model, inputs, grown.checked)
+    graph, table = finalise(grown, order)
+    graph = checked(graph, model, inputs, [(look_up(table, labels), why) for labels, why in grown.checked])
     if names := [size.name for size in graph.sizes if not graph.frozen[size.units[size.units >= 0]].all()]:
         notes.append(f"numbers that count channels, set in the slim network: {_some(names)}")
     return replace(graph, notes=tuple(notes))
@@ -147,18 +150,17 @@ def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ..
     return grown, first
 
 
-def _stuck(grown: Trace, graph: Graph) -> frozenset[Site]:
+def _stuck(grown: Trace, order: list[str]) -> frozenset[Site]:
     """Return where views split channels of which those that follow are frozen and others could."""
-    stuck = set()
-    for site, labels in grown.splits:
-        units = np.unique(graph.units_of(labels))
-        if graph.frozen[units[units >= 0]].all():
-            stuck.add(site)
-    return frozenset(stuck)
+    if not grown.splits:
+        return frozenset()
+    graph, table = finalise(grown, order)
+    return frozenset(site for site, labels in grown.splits if look_up(graph.frozen, look_up(table, labels), True).all())
 
 
-def _removable(graph: Graph) -> int:
+def _removable(grown: Trace, order: list[str]) -> int:
     """Return how many channels of layers may go."""
+    graph, _ = finalise(grown, order)
     free = ~graph.frozen
     return sum(int(free[layer.units[layer.units >= 0]].sum()) for layer in graph.layers)
 
@@ -279,7 +281,7 @@ def _outline(grown: Trace) -> list[Any]:
 def _more_of(tried: Trace, grown: Trace) -> tuple[list[str], list[str]]:
     """Return the modules of the layers that one trace ties further than another, and of those that it freezes."""
     names = [name for name in grown.layers if name in tried.layers]
-    sides = [[trace.labels.find(trace.layers[name].neurons) for name in names] for trace in (tried, grown)]
+    sides = [[trace.labels.find(trace.layers[name].units) for name in names] for trace in (tried, grown)]
     pairs = np.unique(np.stack([np.concatenate([*side, [FIXED]]) for side in sides]), axis=1)
     classes, counts = np.unique(pairs[0], return_counts=True)
     spans = classes[(counts > 1) & (classes >= 0)]
@@ -405,4 +407,4 @@ def _fix_by_user(grown: Trace, patterns: tuple[str, ...]) -> None:
                 f"{named('freeze', pattern)} matches no convolution or linear layer{nearest(pattern, known)}"
             )
         for layer in found:
-            grown.freeze(layer.neurons, f"fixed by the user ({pattern})")
+            grown.freeze(layer.units, f"fixed by the user ({pattern})")

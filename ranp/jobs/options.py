@@ -102,7 +102,7 @@ class Model(Options):
     group: ClassVar[str] = "network"
     model: str = option(
         ..., "A built-in (see `ranp models`), package.module:Factory, file.py:factory, nnunet:PLANS.json#CONFIGURATION "
-        "of nnU-Net, bundle:FOLDER of MONAI, or a folder that `ranp fuse` or `ranp connect` wrote.",
+        "of nnU-Net, bundle:FOLDER of MONAI, or a folder that `ranp fuse`, `ranp connect` or `ranp transform` wrote.",
         argument=True, metavar="MODEL", complete="model",
     )  # fmt: skip
     preset: str | None = option(None, "A published configuration of a built-in.", complete="preset")

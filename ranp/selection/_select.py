@@ -25,7 +25,8 @@ from ranp import cost
 from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most, share
 from ranp.graph.constraints import grow
-from ranp.graph.graph import Graph, Group, Layer, Mask, staying
+from ranp.graph.graph import Graph, Group, Mask, staying
+from ranp.graph.tape import Layer
 from ranp.options import PATTERNS, Selection, percentage
 from ranp.plan import Choice, Plan
 from ranp.scores import Scores

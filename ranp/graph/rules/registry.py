@@ -9,7 +9,8 @@ import torch
 
 from ranp.graph.flow import Flow, Shape, activation
 from ranp.graph.origins import Asked
-from ranp.graph.trace import Kind, Places, Record, Site, Trace
+from ranp.graph.tape import Kind, Places, Record, Site
+from ranp.graph.trace import Trace
 
 Flows = Callable[["Op", Trace], Flow | list[Flow]]
 Made = TypeVar("Made", bound=Flows)
