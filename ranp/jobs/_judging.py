@@ -14,10 +14,10 @@ from ranp.data.dataset import Dataset
 from ranp.data.sources import GENERATORS, FromFiles, Opened, open_source
 from ranp.data.volumes import Scale, Volumes
 from ranp.errors import RanpError
-from ranp.inputs import Inputs, check_device, map_tensors
+from ranp.inputs import Inputs, check_device, flatten, map_tensors
 from ranp.jobs._source import reading_of
 from ranp.jobs._subject import read_subject
-from ranp.jobs._task import maxdisp_of
+from ranp.jobs._task import check_slices, maxdisp_of
 from ranp.jobs.options import BatchSize, Labelled, Network, Outputs, Patch, Voxels, Weights
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.words import is_known_factory
@@ -62,9 +62,13 @@ def as_read(options: Given, run: runs.Run, source: Opened) -> Given:
     """
     planned = is_known_factory(str(run.config.get("model")))
     options = _with(options, run, BatchSize.model_fields if planned else ())
-    if isinstance(source, FromFiles) and isinstance(source.dataset, Volumes) and not source.dataset.prepared:
-        options = _with(options, run, Voxels.model_fields)
-        source.dataset = replace(source.dataset, sampling=reading_of(options).sampling)
+    if not isinstance(source, FromFiles) or not isinstance(source.dataset, Volumes):
+        return options
+    check_slices(source.dataset, flatten(run.plan.example_inputs())[0].dim() - 2)
+    if source.dataset.prepared:
+        return options
+    options = _with(options, run, Voxels.model_fields)
+    source.dataset = replace(source.dataset, sampling=reading_of(options).sampling)
     return options
 
 
