@@ -10,7 +10,7 @@ from ranp.figures import spell_all
 
 @command(Transform, "ranp transform deeplab --output-stride 8 --out runs/dense")
 def transform(options: Transform) -> None:
-    """Turn strides of MODEL into dilations: denser features, the same weights.
+    """Turn strides of MODEL into dilations, for denser features.
 
     The dilated network is compared with MODEL at the positions there were before.
     """

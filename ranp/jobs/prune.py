@@ -102,12 +102,14 @@ def prepare(options: Prune) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
+    again = folders.kind_of(options.model) is folders.PRUNED
+    options = options.ruled(trained=again or options.weights is not None)
     options.check(options.method, options.seed)
     check_step(options)
     if options.strength is not None and options.reweight is None:
         raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops, memory or latency")
     run, name = None, _folder_name(options.model, options.preset)
-    if folders.kind_of(options.model) is folders.PRUNED:
+    if again:
         run = runs.read(options.model)
         options, name = _of_run(run, options), f"{run.path.name}-again"
     elif options.full is not None:

@@ -157,6 +157,7 @@ def _check_rounds(options: Train) -> Train:
                 raise UsageError(f"{named(name, first)}: needs {named('rounds')}")
         return options
     check_rounds(options.rounds, options.sparsity_schedule, options.only(Selection))
+    options = options.ruled(trained=True)
     options = options.model_copy(update={"method": options.method or method_of(options, options)})
     options.check(options.method, options.seed)
     return options

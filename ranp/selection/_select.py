@@ -90,7 +90,7 @@ def select(
         InfeasibleError: the sparsity would leave a group with less than `min_width`, or much less than asked for would
             go (a shortfall, see the module); `closest` is the nearest that can be had.
     """
-    asked = Selection.read(options)
+    asked = Selection.read(options).ruled()
     check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
     check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None
