@@ -375,14 +375,16 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.9, help="after which it ends")
     parser.add_argument("--limit", type=int, help="seconds of a step, in the place of its own")
     parser.add_argument("--results", type=Path, help="folder; a temporary one for --device cpu and --small")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs that steps make")
+    parser.add_argument("--work", type=Path, help="folder of the runs that steps make; likewise")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # set in the process of a step
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    tried = options.device == "cpu" or options.small
-    options.results = options.results or (Path(tempfile.mkdtemp(prefix="gpu-")) if tried else RESULTS)
+    tried = (options.device == "cpu" or options.small) and not options.step
+    aside = Path(tempfile.mkdtemp(prefix="gpu-")) if tried else None  # what is tried is never taken for a card's
+    options.results = options.results or aside or RESULTS
+    options.work = options.work or (aside / "work" if aside else WORK)
     return options
 
 

@@ -19,7 +19,7 @@ from ranp.jobs._task import as_planned
 from ranp.jobs.options import Prune, Train
 from ranp.jobs.train import ready
 
-pytest.importorskip("nibabel")
+nibabel = pytest.importorskip("nibabel")
 
 
 def preprocessed(folder: Path) -> Path:
@@ -78,8 +78,6 @@ def test_a_folder_without_arrays_is_refused(tmp_path: Path) -> None:
 
 
 def test_raw_cases_are_read_along_the_axes_of_the_plans(tmp_path: Path) -> None:
-    import nibabel
-
     plans = nnunet_plans.write(tmp_path / "plans")
     raw = nnunet_plans.write_raw(tmp_path / "raw", cases=1)
     options = Prune.read({"model": f"nnunet:{plans}#3d_fullres"})
@@ -119,7 +117,7 @@ def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_p
     assert isinstance(prepared.source, FromFiles)
     mine, theirs = (dataset.read(dataset.cases[0]) for dataset in (prepared.source.dataset, expected))
     assert np.array_equal(mine.image, theirs.image)
-    stored = np.asanyarray(pytest.importorskip("nibabel").load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
+    stored = np.asanyarray(nibabel.load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
     assert np.allclose(mine.image[0].T, (stored.clip(0.1, 201.0) - 120.0) / 55.5, atol=1e-5)
     assert (prepared.options.batch_size, prepared.shapes) == (2, ((1, 8, 8, 8),))
     other = ready(Train.read({**said, "intensity": "none", "axes": "xyz", "batch_size": 1}))  # what is asked for wins
@@ -127,6 +125,12 @@ def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_p
     assert other.options.batch_size == 1
     unscaled = other.source.dataset.read(other.source.dataset.cases[0]).image[0]
     assert np.allclose(unscaled.mean(), stored.mean(), rtol=0.1)
+    place = ["predict", str(run), "--data", str(raw), "--axes", "yzx", "--out", str(tmp_path / "said"), "--quiet"]
+    done = CliRunner().invoke(app, place)
+    assert done.exit_code == 0, done.output[-1000:]
+    files = [nibabel.load(file) for file in (raw / "imagesTs" / "new_0000.nii.gz", tmp_path / "said" / "new.nii.gz")]
+    assert files[0].shape == files[1].shape  # no two sides are equal: an answer lies as its file
+    assert np.array_equal(files[0].affine, files[1].affine)
     generated = ready(Train.read({"model": str(run), "steps": 1, "out": tmp_path / "trained"}))  # nothing to read so
     assert generated.options.axes is None
     arrays = ready(Train.read({**said, "data": str(preprocessed(tmp_path / "made"))}))  # nor what was brought there
@@ -136,8 +140,6 @@ def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_p
 
 
 def test_a_network_of_images_sees_the_slices_that_nnunet_shows_it(tmp_path: Path) -> None:
-    import nibabel
-
     made = nnunet_plans.plans(flat=nnunet_plans.configuration(2, spacing=[1.1, 2.0]))
     made["transpose_forward"] = [1, 2, 0]  # slices across y, of x and z, and x at half as many voxels
     options = Prune.read({"model": f"nnunet:{nnunet_plans.write(tmp_path / 'plans', made)}", "data": "."})
