@@ -422,13 +422,13 @@ def read_keys(text: str) -> tuple[Key, Key]:
 
 
 def read_spacing(text: str | None) -> tuple[float, ...]:
-    """Read --spacing.
+    """Read --spacing; an axis of 0 stays as it is.
 
     >>> read_spacing("1.5x1.5x3"), read_spacing(None)
     ((1.5, 1.5, 3.0), ())
 
     Raises:
-        UsageError: no positive numbers between `x`.
+        UsageError: no numbers between `x`, of which at least one is positive.
     """
     if text is None:
         return ()
@@ -436,7 +436,7 @@ def read_spacing(text: str | None) -> tuple[float, ...]:
         lengths = tuple(map(float, text.lower().split("x")))
     except ValueError:
         lengths = ()
-    if not lengths or not all(0 < length < inf for length in lengths):
+    if not any(lengths) or not all(0 <= length < inf for length in lengths):
         raise UsageError(f"{named('spacing', text)}: expected millimetres such as 1.5 or 1.5x1.5x3")
     return lengths
 

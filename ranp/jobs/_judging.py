@@ -11,13 +11,13 @@ from torch import nn
 
 from ranp import runs
 from ranp.data.dataset import Dataset
-from ranp.data.sources import GENERATORS, FromFiles, open_source
+from ranp.data.sources import GENERATORS, FromFiles, Opened, open_source
 from ranp.data.volumes import Scale, Volumes
 from ranp.errors import RanpError
-from ranp.inputs import Inputs, check_device, map_tensors
+from ranp.inputs import Inputs, check_device, flatten, map_tensors
 from ranp.jobs._source import reading_of
 from ranp.jobs._subject import read_subject
-from ranp.jobs._task import maxdisp_of
+from ranp.jobs._task import check_slices, maxdisp_of
 from ranp.jobs.options import BatchSize, Labelled, Network, Outputs, Patch, Voxels, Weights
 from ranp.models.folders import PRUNED, kind_of
 from ranp.models.words import is_known_factory
@@ -55,14 +55,21 @@ def run_of(model: str) -> runs.Run | None:
     return runs.read(Path(model)) if kind_of(model) is PRUNED else None
 
 
-def as_read(options: Given, run: runs.Run) -> Given:
+def as_read(options: Given, run: runs.Run, source: Opened) -> Given:
     """Return options with how volumes were read when the run was made, where they do not say; of plans the batch, too.
 
-    What labels mean, and the settings of a layout, belong to its data, and these may be others.
+    The volumes of `source` are then read so. What labels mean belongs to data, and these may be others.
     """
     planned = is_known_factory(str(run.config.get("model")))
-    names = {*Voxels.model_fields, *(BatchSize.model_fields if planned else ())}
-    return _with(options, run, names)
+    options = _with(options, run, BatchSize.model_fields if planned else ())
+    if not isinstance(source, FromFiles) or not isinstance(source.dataset, Volumes):
+        return options
+    check_slices(source.dataset, flatten(run.plan.example_inputs())[0].dim() - 2)
+    if source.dataset.prepared:
+        return options
+    options = _with(options, run, Voxels.model_fields)
+    source.dataset = replace(source.dataset, sampling=reading_of(options).sampling)
+    return options
 
 
 def as_trained(options: Given, run: runs.Run | None) -> Given:

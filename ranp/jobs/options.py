@@ -223,7 +223,7 @@ class Voxels(Options):
 
     group: ClassVar[str] = "data"
     intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
-    spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+    spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3; 0 leaves an axis.", metavar="SIZE")
     axes: str | None = option(
         None, "Take the axes of files in this order, such as zyx; the order of --patch and --spacing.", metavar="AXES",
         shown="as they lie, or as the plans of MODEL say",

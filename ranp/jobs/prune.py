@@ -28,6 +28,7 @@ from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
+from ranp.models.words import recipe_of
 from ranp.options import DATA_FREE, PATTERNS, Optimizing, Selection
 from ranp.pipeline import Result, costs_of, prune, prune_again
 from ranp.reports import Report, Trial
@@ -186,7 +187,8 @@ def ready(
     check_device(options.device)
     source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
     options = as_the_data(as_the_model(options, source), source)
-    if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
+    own = ":" in options.model and recipe_of(options.model) is None
+    if source.task is not None and options.in_channels is None and trusted and own:
         options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)

@@ -76,9 +76,9 @@ def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape
     training = resolved(Training.read(options.only(Training)))
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
-    if build is None and names_run(options.model):
-        options = as_read(options, runs.read(options.model))
     source = opened(options)
+    if build is None and names_run(options.model):
+        options = as_read(options, runs.read(options.model), source)
     options = as_the_model(options, source)
     base: runs.Run | None = None
     config: dict[str, Any] = {}

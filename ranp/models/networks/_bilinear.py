@@ -31,8 +31,10 @@ class BilinearUpsampling(nn.Module):
         dims: number of spatial dimensions.
         channels: of the input and of the result.
         factor: of the upsampling, a whole number.
-        padding: cut from each side of the result; ceil((factor - 1) / 2) makes it `factor` times as large as the input.
+        padding: cut from each side of the result; factor // 2 makes it `factor` times as large as the input.
     """
+
+    weight: Tensor
 
     def __init__(self, dims: int, channels: int, factor: int, padding: int = 0) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class BilinearUpsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, factor (H - 1) + k - 2 padding, ...)."""
         upsample = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[x.dim() - 3]
-        return upsample(x, self.weight, stride=self.factor, padding=self.padding, groups=x.shape[1])  # type: ignore[operator,no-any-return]
+        return upsample(x, self.weight, stride=self.factor, padding=self.padding, groups=x.shape[1])
 
 
 def learned_bilinear(

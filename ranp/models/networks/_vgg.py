@@ -34,7 +34,7 @@ def stages(
 
 
 def mirrored(width: int) -> list[list[int]]:
-    """Widths of a decoder that mirrors the five stages, deepest first: the last layer of each leads to the next width."""
+    """Widths of a decoder that mirrors the stages, deepest first: each stage's last layer leads to the next."""
     shallower = [1, *(times for times, _ in VGG16[:-1])]
     return [
         [*[times * width] * count, after * width]

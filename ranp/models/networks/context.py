@@ -8,6 +8,7 @@ Differs from the paper: the front end pads each convolution with zeros instead o
 image, so that images of any size go through, and so does the module. Its scores are upsampled to the image.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -64,7 +65,7 @@ def start_as_identity_(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, channels: int, 
     source = torch.arange(inputs) * channels // inputs  # (inputs,), which channel each repeats
     goal = torch.arange(outputs) * channels // outputs  # (outputs,)
     layer.weight.normal_(0, 1).mul_(noise * share)
-    centre = layer.weight[(slice(None), slice(None), *(length // 2 for length in kernel))]  # (outputs, inputs), a view
+    centre = layer.weight.flatten(2)[..., math.prod(kernel) // 2]  # (outputs, inputs), a view: lengths are odd
     centre[goal[:, None] == source] = share
     if layer.bias is not None:
         layer.bias.zero_()

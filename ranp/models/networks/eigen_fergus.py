@@ -104,9 +104,7 @@ class EigenFergus(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, 4, H / 2, W / 2): the log of the depth, and a unit normal."""
         x = self.scale1(image)
-        depth, normals = (
-            fine(image, middle(image, x)) for middle, fine in zip(self.scale2, self.scale3, strict=True)
-        )
+        depth, normals = (fine(image, middle(image, x)) for middle, fine in zip(self.scale2, self.scale3, strict=True))
         return torch.cat([depth, F.normalize(normals, dim=1)], dim=1)
 
 

@@ -65,7 +65,7 @@ class Hypercolumns(nn.Module):
         return total if self.grid == 1 else self._interpolated(total)
 
     def _interpolated(self, scores: Tensor) -> Tensor:
-        """Map each cell's scores, (B, grid^2 classes, H, W), to those of each pixel's place between the cells' centres."""
+        """Weigh each cell's scores, (B, grid^2 classes, H, W), by how near each pixel is to the cell's centre."""
         cells = torch.arange(self.grid, device=scores.device, dtype=scores.dtype)
         for axis, size in enumerate(scores.shape[2:]):
             places = torch.arange(size, device=scores.device, dtype=scores.dtype) + 0.5

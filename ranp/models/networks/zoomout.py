@@ -1,8 +1,8 @@
 """Zoom-out features: each superpixel classified by what it, its surroundings and the whole image look like.
 
 Mostajabi, Yadollahpour, Shakhnarovich, "Feedforward Semantic Segmentation with Zoom-out Features", CVPR 2015
-(https://arxiv.org/abs/1412.0774): the thirteen convolutions of VGG-16, each upsampled to the image and averaged over the
-superpixel; fc7 of the sub-scene, the box around the superpixels within three steps; fc7 of the whole image. Of the
+(https://arxiv.org/abs/1412.0774): the thirteen convolutions of VGG-16, each upsampled to the image and averaged over
+the superpixel; fc7 of the sub-scene, the box around the superpixels within three steps; fc7 of the whole image. Of the
 12,416 features two hidden layers make scores.
 
 Differs from the paper: the trunk learns with the rest, and superpixels may be blocks of pixels where none are given.
@@ -58,9 +58,8 @@ class ZoomOut(nn.Module):
         self.pool = max_pool(dims)(2, stride=2)
         self.scene = nn.Sequential(*fully_connected(dims, 8 * width, hidden, side // _POOLINGS))
         local = sum(times * width * count for times, count in VGG16)
-        self.features = local + hidden * (1 + scenes)
         layers: list[nn.Module] = []
-        for inputs in (self.features, units):
+        for inputs in (local + hidden * (1 + scenes), units):
             layers += [nn.Conv1d(inputs, units, 1), nn.ReLU(inplace=True), nn.Dropout()]
         self.classifier = nn.Sequential(*layers, nn.Conv1d(units, classes, 1))
 
@@ -92,8 +91,8 @@ class ZoomOut(nn.Module):
             parts.append(self._scenes(image, superpixels, count))
         whole = self._seen(image)  # (B, hidden, 1)
         parts.append(whole.expand(-1, -1, count))
-        scores = self.classifier(torch.cat(parts, dim=1))  # (B, classes, S)
-        return scores.gather(2, places.expand(-1, scores.shape[1], -1)).unflatten(2, size)
+        scores: Tensor = self.classifier(torch.cat(parts, dim=1))  # (B, classes, S)
+        return scores.gather(2, places.expand(-1, scores.shape[1], -1)).view(*scores.shape[:2], *size)
 
     def _seen(self, scene: Tensor) -> Tensor:
         """Map scenes (B, in_channels, h, w) to what fc7 makes of each, (B, hidden, 1)."""
@@ -187,6 +186,4 @@ def zoomout(
         raise UsageError(f"{setting('side', side)}: zoomout expects a multiple of {_POOLINGS}")
     if spatial_dims < 2:
         raise UsageError(f"{setting('spatial_dims', spatial_dims)}: zoomout expects 2 or 3")
-    return ZoomOut(
-        spatial_dims, in_channels, classes, width, hidden, units, side, superpixels, scenes=scenes
-    )
+    return ZoomOut(spatial_dims, in_channels, classes, width, hidden, units, side, superpixels, scenes=scenes)

@@ -87,7 +87,7 @@ def test_raw_cases_are_read_along_the_axes_of_the_plans(tmp_path: Path) -> None:
     held = dataset.read(dataset.cases[0])
     stored = np.asanyarray(nibabel.load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
     expected = (stored - stored.mean()) / stored.std()
-    assert held.image.shape == (1, 20, 22, 24)  # (z, y, x), at the spacing they have
+    assert held.image.shape == (1, 20, 28, 24)  # (z, y, x), at the spacing they have
     assert np.allclose(held.image[0], expected.transpose(2, 1, 0), atol=1e-4)
     assert held.labels is not None
     assert np.array_equal(held.labels, np.asanyarray(nibabel.load(raw / "labelsTr" / "c0.nii.gz").dataobj).T)
@@ -125,15 +125,45 @@ def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_p
     other = ready(Train.read({**said, "intensity": "none", "axes": "xyz", "batch_size": 1}))  # what is asked for wins
     assert isinstance(other.source, FromFiles)
     assert other.options.batch_size == 1
-    assert np.allclose(
-        other.source.dataset.read(other.source.dataset.cases[0]).image[0].mean(), stored.mean(), rtol=0.1
-    )
+    unscaled = other.source.dataset.read(other.source.dataset.cases[0]).image[0]
+    assert np.allclose(unscaled.mean(), stored.mean(), rtol=0.1)
+    generated = ready(Train.read({"model": str(run), "steps": 1, "out": tmp_path / "trained"}))  # nothing to read so
+    assert generated.options.axes is None
+    arrays = ready(Train.read({**said, "data": str(preprocessed(tmp_path / "made"))}))  # nor what was brought there
+    assert isinstance(arrays.source, FromFiles)
+    kept = arrays.source.dataset.read(arrays.source.dataset.cases[0]).image
+    assert np.array_equal(kept, np.load(tmp_path / "made" / "nnUNetPlans_3d_fullres" / "c0.npy"))
 
 
-def test_volumes_are_refused_for_a_network_of_slices(tmp_path: Path) -> None:
-    options = Prune.read({"model": f"nnunet:{nnunet_plans.write(tmp_path / 'plans')}#2d"})
-    with pytest.raises(UsageError, match="volumes, which nnU-Net shows a 2D network slice by slice"):
+def test_a_network_of_images_sees_the_slices_that_nnunet_shows_it(tmp_path: Path) -> None:
+    import nibabel
+
+    made = nnunet_plans.plans(flat=nnunet_plans.configuration(2, spacing=[1.1, 2.0]))
+    made["transpose_forward"] = [1, 2, 0]  # slices across y, of x and z, and x at half as many voxels
+    options = Prune.read({"model": f"nnunet:{nnunet_plans.write(tmp_path / 'plans', made)}", "data": "."})
+    raw = nnunet_plans.write_raw(tmp_path / "raw", cases=1)
+    dataset = as_planned(open_dataset(str(raw), {}), options)
+    assert isinstance(dataset, Volumes)
+    assert (dataset.sampling.axes, dataset.sampling.spacing) == ((0, 2, 1), (1.1, 2.0, 0.0))
+    dataset = replace(dataset, sampling=replace(dataset.sampling, spacing=()))
+    stored = np.asanyarray(nibabel.load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
+    slices = ((stored - stored.mean()) / stored.std()).transpose(1, 0, 2)  # (y, x, z)
+    held, rng = dataset.read(dataset.cases[0]), np.random.default_rng(0)
+    for _ in range(3):
+        (image,), target = dataset.draw(held, [(1, *slices.shape[1:])], rng)
+        assert image.shape == (1, *slices.shape[1:]) == (1, *target.shape)
+        assert np.abs(slices - image[0].numpy()).max((1, 2)).min() < 1e-4
+    with pytest.raises(UsageError, match="prepared volumes, which a 2D network sees slice by slice; expected the raw"):
         as_planned(open_dataset(str(preprocessed(tmp_path)), {}), options)
+
+
+def test_no_data_are_read_for_a_cascade(tmp_path: Path) -> None:
+    cascade = {**nnunet_plans.configuration(), "previous_stage": "3d_lowres"}
+    plans = nnunet_plans.write(tmp_path / "plans", nnunet_plans.plans(a=cascade))
+    with pytest.raises(UsageError, match="a cascade takes the labels that its first stage predicts as channels"):
+        as_planned(
+            open_dataset(str(nnunet_plans.write_raw(tmp_path / "raw", 1)), {}), Prune.read({"model": f"nnunet:{plans}"})
+        )
 
 
 def test_axes_that_are_none_are_refused() -> None:
