@@ -18,7 +18,8 @@ from ranp.graph.flow import Flow
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.resize import resized
-from ranp.graph.rules.registry import base_name, bind, numbers, places
+from ranp.graph.rules.op import base_name, bind
+from ranp.graph.rules.registry import numbers, places
 from ranp.graph.tape import Places, Record, Run
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, flatten

@@ -36,8 +36,8 @@ def finalise(trace: Trace, order: Iterable[str]) -> tuple[Graph, Ints]:
     groups, group_of = grouped(parameters, layers, count)
     units = _Units(table)
     sizes = [
-        Size(held.module, held.key, look_up(table, count.labels), in_units(count.number, units.flow))
-        for held, count in trace.counts.items()
+        Size(held.module, held.key, look_up(table, counted.labels), in_units(counted.number, units.flow))
+        for held, counted in trace.counts.items()
     ]
     graph = Graph(
         count,

@@ -23,8 +23,8 @@ from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
-from ranp.graph.rules import Op, apply
-from ranp.graph.rules.registry import RULES, base_name, bind, numbers, places, rule_of
+from ranp.graph.rules.op import Op, base_name, bind
+from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of
 from ranp.graph.tape import Call, Kind, Record
 from ranp.graph.trace import Trace, like_input
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.rules import RULES
-from ranp.graph.rules.registry import base_name
+from ranp.graph.rules.op import base_name
 from ranp.graph.tape import Kind, Mixing, Record
 from ranp.modules import Change, Module, copy_with
 

@@ -1,7 +1,8 @@
 """Scaled dot-product attention kept whole: queries and keys are summed with each other, values pass."""
 
 from ranp.graph.flow import Flow, activation
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind
 from ranp.graph.trace import Trace
 

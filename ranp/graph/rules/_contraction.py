@@ -6,7 +6,8 @@ import torch
 from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.rules._sized import hold
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind, Layer
 from ranp.graph.ties import joined_roots, padded
 from ranp.graph.trace import Trace

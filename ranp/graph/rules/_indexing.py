@@ -8,7 +8,8 @@ import torch
 
 from ranp.graph.flow import Flow, activation
 from ranp.graph.rules._view import reshaped
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind
 from ranp.graph.ties import padded
 from ranp.graph.trace import Trace

@@ -7,7 +7,8 @@ import torch
 from ranp.graph.flow import Flow, activation
 from ranp.graph.labels import Ints
 from ranp.graph.rules._sized import hold
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind
 from ranp.graph.trace import Trace
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from ranp.graph.flow import Flow, constant
 from ranp.graph.origins import LIKE, Asking, Number
 from ranp.graph.rules._sized import filled
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind
 from ranp.graph.trace import Trace
 

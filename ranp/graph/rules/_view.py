@@ -10,7 +10,8 @@ from ranp.graph.flow import Flow, Shape, blocks, merged_size, reshape_field, var
 from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Asking, Number, held_in
 from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind, Places
 from ranp.graph.ties import joined_roots
 from ranp.graph.trace import Trace

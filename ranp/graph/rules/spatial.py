@@ -10,7 +10,8 @@ from ranp.graph.flow import Flow, Shape, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Number, held_in
 from ranp.graph.rules._view import permuted, reshaped
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind, Places
 from ranp.graph.trace import Trace, like_input
 
