@@ -102,6 +102,8 @@ class DilatedVGG(nn.Module):
             *fully_connected(dims, 8 * width, hidden, padding=12, dilation=4),
             conv(dims)(hidden, classes, 1),
         )
+        assert isinstance(self.front[-1].bias, Tensor)
+        nn.init.ones_(self.front[-1].bias)  # equal for all classes, and lets each through the module's ReLUs
         self.context = Context(dims, classes, widths, noise)
 
     def forward(self, image: Tensor) -> Tensor:
