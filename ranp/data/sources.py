@@ -50,6 +50,7 @@ class Drawing:
         below: of every input the number its whole numbers are below; () where all are real.
         names: of keyword inputs of what is generated.
         dtypes: of the inputs of what is generated.
+        values: generated targets are real numbers of the output's shape, no classes.
         training: whether cases come in a new order at every pass.
         hold: how many cases are kept once they were read.
         augment: how samples are changed.
@@ -63,6 +64,7 @@ class Drawing:
     below: tuple[int | None, ...] = ()
     names: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = ()
+    values: bool = False
     training: bool = False
     hold: int = 1
     augment: Augmentation = "none"
@@ -149,8 +151,9 @@ class FromNumbers:
             source = shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
         else:
             source = generated(
-                input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
-            )
+                input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below,
+                values=how.values,
+            )  # fmt: skip
         change = how.change("stereo" if output == tuple(input_shapes[0][1:]) else "segmentation")
         if change is not None:
             source = replace(source, sample=_Changed(source.sample, change, how.seed))

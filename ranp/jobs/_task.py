@@ -111,6 +111,12 @@ def maxdisp_of(model: str, preset: str | None, settings: Mapping[str, Any]) -> i
     return int(known.get("maxdisp", MAXDISP))
 
 
+def asks_values(word: str, model: str, preset: str | None) -> bool:
+    """Whether a loss compares values, or stands in for one of a built-in that does."""
+    own = models.default_loss(model, preset) if model in models.names() else ""
+    return bool({word, own} & losses.VALUED)
+
+
 def loss_of(
     options: Lossy,
     model: str,

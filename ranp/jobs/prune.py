@@ -20,7 +20,7 @@ from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
 from ranp.jobs._step import refuse_step, step_of
 from ranp.jobs._subject import refuse_known
-from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, asks_values, loss_of, maxdisp_of
 from ranp.jobs.options import Compare, Images, Prune, Scored, Source, Suggest
 from ranp.models import folders
 from ranp.models.constructors import Constructor
@@ -214,7 +214,7 @@ def ready(
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
         how = Drawing(
             options.batches, options.samples, options.seed, options.workers, maxdisp, scored.below,
-            scored.names, scored.dtypes,
+            scored.names, scored.dtypes, asks_values(word, request.model, request.preset),
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)

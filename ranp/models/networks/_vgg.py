@@ -1,16 +1,20 @@
 """VGG-16, the trunk that most dense networks of 2015 stand on.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015
-(https://arxiv.org/abs/1409.1556), configuration D.
+(https://arxiv.org/abs/1409.1556), configuration D. Weights are drawn as He et al. do (ICCV 2015,
+https://arxiv.org/abs/1502.01852), without which nothing of the image is left after thirteen layers without norms.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from ranp.models.networks._blocks import batch_norm, conv, conv_transpose
 
+Layer = TypeVar("Layer", bound=_ConvNd)
 VGG16 = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (width in units of the first, convolutions) of each stage
 
 
@@ -57,7 +61,7 @@ def convolutions(
     kind = conv_transpose if transposed else conv
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layers.append(kind(dims)(inputs, outputs, 3, padding=dilation, dilation=dilation))
+        layers.append(drawn_(kind(dims)(inputs, outputs, 3, padding=dilation, dilation=dilation)))
         layers += [batch_norm(dims)(outputs)] if norm else []
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
@@ -68,10 +72,18 @@ def fully_connected(
 ) -> list[nn.Module]:
     """fc6 and fc7 as convolutions, each with ReLU and dropout; fc6 is 7 wide as published."""
     return [
-        conv(dims)(inputs, hidden, kernel, padding=padding, dilation=dilation),
+        drawn_(conv(dims)(inputs, hidden, kernel, padding=padding, dilation=dilation)),
         nn.ReLU(inplace=True),
         nn.Dropout(),
-        conv(dims)(hidden, hidden, 1),
+        drawn_(conv(dims)(hidden, hidden, 1)),
         nn.ReLU(inplace=True),
         nn.Dropout(),
     ]
+
+
+def drawn_(layer: Layer) -> Layer:
+    """Draw a convolution's weights so that a ReLU behind it keeps the size of the signal; its bias is zero."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

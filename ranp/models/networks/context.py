@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.models.networks._blocks import conv, max_pool, resized
-from ranp.models.networks._vgg import fully_connected, stages
+from ranp.models.networks._vgg import drawn_, fully_connected, stages
 from ranp.models.registry import register
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)  # of the 3-wide convolutions; they see 3, 5, 9, 17, 33, 65 and 67 pixels
@@ -100,8 +100,11 @@ class DilatedVGG(nn.Module):
         self.front = nn.Sequential(
             *(one, pools[0], two, pools[1], three, pools[2], four, five),
             *fully_connected(dims, 8 * width, hidden, padding=12, dilation=4),
-            conv(dims)(hidden, classes, 1),
         )
+        scores = drawn_(conv(dims)(hidden, classes, 1))
+        assert scores.bias is not None
+        nn.init.ones_(scores.bias)  # equal for all classes, and lets each through the module's ReLUs
+        self.front.append(scores)
         self.context = Context(dims, classes, widths, noise)
 
     def forward(self, image: Tensor) -> Tensor:
