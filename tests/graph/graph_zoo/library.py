@@ -179,6 +179,8 @@ def _dints() -> nn.Module:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "deeplab": {"width": 4, "classes": 3},
+    "maskrcnn": {"width": 2, "classes": 3, "keypoints": 2},
+    "panoptic-fpn": {"width": 4, "classes": 3, "stuff": 4},
     "fcn8s": {"width": 4, "hidden": 8, "classes": 3},
     "fpn": {"width": 4, "classes": 3},
     "segnet": {"width": 4, "classes": 3},
@@ -190,6 +192,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 SPATIAL = {
     "deeplab": (33, 32),
+    "maskrcnn": (33, 32),
+    "panoptic-fpn": (33, 32),
     "fcn8s": (33, 32),
     "fpn": (33, 32),
     "segnet": (32, 32),
