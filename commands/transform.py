@@ -10,9 +10,9 @@ from ranp.figures import spell_all
 
 @command(Transform, "ranp transform deeplab --output-stride 8 --out runs/dense")
 def transform(options: Transform) -> None:
-    """Turn strides of MODEL into dilations, for denser features.
+    """Turn strides of MODEL into dilations.
 
-    The dilated network is compared with MODEL at the positions there were before.
+    Its features get denser, with the same weights; both networks are compared at the positions there were before.
     """
     from ranp.adapters.jobs.transform import run
 

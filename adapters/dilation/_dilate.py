@@ -164,7 +164,7 @@ def _strides(module: nn.Module, dims: int) -> tuple[int, ...]:
 def _layer(path: str, module: Any, step: Step) -> Any:
     """Return what stands for a layer: a convolution and a padding as they are, changed; another module for a pool."""
     dims = len(step.kept)
-    if isinstance(module, PADS):
+    if type(module) in PADS:
         factors = [removed for removed in reversed(step.removed) for _ in range(2)]  # the last dimension first
         module.padding = tuple(side * removed for side, removed in zip(module.padding, factors, strict=True))
         return module

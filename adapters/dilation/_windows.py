@@ -137,8 +137,8 @@ def _sums(x: Tensor, axis: Axis, dim: int) -> Tensor:
     total = x.new_zeros(())
     for element in range(axis.kernel):
         start = element * apart
-        place: list[Any] = [slice(None)] * dim
-        total = total + x[(*place, slice(start, start + (windows - 1) * axis.kept + 1, axis.kept))]
+        taken = slice(start, start + (windows - 1) * axis.kept + 1, axis.kept)
+        total = total + x.transpose(0, dim)[taken].transpose(0, dim)
     return total
 
 
@@ -161,4 +161,5 @@ class OnLattice(nn.Module):
 
 def on_lattice(x: Tensor, removed: Sequence[int]) -> Tensor:
     """Return every r-th position of x (..., *spatial)."""
-    return x[(..., *(slice(None, None, r) for r in removed))]
+    places: list[Any] = [..., *(slice(None, None, r) for r in removed)]
+    return x[tuple(places)]

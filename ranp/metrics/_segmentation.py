@@ -1,4 +1,4 @@
-"""Mean intersection over union and pixel accuracy over a whole data set, counted by MONAI's confusion matrix.
+"""Mean IoU, pixel accuracy and mean accuracy over a whole data set, counted by MONAI's confusion matrix.
 
 MONAI's own `MeanIoU` averages per image; here the counts are added up first, as the segmentation benchmarks do.
 """
@@ -57,6 +57,15 @@ class SegmentationScores:
     def miou(self) -> float:
         """Return the mean IoU over the classes that occur in predictions or targets; NaN before any pixel."""
         return float(self.iou().nanmean())
+
+    def accuracy(self) -> Tensor:
+        """Return the share of each class's pixels with the right label, (C,) float64; NaN for classes without any."""
+        tp, _, _, fn = self.counts.unbind(1)
+        return tp / (tp + fn)
+
+    def mean_accuracy(self) -> float:
+        """Return the mean of `accuracy` over the classes that occur in targets; NaN before any pixel."""
+        return float(self.accuracy().nanmean())
 
     def pixel_accuracy(self) -> float:
         """Return the share of counted pixels with the right label; NaN before any pixel."""

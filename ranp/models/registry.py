@@ -55,6 +55,8 @@ class BuiltIn:
     default number of dimensions."""
     inputs: int = 1
     """How many images the network takes; all have the same shape."""
+    boxes: int = 0
+    """How many boxes of two corners the network takes after them, as shares of the image; 0 for a network of images."""
     loss: str = "ce"
     presets: Mapping[str, Preset] = field(default_factory=dict)
 
@@ -70,13 +72,13 @@ _BUILT_INS: dict[str, BuiltIn] = {}
 
 
 def register(
-    name: str, *, spatial: Shape, inputs: int = 1, loss: str = "ce", presets: Sequence[Preset] = ()
+    name: str, *, spatial: Shape, inputs: int = 1, boxes: int = 0, loss: str = "ce", presets: Sequence[Preset] = ()
 ) -> Callable[[Factory], Factory]:
     """Enter a factory under a name; a name taken already is our mistake."""
 
     def enter(factory: Factory) -> Factory:
         assert name not in _BUILT_INS, f"built-in {name!r} is registered twice"
-        _BUILT_INS[name] = BuiltIn(name, factory, spatial, inputs, loss, {p.name: p for p in presets})
+        _BUILT_INS[name] = BuiltIn(name, factory, spatial, inputs, boxes, loss, {p.name: p for p in presets})
         return factory
 
     return enter
@@ -176,7 +178,8 @@ def input_shapes(
     size = tuple(spatial) if spatial is not None else (entry.spatial * 3)[:dims]
     if len(size) != dims:
         raise UsageError(f"{named('input', spell(size))}: {name} takes {dims} spatial dimensions, got {len(size)}")
-    return [(full_settings(name, None, settings)["in_channels"], *size)] * entry.inputs
+    images = [(full_settings(name, None, settings)["in_channels"], *size)] * entry.inputs
+    return [*images, (entry.boxes, 2 * dims)] if entry.boxes else images
 
 
 def default_loss(name: str, preset: str | None = None) -> str:

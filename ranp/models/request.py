@@ -57,7 +57,8 @@ class Request:
         """
 
         def resized(shape: Shape) -> Shape:
-            return (*shape[:2], *read_size(size, len(shape) - 2, option)) if len(shape) > 2 else shape
+            images = len(shape) == max(map(len, self.shapes))  # boxes have a dimension less
+            return (*shape[:2], *read_size(size, len(shape) - 2, option)) if len(shape) > 2 and images else shape
 
         return replace(self, shapes=tuple(map(resized, self.shapes)))
 

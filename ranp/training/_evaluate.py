@@ -24,6 +24,7 @@ from ranp.errors import UsageError, listed, named
 from ranp.figures import spell
 from ranp.inputs import Inputs, Shape, as_arguments, flatten
 from ranp.metrics import (
+    BoundaryScores,
     EdgeScores,
     SegmentationScores,
     class_accuracy,
@@ -307,6 +308,7 @@ class _Masks(_Tally):
         self.first = int(background)
         self.confusion = SegmentationScores(len(self.names), IGNORED)
         self.edges = EdgeScores(ignore=IGNORED)
+        self.boundaries = BoundaryScores(len(self.names), ignore=IGNORED)
         self.dims = 0
 
     def enter(self, judged: Judged) -> None:
@@ -340,13 +342,16 @@ class _Masks(_Tally):
         for labels, wanted in pieces:
             self.confusion.update(labels.long(), wanted)
         if self.surfaces:
-            self.edges.update(prediction.long()[None], target[None])
+            for counts in (self.edges, self.boundaries):
+                counts.update(prediction.long()[None], target[None])
 
     def scores(self) -> Scores:
         overall: dict[str, float] = {}
         if self.task == "segmentation":
             overall = {"miou": self.confusion.miou(), "pixel_accuracy": self.confusion.pixel_accuracy()}
             if self.surfaces:
+                overall["mean_accuracy"] = self.confusion.mean_accuracy()
+                overall["boundary_iou"] = self.boundaries.mean()
                 overall |= {f"edge_f{each.dilation}": each.f_measure for each in self.edges.compute()}
         groups: dict[str, list[float]] = {}
         cases = []

@@ -50,3 +50,11 @@ def test_mistakes_are_one_line() -> None:
         SegmentationScores(2).update(labels - 1, labels)
     with pytest.raises(UsageError, match="expected the target's shape"):
         SegmentationScores(2).update(labels[:, 1:], labels)
+
+
+def test_mean_accuracy_is_over_the_classes_that_occur() -> None:
+    scores = SegmentationScores(classes=4)
+    scores.update(torch.tensor([[0, 0, 1, 2, 2]]), torch.tensor([[0, 0, 0, 1, 2]]))
+    assert scores.accuracy()[:3].tolist() == pytest.approx([2 / 3, 0, 1])
+    assert scores.accuracy()[3].isnan()
+    assert scores.mean_accuracy() == pytest.approx((2 / 3 + 0 + 1) / 3)

@@ -75,6 +75,36 @@ def test_published_size_of_the_2d_networks(name: str, millions: float) -> None:
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == millions
 
 
+def test_published_size_of_mask_rcnn() -> None:
+    """torchvision's has 44,401,393 parameters: for 91 classes, without joints, frozen norms, with proposals."""
+    with torch.device("meta"):
+        network = models.build("maskrcnn", classes=91)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    own = sum(p.numel() for p in network.parameters()) - sum(p.numel() for m in norms for p in m.parameters())
+    proposals = 256 * 256 * 9 + 256 + (3 + 12) * 257
+    assert own - sum(p.numel() for p in network.heads.keypoint.parameters()) == 44_401_393 - proposals
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("maskrcnn", {"keypoints": 2}, [(2, 3, 3), (2, 3, 12), (2, 3, 3, 28, 28), (2, 3, 2, 56, 56)]),
+        ("panoptic-fpn", {"stuff": 5}, [(2, 5, 32, 40), (2, 3, 3), (2, 3, 12), (2, 3, 3, 28, 28)]),
+    ],
+)
+def test_networks_of_boxes(name: str, settings: dict[str, Any], expected: list[tuple[int, ...]]) -> None:
+    network = models.build(name, width=4, classes=3, **settings)
+    generator = torch.Generator().manual_seed(0)
+    low, size = torch.rand(2, 2, 3, 2, generator=generator)
+    image = torch.randn(2, 3, 32, 40, generator=generator)
+    with torch.no_grad():
+        found = network.eval()(image, torch.cat([low / 2, low / 2 + size / 2], dim=-1))
+        whole = network(image, torch.tensor([[[0.0, 0.0, 1.0, 1.0]] * 3] * 2))
+    assert [tuple(each.shape) for each in found] == expected
+    assert all(torch.allclose(each[:, 0], each[:, 2], atol=1e-6) for each in whole[-3:])
+    assert not torch.allclose(found[-1], whole[-1], atol=1e-6)
+
+
 @pytest.mark.parametrize("name", [*IMAGES, "ubernet"])
 def test_the_2d_networks_take_a_width(name: str) -> None:
     with torch.device("meta"):

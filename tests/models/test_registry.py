@@ -22,7 +22,9 @@ def test_names_are_the_papers_networks_and_the_dense_ones() -> None:
         "fpn",
         "hypercolumns",
         "i3d",
+        "maskrcnn",
         "mobilenetv2-3d",
+        "panoptic-fpn",
         "psm",
         "segnet",
         "ubernet",
@@ -97,6 +99,7 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone() -
 def test_input_shapes() -> None:
     assert models.input_shapes("unet3d", {"in_channels": 2}, (8, 16, 24)) == [(2, 8, 16, 24)]
     assert models.input_shapes("psm") == [(3, 256, 512)] * 2
+    assert models.input_shapes("maskrcnn", {"in_channels": 1}, (64, 32)) == [(1, 64, 32), (8, 4)]
     assert [models.spatial_dims(name) for name in ("psm", "i3d", "unet2d")] == [2, 3, 2]
     with pytest.raises(UsageError, match="--input 64x64: unet3d takes 3 spatial dimensions, got 2"):
         models.input_shapes("unet3d", {}, (64, 64))

@@ -61,6 +61,7 @@ def test_a_network_that_is_right_has_the_best_figures(tmp_path: Path) -> None:
     assert scores.score == 1
     assert scores.mean("hd95") == 0
     assert scores.figures()["edge_f1"] == scores.overall["miou"] == 1
+    assert scores.overall["mean_accuracy"] == scores.overall["boundary_iou"] == 1
     assert [case.name for case in scores.cases] == ["case0", "case1", "case2"]
     assert scores.source == "3 cases of volumes"
 

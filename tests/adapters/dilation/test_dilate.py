@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -170,6 +172,29 @@ def test_a_path_that_is_resized_inside_is_let_be_where_its_stride_stays() -> Non
     dense = dilate(network, 2, example_inputs=image)
     torch.testing.assert_close(dense(image)[..., ::2, ::2], network(image))
     assert (dense.down.stride, dense.last.stride) == ((2, 2), (2, 2))
+
+
+FIXTURE = Path(__file__).parents[3] / ".." / "shared" / "fixtures" / "dense" / "slides_ops.npz"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not FIXTURE.exists(), reason="the recorded values are not beside the checkout")
+def test_the_recorded_values() -> None:
+    known = np.load(FIXTURE)
+    convolutions = []
+    for name in ("dil_w1", "dil_w2", "dil_w3"):
+        weight = torch.tensor(known[name])
+        convolutions.append(nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False))
+        convolutions[-1].weight = nn.Parameter(weight, requires_grad=False)
+    one, two, three = convolutions
+    network = nn.Sequential(one, nn.MaxPool2d(2), two, nn.ReLU(), nn.MaxPool2d(2), three)
+    image = torch.tensor(known["dil_x"])
+    torch.testing.assert_close(network(image), torch.tensor(known["dil_strided"]), rtol=0, atol=1e-12)
+    dense = dilate(network, 1, example_inputs=image)(image)
+    torch.testing.assert_close(dense[..., ::4, ::4], torch.tensor(known["dil_strided"]), rtol=0, atol=1e-12)
+    inner = slice(0, 6)  # the recorded one is not padded at the end, which the last positions see
+    recorded = torch.tensor(known["dil_dense"])
+    torch.testing.assert_close(dense[..., inner, inner], recorded[..., inner, inner], rtol=0, atol=1e-12)
 
 
 class Calls(nn.Module):
