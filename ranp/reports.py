@@ -117,6 +117,7 @@ class Chosen(Part):
         floor: the least width, in units or as a share.
         limits: the one that binds first.
         rounds: how many networks were built and measured for them.
+        rule: that ranks units, or gives widths; reports of before it was told say nothing.
     """
 
     solver: str
@@ -125,6 +126,7 @@ class Chosen(Part):
     floor: int | str
     limits: list[Limit]
     rounds: int = 1
+    rule: str = ""
 
     def lines(self) -> list[str]:
         """Say which limit binds and how far the others are."""
@@ -132,7 +134,8 @@ class Chosen(Part):
         kept = "" if self.importance is None else f", {share(self.importance)} of the scores kept"
         near = "" if self.gap is None else f", at most {share(self.gap)} below the best on its grid of widths"
         tried = f", the best of {self.rounds} networks that were built and measured" if self.rounds > 1 else ""
-        how = f"solver {self.solver}, least width {self.floor}{kept}{near}{tried}"
+        rule = f"rule {self.rule}, " if self.rule else ""
+        how = f"{rule}solver {self.solver}, least width {self.floor}{kept}{near}{tried}"
         return [f"limit that binds: {first}", *(f"limit: {each}" for each in others), how]
 
 

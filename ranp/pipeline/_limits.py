@@ -85,7 +85,10 @@ def chosen_of(plan: Plan, full: Mapping[str, int], built: Mapping[str, int] | No
     ]  # fmt: skip
     limits.sort(key=lambda limit: -limit.used)
     floor = choice.min_width or 1
-    return Chosen(solver=choice.solver, importance=choice.importance, gap=choice.gap, floor=floor, limits=limits)
+    return Chosen(
+        rule=choice.rule, solver=choice.solver, importance=choice.importance, gap=choice.gap, floor=floor,
+        limits=limits,
+    )  # fmt: skip
 
 
 def settled(

@@ -48,7 +48,7 @@ def test_the_limit_that_binds_and_the_uniform_network_are_printed(tmp_path: Path
     words = ["--method", "l1", "--flops", "50%", "--params", "40%", "--solver", "exact", "--min-width", "10%"]
     text = run("prune", *SMALL, *words, "--out", tmp_path / "a").stdout
     assert "limit that binds: " in text
-    assert "solver exact, least width 10%" in text
+    assert "rule global, solver exact, least width 10%" in text
     assert "below the best on its grid of widths" in text
     assert "uniform network of equal FLOPs: " in text
 
