@@ -156,6 +156,8 @@ def test_a_network_of_images_sees_the_slices_that_nnunet_shows_it(tmp_path: Path
     dataset = as_planned(open_dataset(str(raw), {}), options)
     assert isinstance(dataset, Volumes)
     assert (dataset.sampling.axes, dataset.sampling.spacing) == ((0, 2, 1), (1.1, 2.0, 0.0))
+    sides = dataset.read(dataset.cases[0]).image.shape[1:]
+    assert (sides[0] < 24, sides[1] < 20, sides[2]) == (True, True, 28)  # across the slices nothing is resampled
     dataset = replace(dataset, sampling=replace(dataset.sampling, spacing=()))
     stored = np.asanyarray(nibabel.load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
     slices = ((stored - stored.mean()) / stored.std()).transpose(1, 0, 2)  # (y, x, z)
