@@ -29,7 +29,7 @@ def export(options: Export) -> dict[str, Any]:
             model=options.model, weights=options.weights, seed=options.seed, force=options.force,
             dry_run=options.dry_run,
         )  # fmt: skip
-    if options.tensorrt_notes and not options.dry_run:
+    if options.tensorrt_notes:
         found["tensorrt"] = tensorrt_notes(
             run, opset=options.opset, dynamic=options.dynamic, model=options.model, weights=options.weights,
             seed=options.seed,

@@ -4,6 +4,7 @@ A SOURCE is the word of a generator, a path whose layout is recognised, LAYOUT:P
 `file.py:function`.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -398,7 +399,12 @@ def open_source(
         raise UsageError(f"{named('data', word)}: no such file or folder, nor one of {listed(known)}{close}")
     dataset = open_dataset(word, settings)
     if isinstance(dataset, Volumes):
-        dataset = replace(dataset, labels=reading.of(dataset.labels), sampling=reading.sampling)
+        sampling = reading.sampling
+        if dataset.prepared and (sampling.axes or sampling.spacing or sampling.scales):  # perhaps those of a run
+            taken = "prepared, and taken as they are; axes, spacing and scales are of raw volumes"
+            warnings.warn(f"{named('data', word)}: {taken}", stacklevel=2)
+            sampling = replace(sampling, axes=(), spacing=(), scales=())
+        dataset = replace(dataset, labels=reading.of(dataset.labels), sampling=sampling)
     elif reading != Reading():
         raise UsageError(
             f"{named('data', word)}: label maps and how volumes are read are of volumes, not of {dataset.word}"

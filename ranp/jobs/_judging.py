@@ -167,7 +167,7 @@ def as_learned(dataset: Dataset[Any], learned: Mapping[str, Any]) -> Dataset[Any
     if dataset.labels.count() is None and values != [*range(len(values))]:  # 0 and 255, of which one may lack here
         classes = {value: number for number, value in enumerate(values)}
         dataset = replace(dataset, labels=replace(dataset.labels, classes=classes))
-    if not scales:
+    if not scales or dataset.prepared:
         return dataset
     known = tuple(None if each is None else Scale.of_plain(each) for each in scales)
     return replace(dataset, sampling=replace(dataset.sampling, scales=known))

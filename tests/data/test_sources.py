@@ -152,6 +152,7 @@ def test_a_network_has_to_fit(
 
 def test_spacings() -> None:
     assert read_spacing("2") == (2.0,)
-    for wrong in ("0x1", "a", "1x", "-1", "inf"):
+    assert read_spacing("0x1") == (0.0, 1.0)
+    for wrong in ("0", "0x0", "a", "1x", "-1", "inf"):
         with pytest.raises(UsageError, match=f"--spacing {wrong}: expected millimetres"):
             read_spacing(wrong)

@@ -15,6 +15,8 @@ from ranp.data.layouts import open_dataset
 from ranp.data.sources import FromFiles
 from ranp.data.volumes import Sampling, Volumes
 from ranp.errors import UsageError
+from ranp.jobs._judging import as_learned
+from ranp.jobs._source import opened
 from ranp.jobs._task import as_planned
 from ranp.jobs.options import Prune, Train
 from ranp.jobs.train import ready
@@ -137,6 +139,13 @@ def test_a_training_of_a_run_reads_volumes_as_the_plans_of_its_pruning_did(tmp_p
     assert isinstance(arrays.source, FromFiles)
     kept = arrays.source.dataset.read(arrays.source.dataset.cases[0]).image
     assert np.array_equal(kept, np.load(tmp_path / "made" / "nnUNetPlans_3d_fullres" / "c0.npy"))
+    with pytest.warns(
+        UserWarning, match="prepared, and taken as they are; axes, spacing and scales are of raw volumes"
+    ):
+        brought = opened(Train.read({**said, "data": str(tmp_path / "made" / "nnUNetPlans_3d_fullres"), "axes": "yzx"}))
+    assert isinstance(brought, FromFiles)
+    learned = as_learned(brought.dataset, {"scales": [{"mean": 5.0, "sd": 2.0}]})
+    assert np.array_equal(learned.read(learned.cases[0]).image, kept)
 
 
 def test_a_network_of_images_sees_the_slices_that_nnunet_shows_it(tmp_path: Path) -> None:
@@ -147,6 +156,8 @@ def test_a_network_of_images_sees_the_slices_that_nnunet_shows_it(tmp_path: Path
     dataset = as_planned(open_dataset(str(raw), {}), options)
     assert isinstance(dataset, Volumes)
     assert (dataset.sampling.axes, dataset.sampling.spacing) == ((0, 2, 1), (1.1, 2.0, 0.0))
+    sides = dataset.read(dataset.cases[0]).image.shape[1:]
+    assert (sides[0] < 24, sides[1] < 20, sides[2]) == (True, True, 28)  # across the slices nothing is resampled
     dataset = replace(dataset, sampling=replace(dataset.sampling, spacing=()))
     stored = np.asanyarray(nibabel.load(raw / "imagesTr" / "c0_0000.nii.gz").dataobj)
     slices = ((stored - stored.mean()) / stored.std()).transpose(1, 0, 2)  # (y, x, z)
