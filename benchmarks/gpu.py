@@ -40,9 +40,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "kernels.md"
-WORK = ROOT / "build" / "gpu"  # runs that one step leaves to the next
+WORK = ROOT / "build" / "gpu"  # what one step leaves to the next
 MARKS = ("<!-- what benchmarks/gpu.py found: begin -->", "<!-- end -->")
-KERNELS = ("kernels", "benchmarks/gpu.py", "benchmarks/gpu_checks.py", "benchmarks/gpu_speed.py")
+CHECKS = ("kernels", "adapters", "benchmarks/gpu.py", "benchmarks/gpu_checks.py", "tests/rounding.py")
+MEASURES = ("gpu_speed", "mrf_speed", "upsampling_speed", "pooling_memory")
+SPEED = (*CHECKS, *(f"benchmarks/{name}.py" for name in MEASURES))
 PRODUCT = ("kernels", "ranp", "adapters", "commands", "benchmarks/gpu.py", "benchmarks/gpu_product.py")
 
 UNTOLD = "it ended without a result"
@@ -63,6 +65,8 @@ class Step:
         what: one line for the table.
         kernels: whether there is nothing to do without the native library.
         sources: what its result depends on.
+        leaves: what it puts into the folder of the runs for other steps: where that is gone, as on another machine with
+            the same card, it is done again, although it has passed.
     """
 
     name: str
@@ -70,11 +74,12 @@ class Step:
     limit: int
     what: str
     kernels: bool = True
-    sources: tuple[str, ...] = KERNELS
+    sources: tuple[str, ...] = CHECKS
+    leaves: str = ""
 
 
 STEPS = (
-    Step("build", "gpu_checks", 90, "the kernels are compiled for this card", kernels=False),
+    Step("build", "gpu_checks", 150, "the kernels are compiled for this card", kernels=False, leaves="library"),
     Step("agreement", "gpu_checks", 60, "forward as PyTorch's on the CPU in every bit, gradients up to their order"),
     Step("fixtures", "gpu_checks", 40, "message passing of the oracle's files: costs, indices, gradients"),
     Step("operators", "gpu_checks", 60, "gradcheck and opcheck, float32 and float64"),
@@ -83,11 +88,20 @@ STEPS = (
     Step("autocast", "gpu_checks", 40, "layers under autocast, float16 and bfloat16"),
     Step("memcheck", "gpu_checks", 80, "compute-sanitizer memcheck on small cases"),
     Step("racecheck", "gpu_checks", 80, "compute-sanitizer racecheck on small cases"),
-    Step("mrf_speed", "gpu_speed", 90, "message passing, beside its floor, the authors' kernels and PyTorch"),
-    Step("upsampling_speed", "gpu_speed", 50, "CARAFE's and FADE's sums, beside PyTorch"),
-    Step("pooling_speed", "gpu_speed", 40, "poolings (PyTorch on a card), beside the forms that copy windows"),
-    Step("profile", "gpu_speed", 60, "ncu on the two slowest kernels, as text"),
-    Step("prune", "gpu_product", 70, "ranp prune of the BraTS 3D-UNet to 5 % of its FLOPs", False, PRODUCT),
+    Step(
+        "mrf_speed", "gpu_speed", 90, "message passing, beside its floor, the authors' kernels and PyTorch", True, SPEED
+    ),
+    Step("upsampling_speed", "gpu_speed", 50, "CARAFE's and FADE's sums, beside PyTorch", True, SPEED),
+    Step(
+        "pooling_speed",
+        "gpu_speed",
+        40,
+        "poolings (PyTorch on a card), beside the forms that copy windows",
+        True,
+        SPEED,
+    ),
+    Step("profile", "gpu_speed", 60, "ncu on the two slowest kernels, as text", True, SPEED),
+    Step("prune", "gpu_product", 70, "ranp prune of the BraTS 3D-UNet to 5 % of its FLOPs", False, PRODUCT, "slim"),
     Step("bench", "gpu_product", 70, "ranp bench of the full and the slim network", False, PRODUCT),
     Step("train", "gpu_product", 90, "ranp train of the slim network: bf16, channels last, compiled", False, PRODUCT),
     Step("memory", "gpu_product", 90, "predicted and allocated memory of ten networks", False, PRODUCT),
@@ -150,11 +164,14 @@ def do(step: Step, options: argparse.Namespace) -> None:
 
         function = getattr(import_module(step.home), step.name)
         function(torch.device(options.device), options.small, kept)
-    except (NotRun, ModuleNotFoundError) as reason:
+    except NotRun as reason:
         kept.write("not run", str(reason))
     except Failed as reason:
         kept.write("failed", str(reason))
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("ranp"):
+            kept.write("not run", str(error))
+            return
         kept.write("failed", " ".join(f"{type(error).__name__}: {error}".split())[:400])
         raise
     else:
@@ -185,7 +202,8 @@ def started(step: Step, options: argparse.Namespace, left: float) -> Record:
             record |= {"state": "not run", "why": TIME_IS_UP}
         elif late:
             record |= {"state": "failed", "why": f"not ready after {limit} s"}
-        elif record.get("why", UNTOLD) == UNTOLD:
+        elif record.get("why", UNTOLD) == UNTOLD or (record["state"] == "passed" and child.returncode):
+            record["state"] = "failed"  # also where it passed, and fell over what a kernel left behind
             record["why"] = f"it ended with {child.returncode}: {lines[-1][:300] if lines else 'without a word'}"
         if record["state"] == "failed":
             record["last_lines"] = lines[-15:]
@@ -227,6 +245,11 @@ def tool(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=f"{home / 'bin'}:{home / 'compute-sanitizer'}")
 
 
+def work() -> Path:
+    """Return the folder of what one step leaves to others, in the process of a step."""
+    return Path(os.environ.get("RANP_GPU_WORK", WORK))
+
+
 def digest(step: Step) -> str:
     """Return a digest of what a step's result depends on."""
     total = hashlib.sha256()
@@ -261,7 +284,8 @@ def run(options: argparse.Namespace, found: Record) -> dict[str, Record]:
     records: dict[str, Record] = old["steps"] if old.get("machine") == found else {}
     for step in chosen(options):
         before, now = records.get(step.name, {}), digest(step)
-        if before.get("state") == "passed" and before.get("sources") == now and not options.again:
+        there = not step.leaves or (options.work / step.leaves).exists()
+        if before.get("state") == "passed" and before.get("sources") == now and there and not options.again:
             print(f"{step.name:<17} passed before", flush=True)
             continue
         left = 60 * options.minutes - (time.monotonic() - began)
@@ -318,10 +342,12 @@ def figures(records: dict[str, Record]) -> Iterator[str]:
 
 
 def figure(value: Any) -> str:
-    """Return a cell: three digits of a number, `not run` where there is none."""
+    """Return a cell: three digits of a number or all before its point, `not run` where there is none."""
     if value is None:
         return "not run"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
 
 
 def write_table(folder: Path, page: Path) -> None:
@@ -349,14 +375,16 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.9, help="after which it ends")
     parser.add_argument("--limit", type=int, help="seconds of a step, in the place of its own")
     parser.add_argument("--results", type=Path, help="folder; a temporary one for --device cpu and --small")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs that steps make")
+    parser.add_argument("--work", type=Path, help="folder of the runs that steps make; likewise")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # set in the process of a step
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    tried = options.device == "cpu" or options.small
-    options.results = options.results or (Path(tempfile.mkdtemp(prefix="gpu-")) if tried else RESULTS)
+    tried = (options.device == "cpu" or options.small) and not options.step
+    aside = Path(tempfile.mkdtemp(prefix="gpu-")) if tried else None  # what is tried is never taken for a card's
+    options.results = options.results or aside or RESULTS
+    options.work = options.work or (aside / "work" if aside else WORK)
     return options
 
 
@@ -383,7 +411,11 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         found = machine()
     if found is None:
-        print("no CUDA card here: only the kernels on emulated lanes are checked", flush=True)
+        torch = import_module("torch")
+        print(
+            f"no CUDA card that torch {torch.__version__} can use: the kernels are checked on emulated lanes",
+            flush=True,
+        )
         record = started(EMULATED, options, EMULATED.limit)
         print(f"{EMULATED.name:<17} {told(record)}")
         return int(record["state"] == "failed")

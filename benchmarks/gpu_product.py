@@ -53,14 +53,9 @@ def short(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if len(json.dumps(value)) < 2000}
 
 
-def work() -> Path:
-    """Return the folder of the runs."""
-    return Path(os.environ.get("RANP_GPU_WORK", gpu.WORK))
-
-
 def slim() -> Path:
     """Return the run that `prune` leaves."""
-    folder = work() / "slim"
+    folder = gpu.work() / "slim"
     if not folder.is_dir():
         raise NotRun("the step `prune` has left no run")
     return folder
@@ -72,13 +67,13 @@ def patch(small: bool) -> int:
 
 def prune(device: torch.device, small: bool, kept: Kept) -> None:
     """Prune to 5 % of the FLOPs, widths in multiples of 8."""
-    shutil.rmtree(work() / "slim", ignore_errors=True)
-    work().mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(gpu.work() / "slim", ignore_errors=True)
+    gpu.work().mkdir(parents=True, exist_ok=True)
     goal = ("--sparsity", 0.5) if small else ("--flops", "5%", "--align", 8)
     network = ("--set", "base_width=4", "--in-channels", 4, "--classes", 5) if small else ("--preset", "brats-15")
     report = ranp(
         "prune", "unet3d", *network, "--patch", patch(small), "--batches", 1 if small else 4, *goal,
-        "--device", device, "--out", work() / "slim",
+        "--device", device, "--out", gpu.work() / "slim",
     )  # fmt: skip
     kept.keep(report=short(report))
 
@@ -109,7 +104,7 @@ def train(device: torch.device, small: bool, kept: Kept) -> None:
     steps = 2 if small else 30
     found = ranp(
         "train", slim(), "--steps", steps, "--amp", "bf16", "--channels-last", *compiled, "--patch", patch(small),
-        "--batch-size", 1 if small else 2, "--val-every", steps, "--device", device, "--out", work() / "trained",
+        "--batch-size", 1 if small else 2, "--val-every", steps, "--device", device, "--out", gpu.work() / "trained",
         "--force",
     )  # fmt: skip
     kept.keep(report=short(found))

@@ -5,8 +5,8 @@
 
 Every cell is what `ranp prune` and `ranp train` do with the same words; one line of JSON a cell is added to --results,
 and what stands there is not done again: a run that is stopped goes on. --part 1/2 and 2/2 share the cells among
-processes. The default is the table of docs/evidence.md without its full networks; --full adds these. Brain and CT are
-cohorts of one volume each (benchmarks/cohort.py), shapes, clips and stereo pairs are generated.
+processes. The default takes two processes on two cores about two hours; --full adds the other budgets and the full
+networks. Brain and CT are cohorts of one volume each (benchmarks/cohort.py), shapes, clips and stereo are generated.
 """
 
 import argparse
@@ -43,7 +43,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "learning.jsonl"
 PEER = "Torch-Pruning, global"
 FULL = "full"
-RULES = ("uniform", "profile", "profile:1.25", "weighted", "RANP-f", PEER)
+BY_HAND = "uniform"
+RULES = (BY_HAND, "profile", "profile:1.25", "weighted", "RANP-f", PEER)
 """Rows of the table: candidates as `ranp search` names them, and a peer."""
 AGAIN = "profile, drawn again"
 """The row whose slim weights are drawn anew (`ranp transfer`); all others keep those that were scored."""
@@ -52,8 +53,13 @@ VARIANTS = (
 )  # fmt: skip
 """Further rows, which are asked for by --rules."""
 BUDGETS: dict[str, dict[str, Any]] = {f"{share} FLOPs": {"flops": share} for share in ("5%", "10%", "20%")} | {
-    "40% training memory": {"train_memory": "40%"}
+    "40% training memory": {"train_memory": "40%"},
+    "10% FLOPs, equal time": {"flops": "10%"},
 }
+SHORT = ("5% FLOPs", "10% FLOPs")  # that are compared by default
+EQUAL_TIME = ("10% FLOPs, equal time",)
+"""Where a network, the full one too, trains for as many steps as take the time of the steps of uniform narrowing."""
+PACED, TURNS = 30, 5  # steps and turns of taking that time
 SEEDS = (0, 1, 2)
 SAMPLES = 100  # generated ones that are measured on
 
@@ -99,16 +105,16 @@ CUBE = ((1, 24, 24, 24),)
 TASKS: dict[str, Task] = {
     "shapes": Task(
         "unet3d", {"classes": 7, "in_channels": 1}, {"data": "shapes", "data_settings": {"background": True}}, CUBE, 2,
-        600, FAST,
+        1200, FAST,
     ),
     "brain": Task("unet3d", {"classes": 4, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
-    "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
+    "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 1200, FAST),
     "clips": Task(
         "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 8, 400,
         {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.003}, "top-1",
     ),
     "stereo": Task(
-        "psm", {"maxdisp": 32, "width": 16, "pools": [8, 4, 2, 1]}, {"data": "phantom"}, ((3, 32, 64),) * 2, 2, 600,
+        "psm", {"maxdisp": 32, "width": 16, "pools": [8, 4, 2, 1]}, {"data": "phantom"}, ((3, 32, 64),) * 2, 2, 1200,
         {}, "EPE",
     ),
 }  # fmt: skip
@@ -161,37 +167,57 @@ def measure(cell: Cell, folders: Mapping[str, Path], work: Path) -> dict[str, An
     shutil.rmtree(place, ignore_errors=True)
     data = {"data": str(folders[cell.task])} if cell.task in folders else dict(task.data)
     shared = {**data, "patch": task.patch, "batch_size": task.batch_size, "seed": cell.seed}
-    built_in: dict[str, Any] = {"model": task.model, "settings": dict(task.settings)}
-    line: dict[str, Any] = dict(vars(cell))
-    if cell.rule == FULL:
-        model = built_in
-    elif cell.rule == PEER:
-        asked = {"task": cell.task, "budget": cell.budget, "seed": cell.seed}
-        model = {"model": f"{__file__}:peer", "settings": asked, "init": "keep"}
-    else:
-        chosen = candidate(cell.rule.partition(",")[0])
-        rule = {**chosen.options, "method": chosen.method}
-        options = {**built_in, **shared, **rule, **BUDGETS[cell.budget], "out": place / "slim"}
-        pruned = pruning.prepare(Prune.read(options))
-        report = pruning.keep(pruned, pruning.carry_out(pruned))
-        line["narrowest"] = min(group["after"] for group in report.to_dict()["groups"])
-        if cell.rule == AGAIN:
-            moved = transferring.prepare(
-                Transfer.read({"run": place / "slim", "out": place / "again", "seed": cell.seed})
-            )
-            transferring.keep(moved, transferring.carry_out(moved))
-        model = {"model": str(place / ("again" if cell.rule == AGAIN else "slim"))}
-    asked = {
-        **model, **shared, "steps": cell.steps, "val_every": cell.steps, "lr": 0.01, **task.training,
-        "out": place / "trained",
-    }  # fmt: skip
-    ready = training.prepare(Train.read(asked))
-    assert ready.validation is not None
-    ready.validation.how = replace(ready.validation.how, batches=SAMPLES // task.batch_size)  # of what is generated
-    said = training.carry_out(ready)
+    model, line, steps = chosen(cell, shared, place), dict(vars(cell)), cell.steps
+    if cell.budget in EQUAL_TIME and cell.rule != BY_HAND:
+        beside = chosen(replace(cell, rule=BY_HAND), shared, place / "beside")
+        line["taken"] = steps = round(steps / pace((model, beside), shared, task, place))
+    said = trained(model, shared, task, steps, place / "trained")
     counted = costs(runs.read(place / "trained"), task)
     shutil.rmtree(place)
     return {**line, **counted, "score": said["validations"][-1]["score"], "seconds_per_step": said["seconds_per_step"]}
+
+
+def chosen(cell: Cell, shared: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    """Prune by a cell's rule; return the options that name the network."""
+    task = TASKS[cell.task]
+    built_in: dict[str, Any] = {"model": task.model, "settings": dict(task.settings)}
+    if cell.rule == FULL:
+        return built_in
+    if cell.rule == PEER:
+        asked = {"task": cell.task, "budget": cell.budget, "seed": cell.seed}
+        return {"model": f"{__file__}:peer", "settings": asked, "init": "keep"}
+    rule = candidate(cell.rule.partition(",")[0])
+    options = {
+        **built_in, **shared, **rule.options, "method": rule.method, **BUDGETS[cell.budget], "out": place / "slim",
+    }  # fmt: skip
+    pruned = pruning.prepare(Prune.read(options))
+    pruning.keep(pruned, pruning.carry_out(pruned))
+    if cell.rule != AGAIN:
+        return {"model": str(place / "slim")}
+    moved = transferring.prepare(Transfer.read({"run": place / "slim", "out": place / "again", "seed": cell.seed}))
+    transferring.keep(moved, transferring.carry_out(moved))
+    return {"model": str(place / "again")}
+
+
+def trained(
+    model: Mapping[str, Any], shared: Mapping[str, Any], task: Task, steps: int, out: Path, validated: bool = True
+) -> dict[str, Any]:
+    """Train as `ranp train` does; return what its training.json says."""
+    asked = {**model, **shared, "steps": steps, "val_every": steps, "lr": 0.01, **task.training, "out": out}
+    ready = training.prepare(Train.read(asked))
+    assert ready.validation is not None
+    ready.validation.how = replace(ready.validation.how, batches=SAMPLES // task.batch_size)  # of what is generated
+    return training.carry_out(replace(ready, validation=ready.validation if validated else None))
+
+
+def pace(models: tuple[Mapping[str, Any], ...], shared: Mapping[str, Any], task: Task, place: Path) -> float:
+    """Return the time of a training step of the first network over that of the second, trained by turns."""
+    times: list[list[float]] = [
+        [trained(model, shared, task, PACED, place / f"pace-{turn}-{which}", validated=False)["seconds_per_step"]
+         for which, model in enumerate(models)]
+        for turn in range(TURNS)
+    ]  # fmt: skip
+    return statistics.median(first / second for first, second in times)
 
 
 def costs(run: runs.Run, task: Task) -> dict[str, float]:
@@ -205,8 +231,9 @@ def costs(run: runs.Run, task: Task) -> dict[str, float]:
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """Yield the cells of the table, seed by seed, so that a part of it is a table too."""
-    for seed, budget, task, rule in product(options.seeds, options.budgets, options.tasks, options.rules):
-        yield Cell(task, rule, budget, seed, TASKS[task].steps)
+    for seed, budget, task in product(options.seeds, options.budgets, options.tasks):
+        for rule in (*options.rules, *((FULL,) if budget in EQUAL_TIME else ())):
+            yield Cell(task, rule, budget, seed, TASKS[task].steps)
     if options.full:
         for seed, task in product(options.seeds, options.tasks):
             yield Cell(task, FULL, "100%", seed, TASKS[task].steps)
@@ -218,6 +245,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Return a Markdown table: a row for each budget and rule, a column for each task, mean (spread over seeds)."""
+    lines = [line for line in lines if line["steps"] == TASKS[line["task"]].steps]  # not of shorter trainings
     tasks = [task for task in TASKS if any(line["task"] == task for line in lines)]
     rows = ["| cost | rule | " + " | ".join(f"{task}: {TASKS[task].unit} | parameters" for task in tasks) + " |"]
     rows.append("| --- " * (2 + 2 * len(tasks)) + "|")
@@ -229,6 +257,31 @@ def table(lines: list[dict[str, Any]]) -> str:
                 entries += _entry(same, TASKS[task])
             if any(entry != "-" for entry in entries):
                 rows.append(f"| {budget} | {rule} | " + " | ".join(entries) + " |")
+    return "\n".join(rows)
+
+
+def paired(lines: list[dict[str, Any]]) -> str:
+    """Return a Markdown table of what each rule scores above uniform narrowing of the same task, budget and seed.
+
+    The mean over all pairs, its standard error, and how often it is better. Tasks measured in pixels are left out, as
+    they have another scale, and so is what has no pair.
+    """
+    shares = [line for line in lines if line["steps"] == TASKS[line["task"]].steps and line.get("score", -1) >= 0]
+    score = {(line["rule"], line["budget"], line["task"], line["seed"]): line["score"] for line in shares}
+    rows = ["| cost | rule | above uniform (standard error) | better in |", "| --- | --- | --- | --- |"]
+    for budget, rule in product(BUDGETS, [*RULES, *VARIANTS]):
+        places = [place for of, at, *place in score if (of, at) == (rule, budget) and rule != BY_HAND]
+        gains = [
+            score[rule, budget, *place] - score[BY_HAND, budget, *place]
+            for place in places
+            if (BY_HAND, budget, *place) in score
+        ]
+        if len(gains) > 1:
+            error = statistics.stdev(gains) / len(gains) ** 0.5
+            better = sum(gain > 0 for gain in gains)
+            rows.append(
+                f"| {budget} | {rule} | {statistics.mean(gains):+.3f} ({error:.3f}) | {better} of {len(gains)} |"
+            )
     return "\n".join(rows)
 
 
@@ -250,17 +303,19 @@ def main() -> None:
     parser.add_argument("--ct", type=Path, nargs=2, metavar=("CT", "ORGANS"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--rules", nargs="+", choices=[*RULES, *VARIANTS], default=RULES)
-    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, help="all with --full, else 5 and 10 % of the FLOPs")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--full", action="store_true", help="also train the full networks, which takes hours")
+    parser.add_argument("--full", action="store_true", help="all budgets and the full networks, which takes many hours")
     parser.add_argument("--part", default="1/1", help="k/n: the k-th of n processes that share the cells")
     parser.add_argument("--work", type=Path, default=Path("runs/learning"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what is there")
     options = parser.parse_args()
     if options.table:
-        print(table(read(options.results)))
+        lines = read(options.results)
+        print(table(lines), paired(lines), sep="\n\n")
         return
+    options.budgets = options.budgets or (BUDGETS if options.full else SHORT)
     folders: dict[str, Path] = {}
     for name in ("brain", "ct"):
         files = getattr(options, name)

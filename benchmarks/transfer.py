@@ -24,12 +24,15 @@ NOTHING = "nothing"
 
 
 def ranp(out: Path, *words: object) -> runs.Run:
-    """Run a command that writes a run folder, unless it did before, and return the run."""
-    if not out.exists():
-        command = [*map(str, words), "--out", str(out)]
+    """Run a command that writes a run folder, unless it did before, and return the run; go on with half a training."""
+    half = out.exists() and not runs.read(out).training.get("done", True)
+    if half or not out.exists():
+        command = [*map(str, words), "--out", str(out), *(["--resume"] if half else [])]
         print("+ ranp " + shlex.join(command), file=sys.stderr, flush=True)
         with redirect_stdout(io.StringIO()):
-            app([*command, "--quiet"], standalone_mode=False)
+            code = app([*command, "--quiet"], standalone_mode=False)
+        if code:  # its error was printed
+            sys.exit(code)
     return runs.read(out)
 
 

@@ -3,17 +3,26 @@
 import typer
 
 BUILT_INS: dict[str, tuple[str, ...]] = {
+    "colourisation": (),
+    "context": (),
+    "deconvnet": (),
     "deeplab": (),
+    "eigen-fergus": (),
+    "fcn16s": (),
+    "fcn32s": (),
     "fcn8s": (),
     "fpn": (),
+    "hypercolumns": (),
     "i3d": ("ucf101",),
     "maskrcnn": (),
     "mobilenetv2-3d": ("ucf101",),
     "panoptic-fpn": (),
     "psm": ("sceneflow",),
     "segnet": (),
+    "ubernet": (),
     "unet2d": (),
     "unet3d": ("shapenet-15", "shapenet-23", "brats-15"),
+    "zoomout": (),
 }
 """Built-in networks and their presets."""
 

@@ -20,9 +20,11 @@ def export(options: Export) -> None:
     if options.as_json:
         emit_json(found)
         return
-    print_weights(stdout(), next(iter(found.values()))["weights"])
+    print_weights(stdout(), next((entry["weights"] for entry in found.values()), ""))
     for kind, entry in found.items():
-        if options.dry_run:
+        if kind == "tensorrt":
+            _print_limits(entry)
+        elif options.dry_run:
             stdout().print(f"dry run: would write {entry['path']}", soft_wrap=True)
         elif kind == "nnunet":
             _print_plans(entry)
@@ -60,6 +62,25 @@ def _print_bundle(entry: dict[str, Any]) -> None:
     console.print(f"agrees: to {entry['max_rel_diff']:.1e} of the largest output")
     run = "python -m monai.bundle run --config_file configs/train.json"
     console.print(f"cd {entry['path']} && {run}", soft_wrap=True, highlight=False)
+
+
+def _print_limits(entry: dict[str, Any]) -> None:
+    console = stdout()
+    alike: dict[tuple[str, str, bool], list[str]] = {}
+    for note in entry["notes"]:
+        alike.setdefault((note["op"], note["limit"], note["refused"]), []).append(note["node"])
+    if alike:
+        table = plain_table("operator", "taken", "node", "limit")
+        for column in table.columns:
+            column.justify = "left"
+        for (op, limit, refused), nodes in alike.items():
+            more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+            table.add_row(op, "no" if refused else "with care", nodes[0] + more, limit)
+        print_table(console, table)
+    known = "no known limit of TensorRT" if not alike else f"{entry['refused']} refused"
+    console.print(
+        f"{known}, of {entry['nodes']} nodes at opset {entry['opset']} ({entry['source']}; not tried)", soft_wrap=True
+    )
 
 
 def _print(kind: str, entry: dict[str, Any]) -> None:

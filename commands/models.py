@@ -13,7 +13,7 @@ from ranp.jobs.options import Models
 
 @command(Models, "ranp models unet3d")
 def models(options: Models) -> None:
-    """List the built-in networks, or show one: its --set and --preset."""
+    """List the built-in networks, or show the --set of one."""
     from ranp.models.describe import describe, describe_all
 
     if options.name is None:

@@ -17,7 +17,7 @@ EXAMPLE = "ranp search unet3d --data Task09_Spleen --fold 0/5 --patch 96 --flops
 
 @command(Search, EXAMPLE, shared=True)
 def search(options: Search) -> None:
-    """Train ways to choose of MODEL briefly and keep the best as a run.
+    """Train ways to slim MODEL briefly, and keep the best one.
 
     Every candidate is cut to the limits and trained on the data; the worse are dropped round by round, uniform
     narrowing never. Within the noise the simpler wins. Stopped at any moment, the same command with --resume goes on.

@@ -19,7 +19,7 @@ EXAMPLE = "ranp train runs/small --data Task09_Spleen --fold 0/5 --steps 2000 --
 
 @command(Train, EXAMPLE, shared=True)
 def train(options: Train) -> None:
-    """Train MODEL, or the slim network of a run, and keep it as a run.
+    """Train MODEL, or the slim network of a run.
 
     Stopped at any moment, the same command with --resume goes on to the weights it would have had.
     """

@@ -10,7 +10,7 @@ from ranp.reports import Report
 
 @command(Transfer, "ranp transfer runs/small --in-channels 4 --classes 5 --out runs/small-4")
 def transfer(options: Transfer) -> None:
-    """Carry RUN's slim architecture to other data and prove it right.
+    """Carry RUN's slim architecture to other data, and prove it.
 
     The network is built for other channels, classes or sizes and slimmed by RUN's plan.
     """

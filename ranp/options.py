@@ -423,7 +423,9 @@ class Ranking(Options):
     """Who is ranked with whom, and by what."""
 
     group: ClassVar[str] = "choice"
-    rule: Rule = option("global", "{choices}.")
+    rule: Rule | None = option(
+        None, "{choices}.", shown="profile for a limit, of weights that are not trained; global for all else"
+    )
     weighting: Weighting = option("layer", "layer (Eq. 5.9), or none: the paper's vanilla.")
     reweight: Resource | None = option(None, "Favour layers that use little: {choices}.")
     growth: float = option(
@@ -499,8 +501,20 @@ class Selection(Ranking, Sparsity, Budget, Solved, Shared):
         False, "Rank transposed convolutions by their inputs, keep their outputs, and count them as published."
     )
 
+    def ruled(self, *, trained: bool = False) -> Self:
+        """Return the options with the rule that they ask for where they name none.
+
+        Under a limit that is a flat profile, which learnt best of the rules at one cost (docs/evidence.md), unless
+        something is asked for that ranks all layers together. Nothing is known of weights that were trained.
+        """
+        if self.rule is not None:
+            return self
+        ranks = self.reweight or self.published_transposed or self.solver != "threshold"
+        ranks = ranks or self.weighting != "layer" or self.coupling != "paper"
+        return self.model_copy(update={"rule": "profile" if self.limits and not ranks and not trained else "global"})
+
     def check(self, method: str | None = None, seed: int = 0) -> None:
-        """Refuse options that do not go together.
+        """Refuse options that do not go together, once they have a rule.
 
         Args:
             method: the scores are by; None where it is not known.
@@ -509,30 +523,31 @@ class Selection(Ranking, Sparsity, Budget, Solved, Shared):
         Raises:
             UsageError: the first that don't.
         """
+        rule = self.ruled().rule
         goals = [self.sparsity is not None, self.max_sparsity, bool(self.limits)]
         if sum(goals) != 1:
             either = f"give either {named('sparsity')} or {named('max_sparsity')}"
             raise UsageError(f"{either}, or limits: {listed(map(named, AMOUNTS), 'and')}")
         if self.solver != "threshold" and not self.limits:
             raise UsageError(f"{named('solver', self.solver)}: needs a limit: {listed(map(named, AMOUNTS))}")
-        if self.solver != "threshold" and self.rule in PATTERNS:
-            said = f"finds widths, which {named('rule', self.rule)} gives; leave one of them out"
+        if self.solver != "threshold" and rule in PATTERNS:
+            said = f"finds widths, which {named('rule', rule)} gives; leave one of them out"
             raise UsageError(f"{named('solver', self.solver)}: {said}")
-        if self.rule == "snip" and method not in (None, "snip"):
+        if rule == "snip" and method not in (None, "snip"):
             said = f"{named('rule', 'snip')} ranks weight elements: it needs {named('method', 'snip')}, not {method}"
             raise UsageError(said)
-        if self.rule == "random" and not 0 <= seed < 2**32:
+        if rule == "random" and not 0 <= seed < 2**32:
             said = f"{named('rule', 'random')} draws with a seed from 0 to {2**32 - 1}"
             raise UsageError(f"{named('seed', seed)}: {said}")
-        if self.reweight and self.rule != "global":
-            said = f"ranks all layers together; {named('rule', self.rule)} does not"
+        if self.reweight and rule != "global":
+            said = f"ranks all layers together; {named('rule', rule)} does not"
             raise UsageError(f"{named('reweight', self.reweight)} {said}")
-        if self.growth != 1 and self.rule != "profile":
-            said = f"is of {named('rule', 'profile')}, not of {named('rule', self.rule)}"
+        if self.growth != 1 and rule != "profile":
+            said = f"is of {named('rule', 'profile')}, not of {named('rule', rule)}"
             raise UsageError(f"{named('growth', self.growth)} {said}")
-        if self.rule in PATTERNS and self.published_transposed:
+        if rule in PATTERNS and self.published_transposed:
             said = f"gives widths; {named('published_transposed')} is of the rules that rank"
-            raise UsageError(f"{named('rule', self.rule)} {said}")
+            raise UsageError(f"{named('rule', rule)} {said}")
 
 
 class Optimizing(Options):

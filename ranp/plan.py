@@ -21,7 +21,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, Mask
 from ranp.inputs import Description, InputSpec, refill
 from ranp.modules import all_names, tensors_of
-from ranp.options import Method, Reduce, Selection
+from ranp.options import Method, Reduce, Rule, Selection
 from ranp.reports import Units
 
 SCHEMA_VERSION = 1
@@ -41,6 +41,7 @@ class Choice(Selection):
     all scores stays, and `gap` how much more of them the best on the exact solver's grid of widths may keep.
     """
 
+    rule: Rule = "global"
     sparsity: float = 0.0
     method: Method | None = None
     reduce: Reduce | None = None

@@ -75,7 +75,10 @@ def write(folder: Path, made: dict[str, Any] | None = None, dataset: dict[str, A
 
 
 def write_raw(folder: Path, cases: int = 6) -> Path:
-    """Write cases of nnU-Net's raw layout, no two sides of equal length, and one to predict."""
+    """Write cases of nnU-Net's raw layout, no two sides of equal length, and one to predict.
+
+    Each side is a multiple of 4, so that the patch that nnU-Net plans is no larger.
+    """
     import nibabel
 
     generator = np.random.default_rng(0)
@@ -83,7 +86,7 @@ def write_raw(folder: Path, cases: int = 6) -> Path:
         (folder / name).mkdir(parents=True)
     affine = np.diag([1.0, 1.1, 1.2, 1.0])
     for number in range(cases):
-        labels = np.zeros((24, 22, 20), np.uint8)
+        labels = np.zeros((24, 28, 20), np.uint8)
         labels[4:14, 5:15, 5:12] = 1
         labels[15:20, 10:18, 8:16] = 2
         image = (100 * labels + generator.normal(0, 20, labels.shape)).astype(np.float32)

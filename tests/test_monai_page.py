@@ -60,7 +60,8 @@ def test_the_first_bundle_is_a_call_and_the_second_a_plan(folder: Path) -> None:
         for name in ("slim", "again")
     )
     assert first["_target_"] == "UNet"
-    assert all(width < full for width, full in zip(first["channels"], [8, 16, 32], strict=True))
+    assert all(width <= full for width, full in zip(first["channels"], [8, 16, 32], strict=True))
+    assert first["channels"] != [8, 16, 32]
     assert second["_target_"] == "ranp.adapters.monai.slim_network"
     assert (folder / "bundles" / "again" / "models" / "plan.json").is_file()
     notes = runs.read(folder / "runs" / "unet").report.notes

@@ -7,9 +7,9 @@ trainer up it imports all it has, transformers among them; timm, which these nee
 import importlib.util
 import json
 import os
+import pickle
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +17,13 @@ from pathlib import Path
 import nnunet_plans
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from ranp.adapters.nnunet import network
+from ranp.adapters.nnunet._plans import read
 from ranp.commands.main import app
+from ranp.models.weights import load_weights_
 
 pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's networks are not installed")
 pytest.importorskip("nibabel")
@@ -45,7 +49,9 @@ DATASET = Path("nnUNet_preprocessed", "Dataset999_Toy")
 
 def nnunet(words: list[str], folder: Path) -> None:
     places = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    alone = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
+    planning = words[0] == "nnUNetv2_plan_and_preprocess"  # which takes the number for one of threads, too
+    alone = {"nnUNet_n_proc_DA": "1" if planning else "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
+    alone |= {"OMP_NUM_THREADS": "1"}
     own = {"nnUNet_extTrainer": str(folder / "trainers"), "PYTHONPATH": str(folder / "stub")}
     program = Path(sys.executable).with_name(words[0])
     done = subprocess.run(
@@ -69,6 +75,11 @@ def by_hand(folder: Path) -> None:
         np.save(place / f"c{number}_seg.npy", labels)
 
 
+def ran(*words: str) -> None:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, f"{words}\n{done.output[-2000:]}"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the whole page in one folder, and return it."""
@@ -90,8 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             words = shlex.split(line)
             if words[0] == "ranp":
                 given = SMALLER[words[1]] if words[1] != "export" or "--memory" in words else []
-                done = CliRunner().invoke(app, [*words[1:], *given])
-                assert done.exit_code == 0, f"{line}\n{done.output[-2000:]}"
+                ran(*words[1:], *given)
             elif WHOLE:
                 trained = "from_modelfolder" not in words[0]
                 nnunet([*words, *(SHORT if trained else SHORT[2:])], path)
@@ -113,10 +123,30 @@ def test_the_plans_have_one_more_configuration_of_nnunets_own_class(folder: Path
     assert all(side % 4 == 0 and side >= old for side, old in zip(made["patch_size"], full["patch_size"], strict=True))
 
 
-def test_nnunet_trained_and_predicted_with_it(folder: Path) -> None:
-    if not WHOLE:
-        pytest.skip("nnU-Net is not installed whole: pip install 'ranp[nnunet]'")
-    assert list((folder / "nnUNet_results").rglob("fold_0/checkpoint_final.pth"))
-    for name in ("predicted", "predicted-2"):
-        assert (folder / name / "new.nii.gz").is_file()
-    shutil.rmtree(folder / "nnUNet_results")
+@pytest.mark.skipif(not WHOLE, reason="nnU-Net is not installed whole: pip install 'ranp[nnunet]'")
+@pytest.mark.parametrize("form", ["tied", "free"])
+def test_nnunet_trained_either_form_and_its_checkpoint_is_read(
+    form: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page trains the tied form, and predicts; a configuration of widths of their own is trained beside it."""
+    monkeypatch.chdir(folder)
+    name = f"3d_fullres_{'ranp' if form == 'tied' else 'free_ranp'}"
+    plans = folder / DATASET / "nnUNetPlans.json"
+    if form == "tied":
+        assert all((folder / place / "new.nii.gz").is_file() for place in ("predicted", "predicted-2"))
+    else:
+        content = json.loads(plans.read_text())
+        content["configurations"]["3d_fullres_free"] = content["configurations"]["3d_fullres"]
+        plans.write_text(json.dumps(content))
+        ran("prune", f"nnunet:{plans}#3d_fullres_free", "--method", "l1", "--sparsity", "0.5", "--out", "runs/free")
+        ran("export", "runs/free", "--nnunet", f"{plans}#3d_fullres_free")
+        nnunet(["nnUNetv2_train", "999", name, "0", *SHORT], folder)
+    (checkpoint,) = (folder / "nnUNet_results").rglob(f"*__{name}/fold_0/checkpoint_final.pth")
+    configuration = json.loads(plans.read_text())["configurations"][name]
+    assert ("slim_network" in configuration["architecture"]["network_class_name"]) == (form == "free")
+    built = network(**read(f"{plans}#{name}", "plans").settings)
+    assert "under network_weights" in load_weights_(built, checkpoint)
+    trained = torch.load(checkpoint, weights_only=False)["network_weights"]
+    assert all(torch.equal(tensor, trained[key]) for key, tensor in built.state_dict().items())
+    with pytest.raises(pickle.UnpicklingError, match="weights_only"):  # which torch itself does not read without code
+        torch.load(checkpoint, weights_only=True)

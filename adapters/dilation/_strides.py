@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ranp.errors import UnsupportedError, UsageError, named
 from ranp.figures import spell
-from ranp.graph.rules.registry import base_name, bind
+from ranp.graph.rules.op import base_name, bind
 from ranp.inputs import Inputs, as_arguments, flatten
 
 Strides = tuple[Fraction, ...]

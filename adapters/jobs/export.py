@@ -6,14 +6,14 @@ from ranp import runs
 from ranp.adapters.monai import export_bundle
 from ranp.adapters.nnunet import Spending, export_plans
 from ranp.errors import UsageError, named
-from ranp.export import export_run
+from ranp.export import export_run, tensorrt_notes
 from ranp.jobs.options import Export
 
 
 def export(options: Export) -> dict[str, Any]:
     """Export a run, and return what was written: by the name of its option, each with `path` and `weights`.
 
-    An ONNX file is written where nothing else is asked for.
+    An ONNX file is written where nothing else is asked for; the notes on TensorRT, under "tensorrt", have no file.
 
     Raises:
         RanpError: as `export_run`, `export_plans` and `export_bundle`, or options without the one they belong to.
@@ -22,12 +22,17 @@ def export(options: Export) -> dict[str, Any]:
     run = runs.read(options.run)
     found: dict[str, Any] = {}
     of_the_core = options.onnx or options.torch_export or options.torchscript
-    if of_the_core or not (options.nnunet or options.monai_bundle):
+    if of_the_core or not (options.nnunet or options.monai_bundle or options.tensorrt_notes):
         found |= export_run(
             run, onnx=options.onnx, torch_export=options.torch_export,
             torchscript=options.torchscript, opset=options.opset, dynamic=options.dynamic,
             model=options.model, weights=options.weights, seed=options.seed, force=options.force,
             dry_run=options.dry_run,
+        )  # fmt: skip
+    if options.tensorrt_notes and not options.dry_run:
+        found["tensorrt"] = tensorrt_notes(
+            run, opset=options.opset, dynamic=options.dynamic, model=options.model, weights=options.weights,
+            seed=options.seed,
         )  # fmt: skip
     if options.nnunet:
         spending = Spending(options.spend, options.memory) if options.spend and options.memory else None

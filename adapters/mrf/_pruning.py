@@ -11,7 +11,8 @@ rule; the report then names the operator instead of the module.
 import torch
 
 from ranp.graph.flow import Flow, activation
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.trace import Trace
 
 

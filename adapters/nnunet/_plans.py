@@ -81,12 +81,16 @@ def read_word(rest: str, option: str = "MODEL") -> Recipe:
     found = read(rest, named(option, f"nnunet:{rest}" if option == "MODEL" else rest))
     order = [int(axis) for axis in found.plans.get("transpose_forward", range(3))]
     dims = len(found.patch)
-    axes = tuple(2 - axis for axis in order) if dims == 3 else (1, 0)  # files hold (x, y, z), nnU-Net reads (z, y, x)
+    axes = tuple(2 - axis for axis in order)  # files hold (x, y, z), nnU-Net reads (z, y, x)
+    if dims == 2:  # it sees slices across the first of its axes
+        axes = (*axes[1:], axes[0])
+    cascade = "a cascade takes the labels that its first stage predicts as channels, and ranp has none"
     return Recipe(
         FACTORY, found.settings, (found.channels, *found.patch), int(found.values.get("batch_size", 2)),
         spacing=tuple(map(float, found.values.get("spacing", ()))),
         axes=axes,
         scales=_scales(found),
+        unread=cascade if found.values.get("previous_stage") else "",
     )  # fmt: skip
 
 

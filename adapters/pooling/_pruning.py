@@ -5,9 +5,11 @@ output.
 """
 
 from ranp.graph.flow import Flow
-from ranp.graph.rules.registry import Op, rule
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
 from ranp.graph.rules.spatial import over_positions
-from ranp.graph.trace import Kind, Trace
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 from ranp.kernels.pooling import POOLINGS
 
 

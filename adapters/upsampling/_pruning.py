@@ -7,8 +7,11 @@ the rule and the count.
 """
 
 from ranp.graph.flow import Flow
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Record, Trace, joined_roots
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Record
+from ranp.graph.ties import joined_roots
+from ranp.graph.trace import Trace
 
 
 def flops(record: Record) -> int:

@@ -21,7 +21,7 @@ from ranp.cost.sizes import Sizes
 from ranp.errors import UnsupportedError, named, need, told
 from ranp.graph.build import trace
 from ranp.graph.graph import Graph
-from ranp.graph.trace import Kind
+from ranp.graph.tape import Kind
 from ranp.inputs import Inputs, as_arguments
 
 PRODUCTS = ("conv", "linear", "addmm", "matmul", "bmm", "mm", "einsum", "baddbmm", "mv")

@@ -50,7 +50,8 @@ class Peak:
         factors: numbers of the widths of each kind, filled up with 0, the width that is 1, shape (longest, kinds).
         moments: how many storages of each kind are alive at a moment, shape (moments, kinds).
         phases: of the step, that each moment falls into.
-        makers: what made the storages of each kind, in words.
+        made: the same by kind and what made them, shape (moments, makers).
+        makers: the kind and what made it, in words, of each column of that.
         scale: what the bytes are multiplied by: measured by predicted.
     """
 
@@ -59,7 +60,8 @@ class Peak:
     factors: Ints
     moments: NDArray[np.float64]
     phases: tuple[str, ...]
-    makers: tuple[str, ...]
+    made: Ints
+    makers: tuple[tuple[int, str], ...]
     scale: float = 1.0
 
     @classmethod
@@ -89,12 +91,13 @@ class Peak:
                 )
         kinds = _Kinds(np.array([price.widths(kept) for kept in plans]).T)
         of_block = [kinds.of(sizes) for sizes in zip(*(run.blocks for run in runs), strict=True)]
-        moments, phases = runs[0].moments(of_block, len(kinds.known))
-        constants, factors, makers = zip(*kinds.known, strict=True)
+        constants, factors = zip(*kinds.known, strict=True)
+        made, phases = runs[0].moments(of_block, np.array([kind for kind, _ in kinds.makers]))
+        moments = made @ np.equal.outer([kind for kind, _ in kinds.makers], np.arange(len(constants)))
         return cls(
             np.array([each.numerator for each in constants], dtype=np.int64),
             np.array([each.denominator for each in constants], dtype=np.int64),
-            padded(factors), moments.astype(np.float64), phases, makers,
+            padded(factors), moments.astype(np.float64), phases, made, tuple(kinds.makers),
         )  # fmt: skip
 
     def __call__(self, widths: Ints) -> Ints:
@@ -112,10 +115,10 @@ class Peak:
 
     def place(self, widths: Ints) -> str:
         """Say what takes most of the peak of these widths, (numbers,), and when that is."""
-        moment = self.at(widths)
+        moment, blocks = self.at(widths), self._blocks(widths).tolist()
         taken = Counter[str]()
-        for maker, blocks in zip(self.makers, (self.moments[moment] * self._blocks(widths)).tolist(), strict=True):
-            taken[maker] += blocks
+        for (kind, maker), storages in zip(self.makers, self.made[moment].tolist(), strict=True):
+            taken[maker] += storages * blocks[kind]
         (maker, most), *_ = taken.most_common(1)
         return f"of which {maker} takes {share(most / taken.total())} when it is most, in the {self.phases[moment]}"
 
@@ -195,26 +198,36 @@ class _Run:
             batch.sort(key=abs)  # autocast's cache goes in the order of addresses
         return cls(list(places), tuple(chain.from_iterable(batches)))
 
-    def moments(self, kinds: Sequence[int], count: int) -> tuple[Ints, tuple[str, ...]]:
-        """Return the moments that no other holds all of, as numbers of storages by kind, and their phases."""
-        alive = np.zeros(count, dtype=np.int64)
-        rows: dict[bytes, tuple[Ints, str]] = {}
+    def moments(self, makers: Sequence[int], kinds: Ints) -> tuple[Ints, tuple[str, ...]]:
+        """Return the moments that no other holds all of, and their phases.
+
+        Args:
+            makers: of each block, the number of its kind and what made it.
+            kinds: of each of these numbers.
+
+        Returns:
+            How many blocks of each number are alive, shape (moments, numbers); another moment holds all that one does
+            where it holds as many of every kind, whatever made them.
+        """
+        made, alive = np.zeros(len(kinds), dtype=np.int64), np.zeros(kinds.max(initial=-1) + 1, dtype=np.int32)
+        rows: dict[bytes, tuple[NDArray[np.int32], Ints, str]] = {}
         for change, following in zip(self.changes, (*self.changes[1:], -1), strict=True):
-            alive[kinds[abs(change) - 1]] += 1 if change > 0 else -1
-            if change > 0 > following:
-                rows.setdefault(alive.tobytes(), (alive.copy(), self.blocks[change - 1].phase))
-        ordered = sorted(rows.values(), key=lambda row: -int(row[0].sum()))
-        kept = np.empty((len(ordered), count), dtype=np.int32)
-        phases: list[str] = []
-        for row, phase in ordered:
-            if not (kept[: len(phases)] >= row.astype(np.int32)).all(axis=1).any():
-                kept[len(phases)] = row
-                phases.append(phase)
-        return kept[: len(phases)].astype(np.int64), tuple(phases)
+            maker, sign = makers[abs(change) - 1], 1 if change > 0 else -1
+            made[maker] += sign
+            alive[kinds[maker]] += sign
+            if change > 0 > following and alive.tobytes() not in rows:
+                rows[alive.tobytes()] = (alive.copy(), made.copy(), self.blocks[change - 1].phase)
+        kept = np.empty((len(rows), len(alive)), dtype=np.int32)
+        chosen: list[tuple[Ints, str]] = []
+        for row, by_maker, phase in sorted(rows.values(), key=lambda row: -int(row[0].sum())):
+            if not (kept[: len(chosen)] >= row).all(axis=1).any():
+                kept[len(chosen)] = row
+                chosen.append((by_maker, phase))
+        return np.array([by_maker for by_maker, _ in chosen]), tuple(phase for _, phase in chosen)
 
 
 class _Kinds:
-    """The kinds of storages: constants and the widths they are multiplied by.
+    """The kinds of storages: constants and the widths they are multiplied by; and what made them.
 
     Args:
         widths: in each run, by number, shape (numbers, runs).
@@ -222,23 +235,24 @@ class _Kinds:
 
     def __init__(self, widths: Ints) -> None:
         self.widths: list[list[int]] = widths.tolist()
-        self.known: dict[tuple[Fraction, tuple[int, ...], str], int] = {}
+        self.known: dict[tuple[Fraction, tuple[int, ...]], int] = {}
+        self.makers: dict[tuple[int, str], int] = {}
         self._numbers: dict[Ratio, int] = {}
         for number, row in enumerate(self.widths):
             self._numbers.setdefault(_ratio(row), number)
 
     def of(self, blocks: Sequence[Block]) -> int:
-        """Return the kind of a storage, of which every run has one.
+        """Return the number of the kind of a storage, of which every run has one, and of what made it.
 
         Raises:
             UnsupportedError: its size is no product of widths.
         """
         sizes = [block.bytes for block in blocks]
-        if not any(sizes):
-            return self.known.setdefault((Fraction(0), (), ""), len(self.known))
-        factors = self._from_shapes([block.shape for block in blocks])
-        if factors is None or not self._explains(factors, sizes):
-            factors = self._from_sizes(sizes)
+        factors: tuple[int, ...] | None = ()
+        if any(sizes):
+            factors = self._from_shapes([block.shape for block in blocks])
+            if factors is None or not self._explains(factors, sizes):
+                factors = self._from_sizes(sizes)
         if factors is None:
             where = blocks[0].where or "the top"
             raise UnsupportedError(
@@ -246,7 +260,8 @@ class _Kinds:
             )
         constant = Fraction(sizes[0], prod(self.widths[number][0] for number in factors))
         maker = blocks[0].where or ("the loss" if blocks[0].phase == "loss" else blocks[0].part) or "the top"
-        return self.known.setdefault((constant, factors, maker), len(self.known))
+        kind = self.known.setdefault((constant, factors), len(self.known))
+        return self.makers.setdefault((kind, maker), len(self.makers))
 
     def _from_shapes(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
         if len({len(shape) for shape in shapes}) > 1:

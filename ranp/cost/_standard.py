@@ -33,7 +33,7 @@ from ranp.cost.polynomials import Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
 from ranp.graph.flow import Flow
 from ranp.graph.rules import RULES
-from ranp.graph.trace import Kind, Record
+from ranp.graph.tape import Kind, Record
 
 CORNERS = {"linear": 2, "cubic": 4, "nearest": 0}
 

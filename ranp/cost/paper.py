@@ -27,7 +27,7 @@ from ranp.cost._entry import Entry
 from ranp.cost._standard import per_group, window
 from ranp.cost.polynomials import Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
-from ranp.graph.trace import Call, Kind, Record
+from ranp.graph.tape import Call, Kind, Record
 
 CONTRACTIONS = (Kind.CONVOLUTION, Kind.PRODUCT)
 

@@ -5,7 +5,7 @@ from math import prod
 from ranp.cost.polynomials import Polynomial, Widths, as_polynomial
 from ranp.graph.flow import Flow, varying
 from ranp.graph.graph import Graph
-from ranp.graph.trace import Record
+from ranp.graph.tape import Record
 
 
 class Sizes:
@@ -23,12 +23,12 @@ class Sizes:
         """Return the number of elements of a tensor."""
         covered: set[int] = set()
         total = as_polynomial(1)
-        for labels in flow.fields:
-            axes = varying(labels)
+        for units in flow.fields:
+            axes = varying(units)
             if covered.intersection(axes):  # what two fields say about one dimension is no product
                 return self.widths.other(lambda kept: prod(self.graph.slim_shape(flow, kept)))
             covered.update(axes)
-            total = total * self.widths.of(self.graph.units_of(labels))
+            total = total * self.widths.of(units)
         return total * prod(size for axis, size in enumerate(flow.shape) if axis not in covered)
 
     def axis(self, flow: Flow, dim: int, groups: int = 1) -> Polynomial:
@@ -38,8 +38,8 @@ class Sizes:
         if not over:
             return as_polynomial(flow.shape[dim] // groups)
         # A field over further dimensions is tied along them by whatever reads channels.
-        labels = over[0][tuple(slice(None) if axis == dim else 0 for axis in range(over[0].ndim))]
-        return self.widths.of(self.graph.units_of(labels).reshape(groups, -1)[0])
+        units = over[0][tuple(slice(None) if axis == dim else 0 for axis in range(over[0].ndim))]
+        return self.widths.of(units.reshape(groups, -1)[0])
 
     def channels(self, flow: Flow) -> Polynomial:
         """Return the length of the channel dimension, the second one; of a vector, its length."""

@@ -25,6 +25,7 @@ def generated(
     *,
     maxdisp: int = 192,
     below: Sequence[int | None] = (),
+    values: bool = False,
 ) -> Source:
     """Samples that a network of these shapes can be scored on.
 
@@ -40,13 +41,14 @@ def generated(
         seed: of everything drawn.
         maxdisp: disparities of a stereo pair stay below it.
         below: as `random_like`, which it is then.
+        values: likewise.
 
     Raises:
         UsageError: shapes that fit none of the three.
     """
     first, out = tuple(input_shapes[0]), tuple(output_shape)
-    if any(below):
-        return random_like(input_shapes, out, batches, batch_size, seed, below=below)
+    if any(below) or values:
+        return random_like(input_shapes, out, batches, batch_size, seed, below=below, values=values)
     if len(input_shapes) == 2 and len(first) == 3 and out == first[1:]:
         return stereo(first[1:], maxdisp, batches, batch_size, seed, channels=first[0])
     if len(input_shapes) == 1 and len(first) in (3, 4) and out[1:] == first[1:]:
@@ -62,8 +64,9 @@ def random_like(
     seed: int = 0,
     *,
     below: Sequence[int | None] = (),
+    values: bool = False,
 ) -> Source:
-    """Pink noise for every input, and random classes to go with it.
+    """Pink noise for every input, and random classes, or noise as values, to go with it.
 
     Neighbouring pixels and frames of pink noise are alike, as in photographs and clips; white noise is all edges.
     Inputs without spatial dimensions are standard normal, inputs of whole numbers are uniform.
@@ -76,9 +79,10 @@ def random_like(
         batch_size: samples in a batch.
         seed: of everything drawn.
         below: of every input the number its whole numbers are below, None of real numbers; () where all are real.
+        values: give the output's own shape in real numbers, for what is no classification.
 
     Returns:
-        Batches of float32 (B, C, *spatial), int64 where whole, and int64 (B,) or (B, *spatial).
+        Batches of float32 (B, C, *spatial), int64 where whole, and int64 (B,) or (B, *spatial); values are float32.
 
     Raises:
         UsageError: an output without a dimension of classes.
@@ -91,7 +95,7 @@ def random_like(
         rng = generator(seed, index)
         bounds = below or (None,) * len(input_shapes)
         inputs = tuple(_input(tuple(shape), bound, rng) for shape, bound in zip(input_shapes, bounds, strict=True))
-        return inputs, torch.from_numpy(_classes(out, rng))
+        return inputs, _input(out, None, rng) if values else torch.from_numpy(_classes(out, rng))
 
     return Source(sample, batches, batch_size)
 

@@ -86,7 +86,7 @@ def _nifti(path: Path, values: Array, source: Path, grid: Grid) -> None:
         nibabel.Nifti1Image(values, affine).to_filename(path)
         return
     before = nibabel.load(source)
-    affine = before.affine if grid.affine is None else grid.affine  # another one where axes were taken in another order
+    affine = before.affine if grid.affine is None else grid.affine
     wide = before.header.sizeof_hdr if hasattr(before.header, "sizeof_hdr") else 348
     kind = nibabel.Nifti2Image if wide == 540 else nibabel.Nifti1Image
     image = kind(values, affine, before.header if "sform_code" in before.header else None)

@@ -168,6 +168,10 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+VALUED = {"mse", "l1"}
+"""Those that compare values, no classes."""
+
+
 def names() -> list[str]:
     """The words `--loss` takes."""
     return list(LOSSES)

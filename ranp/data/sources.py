@@ -17,6 +17,7 @@ import torch
 from ranp.data import volumes
 from ranp.data._batches import Sample, Source, generator
 from ranp.data._generators import generated
+from ranp.data._intensity import Scale
 from ranp.data._shapes import part_names, shapes
 from ranp.data.augment import augmented
 from ranp.data.dataset import TRAINING, Change, Dataset, Drawn, Task, refuse_settings
@@ -49,6 +50,7 @@ class Drawing:
         below: of every input the number its whole numbers are below; () where all are real.
         names: of keyword inputs of what is generated.
         dtypes: of the inputs of what is generated.
+        values: generated targets are real numbers of the output's shape, no classes.
         training: whether cases come in a new order at every pass.
         hold: how many cases are kept once they were read.
         augment: how samples are changed.
@@ -62,6 +64,7 @@ class Drawing:
     below: tuple[int | None, ...] = ()
     names: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = ()
+    values: bool = False
     training: bool = False
     hold: int = 1
     augment: Augmentation = "none"
@@ -148,8 +151,9 @@ class FromNumbers:
             source = shapes(patch, channels, output[0], how.batches, how.batch_size, how.seed, **self._settings)
         else:
             source = generated(
-                input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below
-            )
+                input_shapes, output, how.batches, how.batch_size, how.seed, maxdisp=how.maxdisp, below=how.below,
+                values=how.values,
+            )  # fmt: skip
         change = how.change("stereo" if output == tuple(input_shapes[0][1:]) else "segmentation")
         if change is not None:
             source = replace(source, sample=_Changed(source.sample, change, how.seed))
@@ -421,13 +425,13 @@ def read_keys(text: str) -> tuple[Key, Key]:
 
 
 def read_spacing(text: str | None) -> tuple[float, ...]:
-    """Read --spacing.
+    """Read --spacing; an axis of 0 stays as it is.
 
     >>> read_spacing("1.5x1.5x3"), read_spacing(None)
     ((1.5, 1.5, 3.0), ())
 
     Raises:
-        UsageError: no positive numbers between `x`.
+        UsageError: no numbers between `x`, of which at least one is positive.
     """
     if text is None:
         return ()
@@ -435,7 +439,7 @@ def read_spacing(text: str | None) -> tuple[float, ...]:
         lengths = tuple(map(float, text.lower().split("x")))
     except ValueError:
         lengths = ()
-    if not lengths or not all(0 < length < inf for length in lengths):
+    if not any(lengths) or not all(0 <= length < inf for length in lengths):
         raise UsageError(f"{named('spacing', text)}: expected millimetres such as 1.5 or 1.5x1.5x3")
     return lengths
 
@@ -454,6 +458,40 @@ def read_axes(text: str | None) -> tuple[int, ...]:
     if sorted(text.lower()) not in (["x", "y"], ["x", "y", "z"]):
         raise UsageError(f"{named('axes', text)}: expected an order of the axes of a file, such as zyx or yx")
     return tuple("xyz".index(letter) for letter in text.lower())
+
+
+def read_scales(text: str | None) -> tuple[Scale | None, ...]:
+    """Read --scales: of each channel mean, standard deviation and bounds, or None for the z-score of each case.
+
+    >>> read_scales("zscore,40:350:-1000:1000"), read_scales(None)
+    ((None, Scale(mean=40.0, sd=350.0, low=-1000.0, high=1000.0)), ())
+
+    Raises:
+        UsageError: a channel that is neither.
+    """
+
+    def of(word: str) -> Scale | None:
+        if word == "zscore":
+            return None
+        try:
+            numbers = [float(number) for number in word.split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (2, 4) or not 0 < numbers[1] < inf or not abs(numbers[0]) < inf:
+            raise UsageError(f"{named('scales', text)}: expected zscore, MEAN:SD or MEAN:SD:LOW:HIGH, found {word!r}")
+        return Scale(*numbers)
+
+    return () if text is None else tuple(map(of, text.lower().split(",")))
+
+
+def spell_scales(scales: Sequence[Scale | None]) -> str | None:
+    """Return what `read_scales` reads as these; None for none.
+
+    >>> spell_scales((None, Scale(0.5, 2.0))), spell_scales(())
+    ('zscore,0.5:2.0:-inf:inf', None)
+    """
+    words = ["zscore" if each is None else f"{each.mean!r}:{each.sd!r}:{each.low!r}:{each.high!r}" for each in scales]
+    return ",".join(words) or None
 
 
 def spell_each(counts: Sequence[int]) -> str:

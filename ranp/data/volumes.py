@@ -47,7 +47,8 @@ class Sampling:
         intensity: "zscore" of each channel of each case; "ct" clips at the 0.5 and 99.5 percentile of the data set's
             foreground, subtracts its mean and divides by its standard deviation; "none"; "auto" is what the channel
             names of the data set say, else "zscore".
-        spacing: in millimetres, that all cases are resampled to; one for all axes; () leaves them as they are.
+        spacing: in millimetres, that all cases are resampled to; one for all axes; () leaves them as they are, and 0 an
+            axis.
         axes: the order in which the axes of a file are taken, such as (2, 1, 0); () leaves them as they lie.
         scales: of each channel, as `Volumes.scales` gave them for the cases that a network was trained on; () where the
             cases themselves say.
@@ -373,8 +374,11 @@ class Volumes(Dataset[Volume]):
 
     def _scale(self, number: int) -> Scale | None:
         """Return how a channel is scaled, the same in all cases; None where each has its own."""
-        if self.sampling.scales:
-            return self.sampling.scales[number]
+        if scales := self.sampling.scales:
+            if number >= len(scales):
+                known = f"more than {len(scales)} channel(s), which {named('scales')} says how to scale"
+                raise UsageError(f"{named('data', self.root)}: {known}")
+            return scales[number]
         name = self.modalities[number] if number < len(self.modalities) else ""
         how = _intensity.for_channel(self.sampling.intensity, name)
         if how == "ct":

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ranp import __version__, runs
 from ranp.errors import CheckFailed, UnsupportedError, UsageError, named, told
 from ranp.export import _onnx_file as onnx_file
+from ranp.export import _tensorrt as tensorrt
 from ranp.export._axes import BATCH, Axis, Paths, free_axes, resized
 from ranp.export._parity import AGREEMENT, TOLERANCE, Case, compare
 from ranp.figures import spell_all
@@ -132,6 +133,37 @@ def export_run(
     if (path := wanted["onnx"]) is not None:
         _sweep_data(path)
     return {key: {**entry, "path": str(wanted[key])} for key, entry in found.items()}
+
+
+def tensorrt_notes(
+    run: runs.Run,
+    *,
+    opset: int = onnx_file.OPSET,
+    dynamic: bool = False,
+    model: nn.Module | str | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return the known limits of TensorRT that the ONNX graph of a run's slim network meets; no file is written.
+
+    TensorRT is not needed and not asked: the limits are those that NVIDIA publishes.
+
+    Args:
+        run, opset, dynamic, model, weights, seed: as of `export_run`.
+
+    Returns:
+        `source`, `version`, `opset`, `nodes` (how many were looked at), `refused` (how many limits say that the graph
+        is not taken), `notes` (op, node, refused, limit), and `weights` in words.
+
+    Raises:
+        UnsupportedError: an op can't be exported; it and its module are named.
+        UsageError: as `export_run`.
+        MissingExtra: onnx, onnxscript or onnxruntime is not installed.
+    """
+    onnx_file.check_opset(opset)
+    target = target_of(run, model, weights=weights, dynamic=dynamic, seed=seed)
+    program = onnx_file.convert(target.model, target.inputs, target.names, target.axes, opset, {})
+    return {**tensorrt.summary(program), "weights": target.weights}
 
 
 def target_of(

@@ -13,13 +13,15 @@ import numpy as np
 from torch import Tensor, nn
 
 from ranp.graph._run import Failure, Follower, entries_of, run
-from ranp.graph.constraints import grow, random_plan
+from ranp.graph.constraints import grow, held_by_balance, random_plan
 from ranp.graph.flow import Flow
-from ranp.graph.graph import Graph, Mask, held_by_balance
+from ranp.graph.graph import Graph, Mask
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.resize import resized
-from ranp.graph.rules.registry import base_name, bind, numbers, places
-from ranp.graph.trace import Places, Record, Run, Trace
+from ranp.graph.rules.op import base_name, bind
+from ranp.graph.rules.registry import numbers, places
+from ranp.graph.tape import Places, Record, Run
+from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, flatten
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}
@@ -97,7 +99,7 @@ class Outline(Follower):
     def _is_known(self, flow: Flow, dim: int) -> bool:
         """Whether the labels of a dimension say how long it is in a slim run; free entries have no fixed number."""
         over = flow.over(dim)
-        return all((self.graph.units_of(each) != FREE).all() for each in over) if over else flow.fixed[dim]
+        return all((units != FREE).all() for units in over) if over else flow.fixed[dim]
 
 
 def _same_groups(full: Record, groups: int) -> bool:
@@ -141,7 +143,7 @@ def checked(graph: Graph, model: nn.Module, inputs: Inputs, compared: list[tuple
         graph: of the full network.
         model: the copy its runs used.
         inputs: that they used.
-        compared: labels whose number the network compares with a written one, each with the reason to freeze them: it
+        compared: units whose number the network compares with a written one, each with the reason to freeze them: it
             may stop where they are fewer.
     """
     runs = [name for name in graph.runs if name == "eval" or not _same_ops(graph)]
@@ -176,9 +178,8 @@ def _stricter(
     compared: list[tuple[Ints, str]] | tuple[()],
 ) -> Graph:
     """Return a graph with something more frozen because of a difference, or with a group that keeps two units."""
-    for labels, why in compared:
-        units = np.unique(graph.units_of(labels))
-        units = units[units >= 0]
+    for counted, why in compared:
+        units = np.unique(counted[counted >= 0])
         if not kept[units].all():
             return _frozen(graph, units, why)
     records = graph.runs[found.run].records
@@ -205,8 +206,7 @@ def _frozen(graph: Graph, units: Ints, why: str) -> Graph:
 def _removed_before(graph: Graph, records: list[Record], index: int, kept: Mask) -> Iterator[Ints]:
     """Yield the removed units that the tensors and weights of an op carry, of the op itself and of those before it."""
     for record in reversed(records[: index + 1]):
-        fields = [field for flow in (*record.inputs, *record.outputs) for field in flow.fields]
-        units = [graph.units_of(field).ravel() for field in fields]
+        units = [field.ravel() for flow in (*record.inputs, *record.outputs) for field in flow.fields]
         for name in record.weights:
             if name in graph.parameters:
                 units += [each.ravel() for each in graph.parameters[name].dims.values()]

@@ -23,9 +23,10 @@ from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
-from ranp.graph.rules import Op, apply
-from ranp.graph.rules.registry import RULES, base_name, bind, numbers, places, rule_of
-from ranp.graph.trace import Call, Kind, Record, Trace, like_input
+from ranp.graph.rules.op import Op, base_name, bind
+from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of
+from ranp.graph.tape import Call, Kind, Record
+from ranp.graph.trace import Trace, like_input
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
 from ranp.modules import all_names, copy_with
 
@@ -149,6 +150,7 @@ class Recorder(Follower):
         before = self._before
         for flow in before:
             self.trace.freeze_picks(flow)
+        self._hold_attention(op)
         flows = apply(op, self.trace)
         for result, flow in zip(results, flows, strict=True):
             self.trace.set(result, flow)
@@ -175,7 +177,18 @@ class Recorder(Follower):
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
-        self.trace.records.append(record)
+        self.trace.current.records.append(record)
+
+    def _hold_attention(self, op: Op) -> None:
+        """Keep the width of `nn.MultiheadAttention`, by which it cuts its weights, and whose queries and keys stay."""
+        call = op.asked
+        if call is None or call.name != "multi_head_attention_forward":
+            return
+        packed = call.args[5] is not None  # one weight for queries, keys and values
+        for tensor in call.args[: 3 if packed else 1]:
+            flow = self.trace.flow(torch._from_functional_tensor(tensor))
+            why = f"width of the nn.MultiheadAttention at {op.module or 'the top'}"
+            self.trace.freeze_flow(flow, why, [len(flow.shape) - 1])
 
     def _keep_arguments(self, op: Op, record: Record) -> None:
         """Keep what the counters need of an op's arguments."""
@@ -200,7 +213,7 @@ class Recorder(Follower):
         """Leave a module and note the call of one without children."""
         frame = self.stack.pop()
         if frame.flow is not None and first is not None and not any(True for _ in module.children()):
-            self.trace.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
+            self.trace.current.calls.append(Call(frame.path, type(module), frame.flow, self.trace.flow(first)))
 
     def finish(self, outputs: list[Tensor]) -> None:
         """Freeze what a network puts out, or those of its outputs that were named."""

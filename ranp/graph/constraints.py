@@ -1,9 +1,11 @@
-"""Plans that can be built: grow a set of kept units until every constraint holds."""
+"""Plans that can be built: grow a set of kept units until every constraint holds; and what stays in all of them."""
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.graph.graph import Graph, Mask, staying
+from ranp.graph.graph import Graph, Group, Mask, staying
 from ranp.graph.labels import Ints
 
 
@@ -83,3 +85,59 @@ def random_plan(
         worst = group.units[np.argsort(priority[group.units])][:count]
         kept[worst] = False
     return grow(graph, kept, priority)
+
+
+def held_by_balance(graph: Graph) -> Graph:
+    """Return a graph in which rows are frozen that must be as long as another one stays at least."""
+    return replace(graph, reasons=_held(graph.reasons, graph.balance, graph.groups, graph.group_of, graph.least))
+
+
+def _held(
+    reasons: tuple[str | None, ...],
+    balance: tuple[Ints, ...],
+    groups: tuple[Group, ...],
+    group_of: Ints,
+    least: tuple[int, ...],
+) -> tuple[str | None, ...]:
+    """Freeze rows that are as long as another one stays at least: what is frozen in it, and what its groups need.
+
+    Rows of one unit each say that these live and die together; where they are a whole group, which keeps one, all stay.
+    """
+    held = list(reasons)
+    for rows in balance:
+        if (rows >= 0).all() and (rows == rows[:, :1]).all():
+            together = rows[:, 0]
+            for number in np.unique(group_of[together]).tolist():
+                if np.isin(groups[number].units, together).all():
+                    for unit in groups[number].units.tolist():
+                        held[unit] = held[unit] or f"{_AS_MANY}all of its group, which live and die together"
+    while True:
+        before = sum(each is not None for each in held)
+        for rows in balance:
+            stays, why = max((_stays(row, held, groups, group_of, least) for row in rows), key=lambda each: each[0])
+            for row in rows:
+                if stays >= len(row):
+                    for unit in row[row >= 0].tolist():
+                        held[unit] = held[unit] or f"{_AS_MANY}{why.removeprefix(_AS_MANY)}"
+        if sum(each is not None for each in held) == before:
+            return tuple(held)
+
+
+_AS_MANY = "keeps as many as what stays: "
+
+
+def _stays(
+    row: Ints, held: list[str | None], groups: tuple[Group, ...], group_of: Ints, least: tuple[int, ...]
+) -> tuple[int, str]:
+    """Return how much of a row stays in every plan, and why; a unit may stand in it several times."""
+    units, weights = np.unique(row[row >= 0], return_counts=True)
+    frozen = np.array([held[unit] is not None for unit in units.tolist()], dtype=bool)
+    count = int((row < 0).sum() + weights[frozen].sum())
+    why = next((str(held[unit]) for unit in units[frozen].tolist()), "channels that are no units")
+    for number in np.unique(group_of[units[~frozen]]).tolist():
+        mine = ~frozen & (group_of[units] == number)
+        needed = least[number] - (len(groups[number].units) - int(mine.sum()))  # though all others of the group stay
+        if needed > 0:
+            count += int(np.sort(weights[mine])[:needed].sum())
+            why = why if frozen.any() else f"{groups[number].name} needs {least[number]}"
+    return count, why

@@ -8,6 +8,7 @@ A dimension no field varies over is either fixed (batch, voxels, image channels)
 forward, whose size follows from the tensors it meets).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -57,9 +58,26 @@ class Flow:
         """Return what an index of a dimension without a field counts as."""
         return FIXED if self.fixed[dim] else FREE
 
-    def with_fields(self, fields: list[Ints]) -> "Flow":
+    def with_fields(self, fields: Iterable[Ints]) -> "Flow":
         """Return the same flow with other fields; those that vary nowhere are dropped."""
         return replace(self, fields=tuple(field for field in fields if field.size > 1))
+
+    def apart(self, dims: Iterable[int]) -> "Flow":
+        """Return the same flow with the fields that vary over none of some dimensions."""
+        wanted = set(dims)
+        return self.with_fields(field for field in self.fields if not wanted.intersection(varying(field)))
+
+    def thin(self, *dims: int) -> "Flow":
+        """Return what lies over the other dimensions alone: these are of length 1, and not fixed."""
+        shape = tuple(1 if dim in dims else size for dim, size in enumerate(self.shape))
+        fixed = tuple(each and dim not in dims for dim, each in enumerate(self.fixed))
+        return replace(self.apart(dims), shape=shape, fixed=fixed)
+
+    def fixing(self, dims: Iterable[int]) -> "Flow":
+        """Return the same flow with some dimensions fixed, of which no layer is the direct maker any more."""
+        wanted = set(dims)
+        fixed = tuple(each or dim in wanted for dim, each in enumerate(self.fixed))
+        return replace(self, fixed=fixed, layer=None)
 
 
 def activation(

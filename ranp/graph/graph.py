@@ -7,8 +7,7 @@ because they are the network's output.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -16,42 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from ranp.graph.flow import Flow
-from ranp.graph.labels import FIXED, FREE, Ints, look_up
+from ranp.graph.labels import Ints, look_up
 from ranp.graph.origins import Held, Number, Read, leaves, solved
 from ranp.graph.sizes import Key
-from ranp.graph.trace import Layer as Called
-from ranp.graph.trace import Run, Trace
+from ranp.graph.tape import Layer, Run
 from ranp.inputs import Description
 
 Mask = NDArray[np.bool_]
 
 
 SHOWN = 5  # reasons that a few lines name
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer.
-
-    Args:
-        name: its weight parameter.
-        module: path of the module that called it.
-        kind: "conv", "depthwise", "transposed" or "linear".
-        out_dim: the weight's dimension of output channels (with `groups`, that of one group if transposed).
-        groups: of the convolution.
-        units: unit of each output channel, shape (O,); negative where a channel can't be removed and is no unit.
-        bias: its bias parameter, if any.
-        norm: weight and bias of the affine norm right behind it, if any.
-    """
-
-    name: str
-    module: str
-    kind: str
-    out_dim: int
-    groups: int
-    units: Ints
-    bias: str | None
-    norm: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -144,8 +117,7 @@ class Graph:
         group_of: the group of each unit, shape (count,).
         parameters: units of each parameter and buffer, by name.
         balance: unit arrays (rows, n): every row keeps equally many.
-        runs: the ops of the run in "eval" and, where possible, in "train" mode.
-        table: unit of each label of the runs; negative where it is no unit.
+        runs: the ops of the run in "eval" and, where possible, in "train" mode; fields hold units.
         inputs: shapes and dtypes the network was run with: a tuple for positional ones, a dict for keyword ones.
         notes: what a person should know about the trace.
         model: class of the network, for a reader.
@@ -165,7 +137,6 @@ class Graph:
     parameters: dict[str, Members]
     balance: tuple[Ints, ...]
     runs: dict[str, Run]
-    table: Ints
     inputs: Description = ()
     notes: tuple[str, ...] = ()
     model: str = ""
@@ -196,10 +167,6 @@ class Graph:
         """Mask (count,) of the units that must stay."""
         return np.array([reason is not None for reason in self.reasons], dtype=bool)
 
-    def units_of(self, labels: Ints) -> Ints:
-        """Return the unit of each label of a field; negative where it is none."""
-        return look_up(self.table, labels)
-
     def reason_of(self, group: Group) -> str | None:
         """Return why a group is frozen: the reason of its first unit if every unit is, else None."""
         reasons = [self.reasons[unit] for unit in group.units]
@@ -212,11 +179,11 @@ class Graph:
     def slim_shape(self, flow: Flow, kept: Mask) -> tuple[int, ...]:
         """Return a tensor's shape under a plan; a dimension several fields share keeps what all of them keep."""
         shape = list(flow.shape)
-        for labels in flow.fields:
-            mask = staying(kept, self.units_of(labels))
-            for axis, size in enumerate(labels.shape):
+        for units in flow.fields:
+            mask = staying(kept, units)
+            for axis, size in enumerate(units.shape):
                 if size > 1:
-                    others = tuple(a for a in range(labels.ndim) if a != axis)
+                    others = tuple(a for a in range(units.ndim) if a != axis)
                     shape[axis] = min(shape[axis], int(mask.any(axis=others).sum()))
         return tuple(shape)
 
@@ -293,252 +260,3 @@ def _select_grouped(tensor: torch.Tensor, grouped: Ints, kept: Mask) -> torch.Te
         index = torch.from_numpy(np.flatnonzero(staying(kept, units))).to(tensor.device)
         parts.append(rows.index_select(1, index))
     return torch.cat(parts)
-
-
-def finalise(trace: Trace, order: Iterable[str]) -> Graph:
-    """Turn the classes of a trace into units and groups.
-
-    Args:
-        trace: after its runs.
-        order: names of the model's parameters in traversal order.
-    """
-    roots = trace.labels.roots()
-    frozen = _reasons(trace, roots)
-    neurons = np.zeros(len(roots), dtype=bool)
-    for made in trace.layers.values():
-        neurons[roots[made.neurons[made.neurons >= 0]]] = True
-    table, count = _number(trace, roots, frozen, neurons)
-    reasons = _unit_reasons(table, roots, frozen, neurons, count)
-    rank = {name: position for position, name in enumerate(order)}
-    in_order = sorted(trace.layers.values(), key=lambda made: rank.get(made.name, len(rank)))
-    layers = tuple(_layer(table, made, trace.born.get(made.name, {})) for made in in_order)
-    parameters = _members(trace, table)
-    groups, group_of = _groups(parameters, layers, count)
-    sizes = [Size(held.module, held.key, look_up(table, c.labels), c.number) for held, c in trace.counts.items()]
-    graph = Graph(
-        count,
-        reasons,
-        layers,
-        groups,
-        group_of,
-        parameters,
-        _balance(trace, table),
-        trace.runs,
-        table,
-        outputs=trace.outputs,
-        some=tuple(
-            units[units >= 0] for labels in trace.some if not ((units := look_up(table, labels)) == FIXED).any()
-        ),
-        least=_least(table, trace.wide, group_of, len(groups)),
-    )
-    graph = replace(graph, sizes=tuple(size for size in sizes if size.counts(graph)))
-    return held_by_balance(graph)
-
-
-def _balance(trace: Trace, table: Ints) -> tuple[Ints, ...]:
-    """Return rows of units that keep equally many; zeros made in the forward follow whatever they meet."""
-    distinct: dict[tuple[tuple[int, ...], bytes], Ints] = {}
-    for labels in trace.balance:
-        rows = look_up(table, labels)
-        rows = rows[(rows != FREE).any(axis=1)]
-        if len(rows) > 1 and (rows >= 0).any() and (np.sort(rows, axis=1) != np.sort(rows[:1], axis=1)).any():
-            distinct[rows.shape, rows.tobytes()] = rows
-    return tuple(distinct.values())
-
-
-def held_by_balance(graph: Graph) -> Graph:
-    """Return a graph in which rows are frozen that must be as long as another one stays at least."""
-    return replace(graph, reasons=_held(graph.reasons, graph.balance, graph.groups, graph.group_of, graph.least))
-
-
-def _held(
-    reasons: tuple[str | None, ...],
-    balance: tuple[Ints, ...],
-    groups: tuple[Group, ...],
-    group_of: Ints,
-    least: tuple[int, ...],
-) -> tuple[str | None, ...]:
-    """Freeze rows that are as long as another one stays at least: what is frozen in it, and what its groups need.
-
-    Rows of one unit each say that these live and die together; where they are a whole group, which keeps one, all stay.
-    """
-    held = list(reasons)
-    for rows in balance:
-        if (rows >= 0).all() and (rows == rows[:, :1]).all():
-            together = rows[:, 0]
-            for number in np.unique(group_of[together]).tolist():
-                if np.isin(groups[number].units, together).all():
-                    for unit in groups[number].units.tolist():
-                        held[unit] = held[unit] or f"{_AS_MANY}all of its group, which live and die together"
-    while True:
-        before = sum(each is not None for each in held)
-        for rows in balance:
-            stays, why = max((_stays(row, held, groups, group_of, least) for row in rows), key=lambda each: each[0])
-            for row in rows:
-                if stays >= len(row):
-                    for unit in row[row >= 0].tolist():
-                        held[unit] = held[unit] or f"{_AS_MANY}{why.removeprefix(_AS_MANY)}"
-        if sum(each is not None for each in held) == before:
-            return tuple(held)
-
-
-_AS_MANY = "keeps as many as what stays: "
-
-
-def _stays(
-    row: Ints, held: list[str | None], groups: tuple[Group, ...], group_of: Ints, least: tuple[int, ...]
-) -> tuple[int, str]:
-    """Return how much of a row stays in every plan, and why; a unit may stand in it several times."""
-    units, weights = np.unique(row[row >= 0], return_counts=True)
-    frozen = np.array([held[unit] is not None for unit in units.tolist()], dtype=bool)
-    count = int((row < 0).sum() + weights[frozen].sum())
-    why = next((str(held[unit]) for unit in units[frozen].tolist()), "channels that are no units")
-    for number in np.unique(group_of[units[~frozen]]).tolist():
-        mine = ~frozen & (group_of[units] == number)
-        needed = least[number] - (len(groups[number].units) - int(mine.sum()))  # though all others of the group stay
-        if needed > 0:
-            count += int(np.sort(weights[mine])[:needed].sum())
-            why = why if frozen.any() else f"{groups[number].name} needs {least[number]}"
-    return count, why
-
-
-def _layer(table: Ints, made: Called, born: dict[int, Ints]) -> Layer:
-    units = look_up(table, made.neurons)
-    out_dim = _out_dim(made, units, {dim: look_up(table, labels) for dim, labels in born.items()})
-    return Layer(made.name, made.module, made.kind, out_dim, made.groups, units, made.bias, made.norm)
-
-
-def _out_dim(made: Called, units: Ints, dims: dict[int, Ints]) -> int:
-    """Return where a weight's output channels lie in its parameter, which may be mixed from several filters."""
-    places = [made.out_dim, *dims] if made.groups == 1 else [made.out_dim]
-    return next((dim for dim in places if np.array_equal(dims.get(dim, ()), units)), made.out_dim)
-
-
-def _least(table: Ints, wide: list[Ints], group_of: Ints, count: int) -> tuple[int, ...]:
-    least = np.ones(count, dtype=np.int64)
-    for labels in wide:
-        units = look_up(table, labels)
-        least[group_of[units[units >= 0]]] = 2
-    return tuple(least.tolist())
-
-
-def _reasons(trace: Trace, roots: Ints) -> dict[int, str]:
-    reasons: dict[int, str] = {}
-    for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *_unread(trace)]:
-        for root in np.unique(roots[labels[labels >= 0]]).tolist():
-            reasons.setdefault(root, reason)
-    return reasons
-
-
-def _unread(trace: Trace) -> list[tuple[Ints, str]]:
-    """Return what a norm of a parameter runs over and nothing reads, so that the masked network does not zero it."""
-    if not trace.summed:
-        return []
-    reads = _is_read(trace)
-    return [(labels[~look_up(reads, labels, True)], why) for labels, why in trace.summed]
-
-
-def _is_read(trace: Trace) -> Mask:
-    """Return for each label whether it reads channels."""
-    alias = trace.alias.roots()
-    reads = np.zeros(len(alias), dtype=bool)
-    for labels in trace.consumers:
-        reads[alias[labels]] = True
-    return reads[alias]
-
-
-def _number(trace: Trace, roots: Ints, frozen: dict[int, str], neurons: Mask) -> tuple[Ints, int]:
-    """Number the classes that carry a channel; frozen ones nothing makes or reads (kernel positions) are left out."""
-    wanted = neurons.copy()
-    for labels in trace.consumers:
-        wanted[roots[labels]] = True
-    heads = np.unique(roots)
-    stays = np.isin(heads, np.fromiter(frozen, dtype=np.int64, count=len(frozen)))
-    carries = np.ones(len(roots), dtype=bool)
-    if trace.shadows:  # what no parameter carries is free
-        shadow = np.zeros(len(roots), dtype=bool)
-        shadow[np.concatenate(trace.shadows)] = True
-        carries = np.bincount(roots[~shadow], minlength=len(roots)) > 0
-    heads = heads[(wanted[heads] | ~stays) & carries[heads]]
-    numbers = np.where(carries, FIXED, FREE)
-    numbers[heads] = np.arange(len(heads))
-    return numbers[roots], len(heads)
-
-
-def _unit_reasons(
-    table: Ints, roots: Ints, frozen: dict[int, str], neurons: Mask, count: int
-) -> tuple[str | None, ...]:
-    reasons: list[str | None] = [None] * count
-    made = np.zeros(count, dtype=bool)
-    units = table[np.flatnonzero(neurons)]
-    made[units[units >= 0]] = True
-    for unit in np.flatnonzero(~made):
-        reasons[unit] = "no convolution or linear layer makes it"
-    for root, reason in frozen.items():
-        if table[root] >= 0:
-            reasons[table[root]] = reason
-    return tuple(reasons)
-
-
-def _members(trace: Trace, table: Ints) -> dict[str, Members]:
-    reads = _is_read(trace)
-    members = {}
-    for name in sorted(set(trace.born) | set(trace.grouped)):
-        dims = trace.born.get(name, {})
-        grouped = trace.grouped.get(name)
-        units = {dim: look_up(table, labels) for dim, labels in sorted(dims.items())}
-        members[name] = Members(
-            trace.shapes[name],
-            {dim: each for dim, each in units.items() if (each >= 0).any()},
-            None if grouped is None else look_up(table, grouped),
-            {dim: read for dim, labels in dims.items() if (read := look_up(reads, labels, False)).any()},
-            grouped is not None and bool(reads[grouped].any()),
-        )
-    return {name: each for name, each in members.items() if each.dims or each.grouped is not None}
-
-
-def _groups(parameters: dict[str, Members], layers: tuple[Layer, ...], count: int) -> tuple[tuple[Group, ...], Ints]:
-    if not count:
-        return (), np.zeros(0, dtype=np.int64)
-    keys = np.zeros(count, dtype=np.uint64)
-    generator = np.random.default_rng(0)
-    for name in parameters:
-        members = parameters[name]
-        for units in [*members.dims.values(), *([members.grouped] if members.grouped is not None else [])]:
-            key = generator.integers(1, 2**63, dtype=np.uint64)
-            keys[np.unique(units[units >= 0])] += key
-    _, first, group_of = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    group_of = position[group_of].astype(np.int64)
-    makers = _makers(layers, group_of, len(order))
-    names = _names(makers, parameters, group_of, len(order))
-    by_group = np.split(
-        np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of, minlength=len(order)))[:-1]
-    )
-    groups = tuple(Group(names[g], units, tuple(m.name for m in makers[g])) for g, units in enumerate(by_group))
-    return groups, group_of
-
-
-def _makers(layers: tuple[Layer, ...], group_of: Ints, count: int) -> list[list[Layer]]:
-    makers: list[list[Layer]] = [[] for _ in range(count)]
-    for layer in layers:
-        for group in np.unique(group_of[layer.units[layer.units >= 0]]).tolist():
-            makers[group].append(layer)
-    return makers
-
-
-def _names(makers: list[list[Layer]], parameters: dict[str, Members], group_of: Ints, count: int) -> list[str]:
-    names: list[str] = []
-    readers = [""] * count
-    for name, members in parameters.items():
-        for units in members.dims.values():
-            for group in np.unique(group_of[units[units >= 0]]).tolist():
-                readers[group] = readers[group] or f"read by {name.rpartition('.')[0] or name}"
-    seen: dict[str, int] = {}
-    for group in range(count):
-        name = (makers[group][0].name.rpartition(".")[0] or makers[group][0].name) if makers[group] else readers[group]
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return names

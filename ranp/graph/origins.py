@@ -117,6 +117,20 @@ def _negated(self: Number) -> Number:
 setattr(Number, "__neg__", _negated)  # noqa: B010
 
 
+def in_units(number: Number, units: Callable[[Flow], Flow]) -> Number:
+    """Return a number of which what was read carries units where it carried labels."""
+
+    def side(part: Number | int) -> Number | int:
+        return in_units(part, units) if isinstance(part, Number) else part
+
+    origin = number.origin
+    if isinstance(origin, Made):
+        return Number(int(number), Made(origin.action, side(origin.left), side(origin.right)))
+    if isinstance(origin, Read) and origin.flow is not None:
+        return Number(int(number), Read(units(origin.flow), origin.dim))
+    return number
+
+
 def leaves(number: object) -> list[Number]:
     """Return the marked numbers that a number was computed from."""
     if not isinstance(number, Number):

@@ -1,7 +1,7 @@
 """What MODEL names where it is run on data: the network, and how the data of its training were read."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,15 +11,16 @@ from torch import nn
 
 from ranp import runs
 from ranp.data.dataset import Dataset
-from ranp.data.sources import GENERATORS, FromFiles, open_source
+from ranp.data.sources import GENERATORS, FromFiles, Opened, open_source
 from ranp.data.volumes import Scale, Volumes
 from ranp.errors import RanpError
-from ranp.inputs import Inputs, check_device, map_tensors
+from ranp.inputs import Inputs, check_device, flatten, map_tensors
 from ranp.jobs._source import reading_of
 from ranp.jobs._subject import read_subject
-from ranp.jobs._task import maxdisp_of
-from ranp.jobs.options import Labelled, Network, Outputs, Patch, Voxels, Weights
+from ranp.jobs._task import check_slices, maxdisp_of
+from ranp.jobs.options import BatchSize, Labelled, Network, Outputs, Patch, Voxels, Weights
 from ranp.models.folders import PRUNED, kind_of
+from ranp.models.words import is_known_factory
 from ranp.options import Options
 
 Given = TypeVar("Given", bound=Options)
@@ -54,13 +55,36 @@ def run_of(model: str) -> runs.Run | None:
     return runs.read(Path(model)) if kind_of(model) is PRUNED else None
 
 
+def as_read(options: Given, run: runs.Run, source: Opened) -> Given:
+    """Return options with how volumes were read when the run was made, where they do not say; of plans the batch, too.
+
+    The volumes of `source` are then read so. What labels mean belongs to data, and these may be others.
+    """
+    planned = is_known_factory(str(run.config.get("model")))
+    options = _with(options, run, BatchSize.model_fields if planned else ())
+    if not isinstance(source, FromFiles) or not isinstance(source.dataset, Volumes):
+        return options
+    check_slices(source.dataset, flatten(run.plan.example_inputs())[0].dim() - 2)
+    if source.dataset.prepared:
+        return options
+    options = _with(options, run, Voxels.model_fields)
+    source.dataset = replace(source.dataset, sampling=reading_of(options).sampling)
+    return options
+
+
 def as_trained(options: Given, run: runs.Run | None) -> Given:
     """Return options with those of the run's training, or of the run, in the place of those that are not given."""
     if run is None:
         return options
-    known = {**run.config, **dict(run.training.get("data") or {})}
     groups = [group for group in (Labelled, Voxels, Patch, Outputs) if isinstance(options, group)]
-    names = {name for group in groups for name in group.model_fields} | {"data_settings", "keys"}
+    return _with(options, run, {name for group in groups for name in group.model_fields} | {"data_settings", "keys"})
+
+
+def _with(options: Given, run: runs.Run, names: Collection[str]) -> Given:
+    """Return options with those of a run that are of these names, where they are not given."""
+    known = {**run.config, **dict(run.training.get("data") or {})}
+    if isinstance(options, Voxels) and options.intensity != "auto":
+        known.pop("scales", None)
     said = any(getattr(options, name, None) for name in _MEANINGS)
     update: dict[str, Any] = {}
     for name, field in type(options).model_fields.items():

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ranp.data.sources import FromFiles, Opened, Reading, open_source, read_axes, read_spacing
+from ranp.data.sources import FromFiles, Opened, Reading, open_source, read_axes, read_scales, read_spacing
 from ranp.data.volumes import Sampling
 from ranp.errors import UsageError, named
 from ranp.jobs.options import Cut, Files, Labelled, Source, Voxels
@@ -34,13 +34,15 @@ def reading_of(options: Options) -> Reading:
         options: with the group `Labelled`, and `Voxels` or `Cut` where volumes are read.
 
     Raises:
-        UsageError: a spacing that is none.
+        UsageError: a spacing, axes or scales that are none.
     """
     assert isinstance(options, Labelled)
     sampling = Sampling()
     if isinstance(options, Voxels):
         sampling = replace(sampling, intensity=options.intensity, spacing=read_spacing(options.spacing))
-        sampling = replace(sampling, axes=read_axes(options.axes))
+        sampling = replace(sampling, axes=read_axes(options.axes), scales=read_scales(options.scales))
+        if sampling.scales and options.intensity != "auto":
+            raise UsageError(f"{named('scales', options.scales)}: {named('intensity', options.intensity)} scales, too")
     if isinstance(options, Cut):
         sampling = replace(sampling, foreground=options.foreground, pad=options.pad)
     return Reading(options.label_map or "", options.ignore_label, options.regions or "", sampling)

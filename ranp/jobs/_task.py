@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from ranp import models
 from ranp.data import losses
 from ranp.data.dataset import Dataset
-from ranp.data.sources import FromFiles, Opened, read_axes
+from ranp.data.sources import FromFiles, Opened, read_axes, spell_scales
 from ranp.data.volumes import Scale, Volumes
 from ranp.errors import UsageError, named
 from ranp.figures import spell
@@ -41,6 +41,7 @@ def as_the_model(options: Asked, source: Opened) -> Asked:
             sampling = source.dataset.sampling
             update["spacing"] = "x".join(f"{each:.15g}" for each in sampling.spacing) or None
             update["axes"] = "".join("xyz"[axis] for axis in sampling.axes) or None
+            update["scales"] = spell_scales(sampling.scales)
     return options.model_copy(update=update)
 
 
@@ -48,26 +49,40 @@ def as_planned(dataset: Dataset[Any], options: Options) -> Dataset[Any]:
     """Return cases of volumes as the file behind MODEL says that they are read, where options do not say.
 
     Raises:
-        UsageError: as `recipe_of`, or volumes for a network of images.
+        UsageError: as `recipe_of`, or data that are not read for this network.
     """
     recipe = recipe_of(options.model) if isinstance(options, Network) else None
     if recipe is None or not isinstance(dataset, Volumes) or not isinstance(options, Voxels):
         return dataset
-    if len(recipe.shape) == 3 and recipe.axes and len(dataset.grid(dataset.cases[0]).shape) == 3:
-        slices = "volumes, which nnU-Net shows a 2D network slice by slice; expected images, or a 3D configuration"
-        raise UsageError(f"{named('data', dataset.root)}: {slices}")
+    if recipe.unread:
+        raise UsageError(f"{named('data', dataset.root)}: {recipe.unread}; {named('method', 'l1')} needs no data")
+    dims = len(dataset.grid(dataset.cases[0]).shape)
     if dataset.prepared:
+        check_slices(dataset, len(recipe.shape) - 1)
         return dataset
+    axes = recipe.axes if dims == 3 else tuple(axis for axis in recipe.axes if axis < 2)
+    spacing = recipe.spacing if len(recipe.spacing) in (0, dims) else (*recipe.spacing, 0.0)  # across slices it stays
     scales = tuple(None if each is None else Scale.of_plain(each) for each in recipe.scales)
     return replace(
         dataset,
         sampling=replace(
             dataset.sampling,
-            spacing=dataset.sampling.spacing or recipe.spacing,
-            axes=read_axes(options.axes) or recipe.axes,
+            spacing=dataset.sampling.spacing or spacing,
+            axes=read_axes(options.axes) or axes,
             scales=dataset.sampling.scales or (scales if options.intensity == "auto" else ()),
         ),
     )
+
+
+def check_slices(dataset: Volumes, dims: int) -> None:
+    """Refuse volumes that nnU-Net prepared, for a network of images: they lie with the slices along their first axis.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if dims == 2 and dataset.prepared and len(dataset.grid(dataset.cases[0]).shape) == 3:
+        slices = "prepared volumes, which a 2D network sees slice by slice; expected the raw data set"
+        raise UsageError(f"{named('data', dataset.root)}: {slices}")
 
 
 def as_the_data(options: Asked, source: Opened) -> Asked:
@@ -94,6 +109,12 @@ def maxdisp_of(model: str, preset: str | None, settings: Mapping[str, Any]) -> i
     """Return the largest disparity of a stereo network, as its settings say."""
     known = models.full_settings(model, preset, settings) if model in models.names() else settings
     return int(known.get("maxdisp", MAXDISP))
+
+
+def asks_values(word: str, model: str, preset: str | None) -> bool:
+    """Whether a loss compares values, or stands in for one of a built-in that does."""
+    own = models.default_loss(model, preset) if model in models.names() else ""
+    return bool({word, own} & losses.VALUED)
 
 
 def loss_of(

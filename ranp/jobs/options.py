@@ -223,10 +223,15 @@ class Voxels(Options):
 
     group: ClassVar[str] = "data"
     intensity: Intensity = option("auto", "{choices}; auto: as the data set names its channels, else zscore.")
-    spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3.", metavar="SIZE")
+    spacing: str | None = option(None, "Resample to so many millimetres: 1.5x1.5x3; 0 leaves an axis.", metavar="SIZE")
     axes: str | None = option(
         None, "Take the axes of files in this order, such as zyx; the order of --patch and --spacing.", metavar="AXES",
         shown="as they lie, or as the plans of MODEL say",
+    )  # fmt: skip
+    scales: str | None = option(
+        None, "Scale each channel, between commas, by zscore or by numbers, MEAN:SD or MEAN:SD:LOW:HIGH, between which "
+        "values are clipped: zscore,40:350:-1000:1000.", metavar="SCALES",
+        shown="as --intensity says, or as the plans of MODEL do",
     )  # fmt: skip
 
 
@@ -491,6 +496,10 @@ class Export(Run, RunModel, Weights, Seed, Config, DryRun, Force, Printed):
     torchscript: Path | None = option(
         None, "A TorchScript file (.ts), for programs that read nothing else; alone, no ONNX is written.",
         metavar="FILE", writes="torchscript",
+    )  # fmt: skip
+    tensorrt_notes: bool = option(
+        False, "List the limits of TensorRT that the ONNX graph meets, as NVIDIA publishes them, without TensorRT; "
+        "alone, no ONNX is written.",
     )  # fmt: skip
     opset: int = option(20, "Of the ONNX file; from 21 on group norm is one operator.")
     dynamic: bool = option(False, "Leave batch and spatial sizes free.")

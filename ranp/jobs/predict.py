@@ -13,7 +13,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -237,11 +237,20 @@ class _Asked:
         else:
             source, ending = case.files[0], answers.ending_for(case.files[0])
             file = place.with_name(place.name + ending)
-            answers.write_answer(file, labels, source, grid)
+            own, back = self._own(case, grid)
+            answers.write_answer(file, np.transpose(labels, back), source, own)
             others = [(place.with_name(f"{place.name}_{kind}{ending}"), scores) for kind, scores in _all(said)]
             for path, scores in others:
-                answers.write_answer(path, scores, source, grid)
+                answers.write_answer(path, np.transpose(scores, (*back, len(back))), source, own)
         return [file, *(path for path, _ in others)]
+
+    def _own(self, case: Case, grid: Grid) -> tuple[Grid, tuple[int, ...]]:
+        """Return the grid of a case's file as it lies, and the order that takes voxels on `grid` back there."""
+        assert isinstance(self.dataset, Volumes)
+        axes = self.dataset.sampling.axes
+        order = (*axes, *range(len(axes), len(grid.shape)))
+        as_it_lies = replace(self.dataset, sampling=replace(self.dataset.sampling, axes=()))
+        return as_it_lies.grid(case), tuple(int(place) for place in np.argsort(order))
 
 
 class _Exported(nn.Module):

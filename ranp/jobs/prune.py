@@ -20,7 +20,7 @@ from ranp.inputs import check_device, generator_of
 from ranp.jobs._source import opened
 from ranp.jobs._step import refuse_step, step_of
 from ranp.jobs._subject import refuse_known
-from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
+from ranp.jobs._task import as_the_data, as_the_model, asks_values, loss_of, maxdisp_of
 from ranp.jobs.options import Compare, Images, Prune, Scored, Source, Suggest
 from ranp.models import folders
 from ranp.models.constructors import Constructor
@@ -28,6 +28,7 @@ from ranp.models.init import initialise_
 from ranp.models.outputs import output_shape
 from ranp.models.request import Request, read_request
 from ranp.models.weights import load_weights_
+from ranp.models.words import recipe_of
 from ranp.options import DATA_FREE, PATTERNS, Optimizing, Selection
 from ranp.pipeline import Result, costs_of, prune, prune_again
 from ranp.reports import Report, Trial
@@ -101,12 +102,14 @@ def prepare(options: Prune) -> Prepared:
         UsageError: the first mistake that was found.
         MissingExtra: a reader of the data is not installed.
     """
+    again = folders.kind_of(options.model) is folders.PRUNED
+    options = options.ruled(trained=again or options.weights is not None)
     options.check(options.method, options.seed)
     check_step(options)
     if options.strength is not None and options.reweight is None:
         raise UsageError(f"{named('strength', options.strength)}: needs {named('reweight')} flops, memory or latency")
     run, name = None, _folder_name(options.model, options.preset)
-    if folders.kind_of(options.model) is folders.PRUNED:
+    if again:
         run = runs.read(options.model)
         options, name = _of_run(run, options), f"{run.path.name}-again"
     elif options.full is not None:
@@ -186,7 +189,8 @@ def ready(
     check_device(options.device)
     source = opened(options, trusted=trusted or run is not None)  # who names a run names the data
     options = as_the_data(as_the_model(options, source), source)
-    if source.task is not None and options.in_channels is None and trusted and ":" in options.model:
+    own = ":" in options.model and recipe_of(options.model) is None
+    if source.task is not None and options.in_channels is None and trusted and own:
         options = _with_channels_of(source, options)
     request, scored = _requests(options, trusted)
     options = _resolved(options, selection, request, scored)
@@ -210,7 +214,7 @@ def ready(
     if needs_batches or source.task is not None:  # files are read in any case, so that mistakes are found
         how = Drawing(
             options.batches, options.samples, options.seed, options.workers, maxdisp, scored.below,
-            scored.names, scored.dtypes,
+            scored.names, scored.dtypes, asks_values(word, request.model, request.preset),
         )  # fmt: skip
         batches = source.batches([shape[1:] for shape in scored.shapes], given, how)
     return Prepared(options, request, network, request.inputs(options.seed), batches, loss, loaded, source, run, full)

@@ -23,7 +23,9 @@ def prepare(options: Suggest) -> Prepared:
     """
     check_step(options)
     selection = Selection.read({**({} if options.limits else {"sparsity": 0.0}), **_selection(options)})
+    selection = selection.ruled(trained=options.weights is not None)
     selection.check(options.method, options.seed)
+    options = options.model_copy(update={"rule": selection.rule})
     return ready(options, selection, needs_batches=options.method != "l1")
 
 

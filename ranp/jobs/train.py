@@ -22,7 +22,7 @@ from ranp.errors import CheckFailed, InfeasibleError, UsageError, listed, named,
 from ranp.figures import spell
 from ranp.inputs import Shape, check_device, flatten, generator_of
 from ranp.jobs import _kept as kept
-from ranp.jobs._judging import as_learned
+from ranp.jobs._judging import as_learned, as_read
 from ranp.jobs._source import folded, opened
 from ranp.jobs._subject import names_run, refuse_full, refuse_known
 from ranp.jobs._task import as_the_data, as_the_model, loss_of, maxdisp_of
@@ -77,6 +77,8 @@ def ready(options: Train, build: Callable[[Opened], tuple[nn.Module, tuple[Shape
     if (training.steps is None) == (training.epochs is None):
         raise UsageError(f"give either {named('steps')} or {named('epochs')}")
     source = opened(options)
+    if build is None and names_run(options.model):
+        options = as_read(options, runs.read(options.model), source)
     options = as_the_model(options, source)
     base: runs.Run | None = None
     config: dict[str, Any] = {}
@@ -155,6 +157,7 @@ def _check_rounds(options: Train) -> Train:
                 raise UsageError(f"{named(name, first)}: needs {named('rounds')}")
         return options
     check_rounds(options.rounds, options.sparsity_schedule, options.only(Selection))
+    options = options.ruled(trained=True)
     options = options.model_copy(update={"method": options.method or method_of(options, options)})
     options.check(options.method, options.seed)
     return options

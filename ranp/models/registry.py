@@ -51,7 +51,8 @@ class BuiltIn:
     name: str
     factory: Callable[..., nn.Module]
     spatial: Shape
-    """Spatial size of an example input where the user names none."""
+    """Spatial size of an example input where the user names none; of networks with a setting `spatial_dims` in their
+    default number of dimensions."""
     inputs: int = 1
     """How many images the network takes; all have the same shape."""
     boxes: int = 0
@@ -143,14 +144,21 @@ def full_settings(name: str, preset: str | None = None, settings: Mapping[str, A
     for key, value in given.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
             raise UsageError(f"{setting(key, value)}: {name} expects a positive number")
+        if key == "spatial_dims" and value > 3:
+            raise UsageError(f"{setting(key, value)}: {name} expects 1, 2 or 3")
     defaults = {key: p.default for key, p in inspect.signature(entry.factory).parameters.items()}
     published = entry.preset(preset).settings if preset else {}
     return {**defaults, **published, **given}
 
 
-def spatial_dims(name: str) -> int:
-    """Number of spatial dimensions of a built-in's input: 2 or 3."""
-    return len(built_in(name).spatial)
+def spatial_dims(name: str, settings: Mapping[str, Any] | None = None) -> int:
+    """Number of spatial dimensions of a built-in's input: what its setting `spatial_dims` says, where it has one.
+
+    Args:
+        name: one of `names()`.
+        settings: the `--set` keys; what is absent has its default.
+    """
+    return int(full_settings(name, None, settings).get("spatial_dims", len(built_in(name).spatial)))
 
 
 def input_shapes(
@@ -166,15 +174,12 @@ def input_shapes(
     Raises:
         UsageError: unknown name or key, or a spatial size of the wrong number of dimensions.
     """
-    entry = built_in(name)
-    size = tuple(spatial) if spatial is not None else entry.spatial
-    if len(size) != len(entry.spatial):
-        got = spell(size)
-        raise UsageError(
-            f"{named('input', got)}: {name} takes {len(entry.spatial)} spatial dimensions, got {len(size)}"
-        )
+    entry, dims = built_in(name), spatial_dims(name, settings)
+    size = tuple(spatial) if spatial is not None else (entry.spatial * 3)[:dims]
+    if len(size) != dims:
+        raise UsageError(f"{named('input', spell(size))}: {name} takes {dims} spatial dimensions, got {len(size)}")
     images = [(full_settings(name, None, settings)["in_channels"], *size)] * entry.inputs
-    return [*images, (entry.boxes, 2 * len(size))] if entry.boxes else images
+    return [*images, (entry.boxes, 2 * dims)] if entry.boxes else images
 
 
 def default_loss(name: str, preset: str | None = None) -> str:

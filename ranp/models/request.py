@@ -263,11 +263,11 @@ def _built_in(
     size_option: str,
 ) -> Request:
     published = None if preset is None else models.preset(name, preset)
+    merged = models.full_settings(name, preset, settings)
+    spatial = None if published is None else published.shapes[0][1:]
     if size is not None:
-        spatial = read_size(size, models.spatial_dims(name), size_option)
-    else:
-        spatial = models.built_in(name).spatial if published is None else published.shapes[0][1:]
-    shapes = models.input_shapes(name, models.full_settings(name, preset, settings), spatial)
+        spatial = read_size(size, models.spatial_dims(name, merged), size_option)
+    shapes = models.input_shapes(name, merged, spatial)
     count = batch or (1 if published is None else published.batch)
     return Request(name, preset, settings, tuple((count, *shape) for shape in shapes))
 

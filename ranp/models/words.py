@@ -23,9 +23,11 @@ class Recipe:
         shape: of an image, (C, *spatial); the patch of a training.
         batch: samples in a batch of a training.
         spacing: in millimetres, that volumes are resampled to; () where the file does not say.
-        axes: the order in which the axes of a file of voxels are taken; () as they lie.
+        axes: the order in which the axes of a file of voxels are taken; () as they lie. Of a network of images, the
+            last is the one across which it sees the slices of volumes.
         scales: of each channel mean, sd, low and high, None for the z-score of each case; () where nothing is said.
         weights: a checkpoint of the network, or None.
+        unread: why no data are read for the network, or "".
     """
 
     model: str
@@ -36,6 +38,7 @@ class Recipe:
     axes: tuple[int, ...] = ()
     scales: tuple[Mapping[str, float | None] | None, ...] = ()
     weights: Path | None = None
+    unread: str = ""
 
 
 @dataclass(frozen=True)

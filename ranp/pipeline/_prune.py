@@ -132,7 +132,7 @@ def prune(
         True
     """
     Scoring.read({"method": method, "reduce": reduce, "dead_norms": dead_norms})
-    asked = Selection.read(selection)
+    asked = Selection.read(selection).ruled()
     asked.check(method, seed)
     check_given(batches, loss, "l1" if asked.rule == "random" else method, seed)
     if example_inputs is None:

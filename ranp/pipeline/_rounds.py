@@ -59,6 +59,7 @@ def prune_again(
         >>> set(two.plan.groups[0].kept) < set(one.plan.groups[0].kept)
         True
     """
+    options["rule"] = options.get("rule") or "global"  # as `Selection.ruled` says of weights that were trained
     result = prune(
         slim, example_inputs, freeze=(*plan.freeze, *freeze), outputs=plan.outputs, seed=seed,
         verify_input=verify_input, **options,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ranp.graph.graph import Graph, Layer
+from ranp.graph.graph import Graph
 from ranp.graph.labels import FIXED
+from ranp.graph.tape import Layer
 
 
 def by_inputs(layer: Layer, transposed: str) -> bool:

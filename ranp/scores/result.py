@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.graph.graph import Graph, Layer
+from ranp.graph.graph import Graph
+from ranp.graph.tape import Layer
 from ranp.scores._neurons import by_inputs, rows
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.graph.graph import Graph, Layer, staying
+from ranp.graph.graph import Graph, staying
 from ranp.graph.labels import Ints
+from ranp.graph.tape import Layer
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -25,7 +25,8 @@ from ranp import cost
 from ranp.errors import InfeasibleError, UsageError, check_type, named
 from ranp.figures import at_most, share
 from ranp.graph.constraints import grow
-from ranp.graph.graph import Graph, Group, Layer, Mask, staying
+from ranp.graph.graph import Graph, Group, Mask, staying
+from ranp.graph.tape import Layer
 from ranp.options import PATTERNS, Selection, percentage
 from ranp.plan import Choice, Plan
 from ranp.scores import Scores
@@ -89,7 +90,7 @@ def select(
         InfeasibleError: the sparsity would leave a group with less than `min_width`, or much less than asked for would
             go (a shortfall, see the module); `closest` is the nearest that can be had.
     """
-    asked = Selection.read(options)
+    asked = Selection.read(options).ruled()
     check_type("graph", graph, isinstance(graph, Graph), "the graph of ranp.trace")
     check_type("scores", scores, scores is None or isinstance(scores, Scores), "the scores of ranp.importance")
     method = scores.method if scores else None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranp.graph.graph import Graph
 from ranp.graph.labels import Ints
-from ranp.graph.trace import Record
+from ranp.graph.tape import Record
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.graph.rules.registry import base_name
+from ranp.graph.rules.op import base_name
 
 Shape = tuple[int, ...]
 Found = TypeVar("Found")

@@ -18,8 +18,8 @@ from torch.utils.hooks import RemovableHandle
 from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.rules import RULES
-from ranp.graph.rules.registry import base_name
-from ranp.graph.trace import Kind, Mixing, Record
+from ranp.graph.rules.op import base_name
+from ranp.graph.tape import Kind, Mixing, Record
 from ranp.modules import Change, Module, copy_with
 
 Subset = dict[int, tuple[int, Tensor]]  # dimension -> its length, and the kept indices
@@ -74,15 +74,14 @@ class KeptStatistics(TorchDispatchMode):
         mixed = {records[index].op for index in mixing}
         for index, record in enumerate(records):
             if record.op in mixed:
-                self._queues[record.module, record.op].append(self._subset(graph, kept, record, mixing.get(index)))
+                self._queues[record.module, record.op].append(self._subset(kept, record, mixing.get(index)))
 
-    def _subset(self, graph: Graph, kept: Mask, record: Record, mixing: Mixing | None) -> Subset:
+    def _subset(self, kept: Mask, record: Record, mixing: Mixing | None) -> Subset:
         if mixing is None:
             return {}
         flow, found = record.inputs[0], {}
         for dim in mixing.dims:
-            for labels in flow.over(dim):
-                units = graph.units_of(labels)
+            for units in flow.over(dim):
                 units = squeeze_constant(units, units)
                 mask = staying(kept, units)
                 if mask.all() or units.shape[dim] == 1:

@@ -188,8 +188,8 @@ def _agreements(pairs: list[_Pair], example: Any, tries: int, generator: torch.G
 def _staying_part(output: Tensor, flow: Flow, pair: _Pair) -> Tensor | None:
     """Return the channels of the full network's output that the slim one has too, None where they lie mixed."""
     masks: dict[int, Mask] = {}
-    for labels in flow.fields:
-        mask = staying(pair.kept, pair.graph.units_of(labels))
+    for units in flow.fields:
+        mask = staying(pair.kept, units)
         if mask.all():
             continue
         axis, *others = (axis for axis, size in enumerate(mask.shape) if size > 1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.graph.rules.registry import base_name, bind
+from ranp.graph.rules.op import base_name, bind
 from ranp.inputs import Shape, flatten
 from ranp.modules import copy_with, on_meta
 

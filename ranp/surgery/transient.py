@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.graph.rules.registry import base_name
+from ranp.graph.rules.op import base_name
 from ranp.inputs import Inputs, as_arguments, draw, flatten, map_tensors
 from ranp.modules import copy_with, on_meta
 

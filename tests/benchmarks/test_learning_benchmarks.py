@@ -2,14 +2,20 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+
+from ranp.errors import UsageError
+from ranp.jobs import _kept
 
 nibabel = pytest.importorskip("nibabel")
 pytest.importorskip("scipy")
@@ -74,7 +80,9 @@ def test_clips_that_only_their_motion_tells_apart(script: Any) -> None:
     assert max(shifts.values()) > 2 * max(still)
 
 
-def test_transfer_from_the_command_line(script: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_transfer_from_the_command_line(
+    script: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = script("cohort.py")["make"]
     for name, groups in (("A", {"box": [1], "ball": [2]}), ("B", {"both": [1, 2]})):
         make(*volume(tmp_path / name / "raw"), tmp_path / name, groups, spacing=2.0, cases=2)
@@ -90,10 +98,16 @@ def test_transfer_from_the_command_line(script: Any, tmp_path: Path, capfd: pyte
     assert float(rows[0][3].split()[0]) < float(rows[2][3].split()[0])
     commands = [line for line in said.err.splitlines() if line.startswith("+ ranp")]
     assert [line.split()[2] for line in commands].count("train") == 6
-    main([str(word) for word in words])  # what is there is not done again
+    shutil.rmtree(tmp_path / "work" / "seed0" / "A-full")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(_kept, "trained", Mock(side_effect=UsageError("stopped")))
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+    capfd.readouterr()
+    main([str(word) for word in words])  # what is there is not done again, half a training is gone on with
     again = capfd.readouterr()
     assert again.out == said.out
-    assert "+ ranp" not in again.err
+    assert [line.split()[2] for line in again.err.splitlines() if line.startswith("+ ranp")] == ["train"]
 
 
 def test_a_cell_of_the_table(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -121,6 +135,30 @@ def test_a_cell_of_the_table(script: Any, tmp_path: Path, monkeypatch: pytest.Mo
     table = learning["table"](lines).splitlines()
     assert table[2].startswith("| 20% FLOPs | uniform |")
     assert len(table) == 4
+
+
+def test_at_equal_time_a_network_trains_for_the_steps_that_uniform_narrowing_has_time_for(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = script("learning.py")
+    steps: list[int] = []
+
+    def trained(model: Any, shared: Any, task: Any, count: int, out: Path, validated: bool = True) -> dict[str, Any]:
+        steps.extend([count] if validated else [])
+        return {"seconds_per_step": 0.4 if model["rule"] == "full" else 0.1, "validations": [{"score": 0.5}]}
+
+    for name, value in {
+        "trained": trained, "chosen": lambda cell, *_: {"rule": cell.rule}, "costs": lambda *_: {},
+        "runs": SimpleNamespace(read=lambda _: None),
+    }.items():  # fmt: skip
+        monkeypatch.setitem(learning["measure"].__globals__, name, value)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    measured = [
+        learning["measure"](learning["Cell"]("shapes", rule, "10% FLOPs, equal time", 0, 600), {}, tmp_path)
+        for rule in ("uniform", "weighted", "full")
+    ]
+    assert steps == [600, 600, 150]
+    assert [line.get("taken") for line in measured] == [None, 600, 150]
 
 
 def test_the_page_shows_the_results(script: Any) -> None:

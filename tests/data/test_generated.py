@@ -139,3 +139,14 @@ def test_a_source_names_its_inputs_and_has_them_in_a_dtype() -> None:
     assert torch.equal(inputs["right"], plain[1].bfloat16())
     alone = replace(data.random_like([(1, 4, 4)], (3,), 1, 2), names=("image",))
     assert list(next(iter(alone))[0]) == ["image"]
+
+
+def test_values_have_the_shape_of_the_output() -> None:
+    image, target = first(data.generated([(3, 16, 16)], (4, 8, 8), batch_size=2, values=True))
+    assert image.shape == (2, 3, 16, 16)
+    assert target.shape == (2, 4, 8, 8)
+    assert target.dtype == torch.float32
+    assert target.unique().numel() > 100
+    _, number = first(data.generated([(3, 16, 16)], (2,), values=True))
+    assert number.shape == (1, 2)
+    assert number.dtype == torch.float32

@@ -31,7 +31,16 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "unet3d": ({"base_width": 4, "depth": 3}, (8, 8, 8)),
     "unet2d": ({"base_width": 4, "depth": 3}, (16, 16)),
     "segnet": ({"width": 4}, (32, 32)),
+    "colourisation": ({"width": 2}, (16, 16)),
+    "context": ({"width": 2, "hidden": 8}, (16, 16)),
+    "deconvnet": ({"width": 4, "hidden": 8, "bottleneck": 2}, (64, 64)),
+    "eigen-fergus": ({"width": 8, "hidden": 8, "coarse": [2, 3]}, (32, 48)),
+    "fcn16s": ({"width": 2, "hidden": 8, "learned": False}, (32, 32)),
+    "fcn32s": ({"width": 2, "hidden": 8}, (32, 32)),
     "fcn8s": ({"width": 4, "hidden": 8}, (32, 32)),
+    "hypercolumns": ({"width": 2, "hidden": 8, "grid": 2}, (32, 32)),
+    "ubernet": ({"width": 2, "hidden": 8, "tasks": [3, 2], "scales": [1.0, 0.5]}, (64, 64)),
+    "zoomout": ({"width": 2, "hidden": 8, "units": 8, "side": 32, "superpixels": 2, "scenes": True}, (32, 32)),
     "fpn": ({"width": 4}, (64, 64)),
     "deeplab": ({"width": 4}, (64, 64)),
     "i3d": ({"width": 0.1, "pool": [1, 1, 1]}, (8, 32, 32)),
@@ -59,7 +68,8 @@ def saved(
 
 def built_in(path: Path, name: str) -> runs.Run:
     settings, spatial = SMALL[name]
-    settings = {"in_channels": 2, **settings} | ({} if name == "psm" else {"classes": 3})
+    known = models.full_settings(name)
+    settings = {"in_channels": 2, **settings} | ({"classes": 3} if "classes" in known else {})
     shapes = models.input_shapes(name, settings, spatial)
     inputs = tuple(torch.zeros(1, *shape) for shape in shapes)
     return saved(path, models.build(name, **settings), inputs, {"model": name, "settings": settings})

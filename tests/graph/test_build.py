@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ranp.errors import UnsupportedError, UsageError
 from ranp.graph.build import trace
+from ranp.graph.tape import Kind
 
 pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the command line
 
@@ -117,6 +118,19 @@ def test_units_of_two_convolutions() -> None:
     first = graph.groups[0].units
     assert graph.parameters["0.weight"].dims[0].tolist() == first.tolist()
     assert graph.parameters["2.weight"].dims[1].tolist() == first.tolist()
+
+
+def test_what_ran_holds_units() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GroupNorm(2, 2), nn.ReLU(), nn.Conv2d(2, 4, 3))
+    graph = trace(net, torch.zeros(1, 1, 8, 8))
+    units = [
+        [field.ravel().tolist() for flow in (*record.inputs, *record.outputs[:1]) for field in flow.fields]
+        for record in graph.runs["eval"].records
+        if record.kind in (Kind.CONVOLUTION, Kind.ELEMENTWISE)
+    ]
+    first, last = (layer.units.tolist() for layer in graph.layers)
+    assert units == [[first], [first, first], [first, last]]
+    assert [flow.fields[0].ravel().tolist() for flow in graph.runs["eval"].outputs] == [last]
 
 
 def test_a_squeeze_needs_two_channels() -> None:

@@ -2,7 +2,7 @@
 
 from ranp.cost._standard import FLOPS
 from ranp.graph.rules import RULES
-from ranp.graph.trace import Kind
+from ranp.graph.tape import Kind
 
 ATEN = {name: known for name, known in RULES.items() if "::" not in name}
 

@@ -109,3 +109,24 @@ def test_a_depthwise_convolution_follows_its_inputs() -> None:
 def test_a_deviation_needs_two_channels() -> None:
     graph = trace(Between(lambda x: x / x.std(1, keepdim=True), 4, 4), torch.zeros(2, 1, 4, 4))
     assert graph.least[int(graph.group_of[graph.parameters["first.weight"].dims[0][0]])] == 2
+
+
+class Attending(nn.Module):
+    """Attention of one map to another, through weights in one piece or in three."""
+
+    def __init__(self, **settings: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.Conv1d(1, settings.get("kdim", 8), 1)
+        self.attention, self.last = nn.MultiheadAttention(8, 2, batch_first=True, **settings), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, other = self.a(x).mT, self.b(x).mT
+        return self.last(self.attention(query, other, other, need_weights=False)[0])
+
+
+@pytest.mark.parametrize(("settings", "stays"), [({}, {"a", "b"}), ({"kdim": 6, "vdim": 6}, {"a"})])
+def test_an_attention_module_keeps_the_width_its_own_code_cuts_by(settings: dict[str, int], stays: set[str]) -> None:
+    graph = trace(Attending(**settings), torch.zeros(1, 1, 5))
+    why = {layer.module: {graph.reasons[unit] for unit in layer.units} for layer in graph.layers}
+    for name in ("a", "b"):
+        assert why[name] == {"width of the nn.MultiheadAttention at attention" if name in stays else None}

@@ -1,5 +1,5 @@
 from ranp.data.sources import open_source
-from ranp.jobs._task import loss_of
+from ranp.jobs._task import asks_values, loss_of
 from ranp.jobs.options import Lossy
 
 
@@ -15,3 +15,10 @@ def test_the_loss_of_a_network_that_names_none() -> None:
     assert word("psm", None, (8, 8)) == "stereo"
     assert word("a:Net", None, (4, *voxels)) == "ce"
     assert word("a:Net", None, (1, *voxels)) == "bce"
+
+
+def test_values_are_asked_for_by_the_loss_or_by_the_networks_own() -> None:
+    assert asks_values("mse", "unet2d", None)
+    assert asks_values("file.py:loss", "eigen-fergus", None)  # stands in for its mse
+    assert not asks_values("ce", "unet2d", None)
+    assert not asks_values("file.py:loss", "package:Network", None)

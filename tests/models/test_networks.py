@@ -8,9 +8,22 @@ import torch
 from ranp import models
 
 SMALL: list[tuple[str, dict[str, Any], tuple[int, ...], tuple[int, ...]]] = [
+    ("colourisation", {"width": 2}, (17, 18), (313, 17, 18)),
+    ("context", {"width": 2, "hidden": 8, "classes": 3}, (16, 17), (3, 16, 17)),
+    ("deconvnet", {"width": 2, "hidden": 8, "classes": 3, "bottleneck": 2}, (65, 64), (3, 65, 64)),
     ("deeplab", {"width": 4, "classes": 3}, (64, 65), (3, 64, 65)),
+    ("eigen-fergus", {"width": 4, "hidden": 8, "coarse": [2, 3]}, (32, 48), (4, 16, 24)),
+    ("fcn16s", {"width": 2, "hidden": 8, "classes": 3}, (33, 32), (3, 33, 32)),
+    ("fcn32s", {"width": 2, "hidden": 8, "classes": 3}, (33, 32), (3, 33, 32)),
     ("fcn8s", {"width": 4, "hidden": 8, "classes": 3}, (64, 65), (3, 64, 65)),
     ("fpn", {"width": 4, "classes": 3}, (64, 65), (3, 64, 65)),
+    ("hypercolumns", {"width": 2, "hidden": 8, "classes": 3}, (33, 32), (3, 33, 32)),
+    (
+        "zoomout",
+        {"width": 2, "hidden": 8, "units": 8, "classes": 3, "side": 32, "superpixels": 2},
+        (16, 17),
+        (3, 16, 17),
+    ),
     ("segnet", {"width": 4, "classes": 3}, (64, 65), (3, 64, 65)),
     ("unet2d", {"base_width": 4, "classes": 3}, (32, 35), (3, 32, 35)),
     ("unet3d", {"base_width": 4, "depth": 3, "classes": 3}, (8, 9, 10), (3, 8, 9, 10)),
@@ -31,16 +44,30 @@ def test_forward_and_backward(
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["deeplab", "fcn8s", "fpn", "segnet", "unet2d"])
+IMAGES = [name for name, *_ in SMALL if models.spatial_dims(name) == 2]
+
+
+@pytest.mark.parametrize("name", IMAGES)
 def test_one_image_is_enough_to_train_on(name: str) -> None:
     _, settings, spatial, _ = next(entry for entry in SMALL if entry[0] == name)
-    loss = models.build(name, **settings).train()(torch.ones(1, 3, *spatial)).mean()
+    (shape,) = models.input_shapes(name, settings, spatial)
+    loss = models.build(name, **settings).train()(torch.ones(1, *shape)).mean()
     assert loss.isfinite()
 
 
-# fcn8s: the count commonly given for VGG-16's FCN-8s; segnet: 29.46 M in the paper's Table; unet2d: 31.03 M.
+# fcn8s: the count commonly given for VGG-16's FCN-8s; segnet: 29.46 M in the paper's Table; unet2d: 31.03 M; deconvnet:
+# 252 M and colourisation: 32 M as commonly given.
 @pytest.mark.parametrize(
-    ("name", "millions"), [("fcn8s", 134.49), ("segnet", 29.46), ("unet2d", 31.04), ("deeplab", 39.05), ("fpn", 27.45)]
+    ("name", "millions"),
+    [
+        ("fcn8s", 134.49),
+        ("segnet", 29.46),
+        ("unet2d", 31.04),
+        ("deeplab", 39.05),
+        ("fpn", 27.45),
+        ("deconvnet", 251.79),
+        ("colourisation", 32.24),
+    ],
 )
 def test_published_size_of_the_2d_networks(name: str, millions: float) -> None:
     with torch.device("meta"):
@@ -78,12 +105,39 @@ def test_networks_of_boxes(name: str, settings: dict[str, Any], expected: list[t
     assert not torch.allclose(found[-1], whole[-1], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["deeplab", "fcn8s", "fpn", "segnet", "unet2d"])
+@pytest.mark.parametrize("name", [*IMAGES, "ubernet"])
 def test_the_2d_networks_take_a_width(name: str) -> None:
     with torch.device("meta"):
         narrow, full = models.build(name, width=16), models.build(name)
     widths = [next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d)).out_channels for net in (narrow, full)]
     assert widths == [16, 64]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "spatial"),
+    [
+        ("context", {}, (24, 16, 40)),
+        ("deconvnet", {"bottleneck": 1}, (33, 32, 40)),
+        ("fcn8s", {"learned": False}, (9, 10, 11)),
+        ("fcn16s", {"learned": False}, (9, 10, 11)),
+        ("fcn32s", {"learned": False}, (9, 10, 11)),
+        ("hypercolumns", {"grid": 2}, (32, 33, 34)),
+        ("segnet", {}, (33, 32, 40)),
+        ("zoomout", {"side": 32, "units": 8, "superpixels": 2, "scenes": True}, (16, 17, 18)),
+        ("ubernet", {"tasks": [3]}, (128, 129, 130)),
+    ],
+)
+def test_one_definition_serves_any_number_of_dimensions(
+    name: str, settings: dict[str, Any], spatial: tuple[int, ...]
+) -> None:
+    for dims in (1, 2, 3) if name != "zoomout" else (2, 3):
+        given = {"width": 2, "spatial_dims": dims, **settings}
+        given |= {} if name == "segnet" else {"hidden": 4}
+        given |= {} if name == "ubernet" else {"classes": 3}
+        (shape,) = models.input_shapes(name, given, spatial[:dims])
+        with torch.device("meta"):
+            out = models.build(name, **given)(torch.zeros(2, *shape))
+        assert (out[0] if name == "ubernet" else out).shape == (2, 3, *spatial[:dims])
 
 
 def test_softmax_runs_in_eval_only() -> None:

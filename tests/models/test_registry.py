@@ -11,17 +11,26 @@ pytestmark = pytest.mark.usefixtures("typed")  # messages are those of the comma
 
 def test_names_are_the_papers_networks_and_the_dense_ones() -> None:
     assert models.names() == [
+        "colourisation",
+        "context",
+        "deconvnet",
         "deeplab",
+        "eigen-fergus",
+        "fcn16s",
+        "fcn32s",
         "fcn8s",
         "fpn",
+        "hypercolumns",
         "i3d",
         "maskrcnn",
         "mobilenetv2-3d",
         "panoptic-fpn",
         "psm",
         "segnet",
+        "ubernet",
         "unet2d",
         "unet3d",
+        "zoomout",
     ]
 
 
@@ -45,6 +54,19 @@ def test_a_name_is_registered_once() -> None:
         (("i3d",), {"pool": [2, 7]}, "--set pool=.*expects tuple"),
         (("mobilenetv2-3d",), {"width": "wide"}, "--set width='wide'.*float"),
         (("deeplab",), {"output_stride": 4}, "--set output_stride=4: deeplab expects 16 or 8"),
+        (("context",), {"kind": "vast"}, "--set kind='vast': context expects"),
+        (("eigen-fergus",), {"coarse": [0, 3]}, r"--set coarse=\[0, 3\]: eigen-fergus expects a height and a width"),
+        (
+            ("hypercolumns",),
+            {"taps": [2, 7]},
+            r"--set taps=\[2, 7\]: hypercolumns expects different levels from 1 to 6",
+        ),
+        (("hypercolumns",), {"taps": [2, 2]}, r"--set taps=\[2, 2\]: hypercolumns expects different"),
+        (("segnet",), {"spatial_dims": 4}, "--set spatial_dims=4: segnet expects 1, 2 or 3"),
+        (("ubernet",), {"tasks": []}, r"--set tasks=\[\]: ubernet expects the channels of each task"),
+        (("ubernet",), {"scales": [1.0, 0.0]}, r"--set scales=\[1.0, 0.0\]: ubernet expects factors"),
+        (("zoomout",), {"side": 100}, "--set side=100: zoomout expects a multiple of 32"),
+        (("zoomout",), {"spatial_dims": 1}, "--set spatial_dims=1: zoomout expects 2 or 3"),
         (("psm",), {"maxdisp": 100}, "--set maxdisp=100.*multiple of 16"),
     ],
 )
@@ -81,6 +103,14 @@ def test_input_shapes() -> None:
     assert [models.spatial_dims(name) for name in ("psm", "i3d", "unet2d")] == [2, 3, 2]
     with pytest.raises(UsageError, match="--input 64x64: unet3d takes 3 spatial dimensions, got 2"):
         models.input_shapes("unet3d", {}, (64, 64))
+
+
+def test_a_setting_says_the_dimensions_of_some() -> None:
+    assert models.spatial_dims("segnet", {"spatial_dims": 3}) == 3
+    assert models.input_shapes("segnet", {"spatial_dims": 3}) == [(3, 224, 224, 224)]
+    assert models.input_shapes("segnet", {"spatial_dims": 1}, (64,)) == [(3, 64)]
+    with pytest.raises(UsageError, match="--input 64x64: segnet takes 3 spatial dimensions, got 2"):
+        models.input_shapes("segnet", {"spatial_dims": 3}, (64, 64))
 
 
 def test_default_losses() -> None:

@@ -100,9 +100,12 @@ SAVED: dict[str, tuple[Any, str]] = {
     ),
     "nnU-Net": (
         {
-            "network_weights": under("_orig_mod.", STATE), "optimizer_state": {"state": {}, "param_groups": []},
+            "network_weights": under("_orig_mod.", STATE),
+            "optimizer_state": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 1e-2}]},
+            "grad_scaler_state": {"scale": 65536.0, "_growth_tracker": 0},
             "logging": {"mean_fg_dice": [np.float64(0.5)], "ema": np.arange(3.0)}, "_best_ema": np.float32(0.8),
-            "trainer_name": "nnUNetTrainer", "inference_allowed_mirroring_axes": (0, 1),
+            "init_args": {"plans": {"plans_name": "nnUNetPlans"}, "fold": 0, "device": torch.device("cpu")},
+            "current_epoch": 1000, "trainer_name": "nnUNetTrainer", "inference_allowed_mirroring_axes": (0, 1),
         },
         "w: 7 tensors under network_weights, _orig_mod. stripped from their names",
     ),

@@ -27,9 +27,9 @@ def test_every_method_of_compare_is_one(name: str) -> None:
         ("profile:1.50", "profile:1.5", {"rule": "profile", "growth": 1.5}, None),
         ("RANP-m:0", "RANP-m:0", {"reweight": "memory", "strength": 0.0}, None),
         (" Isomorphic + exact ", "isomorphic+exact", {"rule": "isomorphic", "solver": "exact"}, None),
-        ("weighted+threshold", "weighted+threshold", {"solver": "threshold"}, None),
+        ("weighted+threshold", "weighted+threshold", {"rule": "global", "solver": "threshold"}, None),
         ("uniform+taylor+10%", "uniform+taylor+10%", {"rule": "uniform", "min_width": "10%"}, "taylor"),
-        ("vanilla+8", "vanilla+8", {"weighting": "none", "min_width": 8}, None),
+        ("vanilla+8", "vanilla+8", {"rule": "global", "weighting": "none", "min_width": 8}, None),
         ("snip+snip", "SNIP+snip", {"rule": "snip"}, "snip"),
     ],
 )

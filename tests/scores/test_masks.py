@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ranp.graph.build import trace
-from ranp.graph.graph import Graph, Layer
+from ranp.graph.graph import Graph
+from ranp.graph.tape import Layer
 from ranp.scores import importance
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

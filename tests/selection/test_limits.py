@@ -48,6 +48,7 @@ def bounds(graph: Graph, names: tuple[str, ...], part: float, least: Any = 1) ->
 
 RULES: list[dict[str, Any]] = [
     {},
+    {"rule": "global"},
     {"weighting": "none"},
     {"reweight": "flops"},
     {"coupling": "sum"},
@@ -58,11 +59,12 @@ RULES: list[dict[str, Any]] = [
     {"rule": "uniform"},
     {"rule": "profile", "growth": 1.5},
     {"tie": "stage"},
-    {"align": 2},
+    {"rule": "global", "tie": "stage"},
+    {"rule": "global", "align": 2},
 ]
 
 
-@pytest.mark.parametrize("options", RULES, ids=lambda each: "-".join(map(str, each.values())) or "global")
+@pytest.mark.parametrize("options", RULES, ids=lambda each: "-".join(map(str, each.values())) or "default")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_limits_hold_for_every_rule_and_one_step_up_breaks_one(name: str, options: dict) -> None:
     graph = NETWORKS[name]
@@ -73,7 +75,9 @@ def test_limits_hold_for_every_rule_and_one_step_up_breaks_one(name: str, option
         for limit in names:
             assert own[limit] <= plan.choice.bounds[limit]
             assert plan.choice.costs[limit] == own[limit]
-        goal = _Goal.of(graph, drawn(graph, 1), Selection.read({**options, **asked, "min_width": 2}), 0).spared()
+        goal = _Goal.of(
+            graph, drawn(graph, 1), Selection.read({**options, **asked, "min_width": 2}).ruled(), 0
+        ).spared()
         align = options.get("align", 1)
         sizes = [goal.at(step, align) for step in range(goal.ranking.steps + 1)]
         at = [step for step, kept in enumerate(sizes) if np.array_equal(kept, plan.mask(graph))]

@@ -12,6 +12,7 @@ import ranp
 from ranp import models
 from ranp.errors import UsageError
 from ranp.graph.graph import Graph
+from ranp.options import Selection
 from ranp.scores import Scores
 from ranp.selection._stages import levels
 
@@ -31,6 +32,28 @@ def scored() -> tuple[Graph, Scores]:
 def widths(plan: ranp.Plan) -> dict[str, tuple[int, int]]:
     """Return the width before and after of each group that can lose any."""
     return {group.name: (group.width, len(group.kept)) for group in plan.groups if not group.frozen}
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"flops": "10%"}, "profile"),
+        ({"params": "1M", "tie": "stage", "growth": 1.5, "align": 8}, "profile"),
+        ({"sparsity": 0.5}, "global"),
+        ({"max_sparsity": True}, "global"),
+        ({"flops": "10%", "reweight": "flops"}, "global"),
+        ({"flops": "10%", "weighting": "none"}, "global"),
+        ({"flops": "10%", "coupling": "sum"}, "global"),
+        ({"flops": "10%", "solver": "greedy"}, "global"),
+        ({"flops": "10%", "published_transposed": True}, "global"),
+        ({"flops": "10%", "rule": "uniform"}, "uniform"),
+    ],
+)
+def test_a_limit_takes_flat_widths_unless_a_ranking_is_asked_for(options: dict[str, Any], rule: str) -> None:
+    asked = Selection.read(options)
+    asked.check()
+    assert asked.ruled().rule == rule
+    assert asked.ruled(trained=True).rule == ("global" if rule == "profile" else rule)
 
 
 @pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.8])

@@ -12,6 +12,7 @@ import ranp.graph.rules._pointwise
 import ranp.graph.rules._reduction
 import ranp.graph.rules._view
 import ranp.graph.rules.spatial  # noqa: F401
-from ranp.graph.rules.registry import RULES, Op, apply
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import RULES, apply
 
 __all__ = ["RULES", "Op", "apply"]

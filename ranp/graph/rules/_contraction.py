@@ -6,8 +6,11 @@ import torch
 from ranp.graph.flow import Flow, activation, varying, vector_field
 from ranp.graph.labels import FREE, Ints
 from ranp.graph.rules._sized import hold
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Layer, Trace, joined_roots
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind, Layer
+from ranp.graph.ties import joined_roots, padded
+from ranp.graph.trace import Trace
 
 
 @rule("convolution", "_convolution", "convolution_overrideable", kind=Kind.CONVOLUTION)
@@ -161,9 +164,8 @@ def vector_product(op: Op, trace: Trace) -> Flow:
     left = trace.flow(op["mat"] if op.name == "addmv" else op["self"])
     right = trace.flow(op["vec" if op.name in ("mv", "addmv") else "tensor" if op.name == "dot" else "other"])
     _sum_over(op, trace, left, right, len(left.shape) - 1, 0)
-    fields = [f.reshape(-1) for f in left.fields if f.shape[-1] == 1]
-    roots = joined_roots([left, right])
-    return Flow(op.shape(), tuple(f for f in fields if f.size > 1), (True,) * len(op.shape()), roots)
+    fields = [field.reshape(-1) for field in left.apart([len(left.shape) - 1]).fields]
+    return activation(op.shape(), fields, roots=joined_roots([left, right]))
 
 
 @rule("linear", kind=Kind.PRODUCT, left="input")
@@ -197,24 +199,13 @@ def _matrix_product(op: Op, trace: Trace, left: Flow, right: Flow) -> Flow:
     """Contract the last dimension of the left with the last but one of the right; leading ones are a batch."""
     _sum_over(op, trace, left, right, len(left.shape) - 1, len(right.shape) - 2)
     ndim = len(left.shape)
-    rows = [f for f in left.fields if f.shape[-1] == 1]
-    columns = [f.reshape((1,) * (ndim - f.ndim) + f.shape) for f in right.fields if f.shape[-2] == 1]
+    columns = padded(right.apart([len(right.shape) - 2]), ndim)
     made = left.constant and bool(right.roots)  # features of a constant: the embedding of a time or a position
     roots = None if made else joined_roots([left, right])
-    batch = (*left.shape[:-1], 1)
-    one = trace.merge(
-        [
-            Flow(batch, tuple(rows), (*left.fixed[:-1], False), left.roots),
-            Flow(
-                (*op.shape()[:-2], 1, op.shape()[-1]),
-                tuple(columns),
-                (False,) * (ndim - 1) + right.fixed[-1:],
-                right.roots,
-            ),
-        ],
-        op.shape(),
-        f"meets a fixed dimension in {op.where}",
+    outputs = Flow(
+        (*op.shape()[:-2], 1, op.shape()[-1]), columns.fields, (False,) * (ndim - 1) + right.fixed[-1:], right.roots
     )
+    one = trace.merge([left.thin(ndim - 1), outputs], op.shape(), f"meets a fixed dimension in {op.where}")
     layer = None
     if left.roots is None or made:
         layer = _linear_layer(op, trace, right, -1)

@@ -8,13 +8,16 @@ import torch
 
 from ranp.graph.flow import Flow, activation
 from ranp.graph.rules._view import reshaped
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Trace, padded
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind
+from ranp.graph.ties import padded
+from ranp.graph.trace import Trace
 
 
 def _passing(trace: Trace, flow: Flow, dims: list[int], why: str) -> Flow:
     trace.freeze_flow(flow, why, dims)
-    return flow.with_fields([f for f in flow.fields if all(f.shape[dim] == 1 for dim in dims)])
+    return flow.apart(dims)
 
 
 @rule("embedding", kind=Kind.MOVE)
@@ -31,8 +34,8 @@ def pick(op: Op, trace: Trace) -> Flow:
     """Pick indices of one dimension."""
     flow = trace.flow(op["self"])
     dim = op["dim"] % max(len(flow.shape), 1)
-    passing = _passing(trace, flow, [dim], f"picked by number in {op.where}")
-    return Flow(op.shape(), passing.fields, (*flow.fixed[:dim], True, *flow.fixed[dim + 1 :]), flow.roots)
+    passing = _passing(trace, flow, [dim], f"picked by number in {op.where}").fixing([dim])
+    return Flow(op.shape(), passing.fields, passing.fixed, flow.roots)
 
 
 @rule("index", "_unsafe_index", kind=Kind.MOVE)
@@ -66,13 +69,8 @@ def index_put(op: Op, trace: Trace) -> Flow:
         trace.freeze_flow(flow, picked)
         trace.freeze_flow(values, picked)
         return activation(op.shape(), [])
-    base, written = _passing(trace, flow, dims, picked), _written(op, trace, values, dims, picked)
-    around = [dim for dim in range(len(flow.shape)) if dim not in dims]
-    thin = tuple(size if dim in around else 1 for dim, size in enumerate(flow.shape))
-    below = replace(base, shape=thin, fixed=tuple(each and dim in around for dim, each in enumerate(flow.fixed)))
-    merged = trace.merge([below, written], thin, why)
-    fixed = tuple(each or dim in dims for dim, each in enumerate(merged.fixed))
-    return replace(merged, shape=flow.shape, fixed=fixed)
+    below, written = _passing(trace, flow, dims, picked).thin(*dims), _written(op, trace, values, dims, picked)
+    return replace(trace.merge([below, written], below.shape, why).fixing(dims), shape=flow.shape)
 
 
 def _is_mask(index: torch.Tensor) -> bool:
@@ -140,13 +138,6 @@ def write(op: Op, trace: Trace) -> Flow:
     if isinstance(source, torch.Tensor):
         flows.append(trace.flow(source))
     dim = op["dim"] % max(len(flows[0].shape), 1)
-    shape = (*flows[0].shape[:dim], 1, *flows[0].shape[dim + 1 :])
-    thin = [_without(trace, flow, dim, why) for flow in flows]
-    merged = trace.merge(thin, shape, f"meets a fixed dimension in {op.where}")
-    return replace(merged, shape=op.shape(), fixed=(*merged.fixed[:dim], True, *merged.fixed[dim + 1 :]))
-
-
-def _without(trace: Trace, flow: Flow, dim: int, why: str) -> Flow:
-    passing = _passing(trace, flow, [dim], why)
-    shape = (*flow.shape[:dim], 1, *flow.shape[dim + 1 :])
-    return replace(passing, shape=shape, fixed=(*flow.fixed[:dim], False, *flow.fixed[dim + 1 :]))
+    thin = [_passing(trace, flow, [dim], why).thin(dim) for flow in flows]
+    merged = trace.merge(thin, thin[0].shape, f"meets a fixed dimension in {op.where}")
+    return replace(merged.fixing([dim]), shape=op.shape())

@@ -7,8 +7,10 @@ import torch
 from ranp.graph.flow import Flow, activation
 from ranp.graph.labels import Ints
 from ranp.graph.rules._sized import hold
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Mixing, Trace
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 
 
 @rule(
@@ -73,7 +75,7 @@ def group_norm(op: Op, trace: Trace) -> list[Flow]:
     if groups == len(labels) and op.asked is not None and op.asked.name == "group_norm":
         hold(op, trace, flow, 1, op.asked.told(op.asked.argument(1, "num_groups")))
     if groups < len(labels):
-        trace.mixing.append(Mixing(len(trace.records), (1,), groups))
+        trace.mix((1,), groups)
         if groups > 1:
             trace.balance.append(labels.reshape(groups, -1))
     return [replace(flow, layer=None), *(_statistic(r, labels) for r in op.results[1:])]
@@ -82,7 +84,7 @@ def group_norm(op: Op, trace: Trace) -> list[Flow]:
 def _mix(op: Op, trace: Trace, flow: Flow, dims: tuple[int, ...]) -> None:
     """Remember a statistic over channels of features; one of a parameter freezes what it runs over."""
     if flow.roots is None:
-        trace.mixing.append(Mixing(len(trace.records), dims, 1))
+        trace.mix(dims)
     else:
         trace.freeze_flow(flow, f"statistic of a parameter in {op.where}", dims)
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 from ranp.graph.flow import Flow, constant
 from ranp.graph.origins import LIKE, Asking, Number
 from ranp.graph.rules._sized import filled
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Trace
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 
 
 @rule("detach", "lift", "lift_fresh", "alias", "alias_copy", kind=Kind.VIEW)
@@ -31,9 +33,8 @@ def dropped(op: Op, trace: Trace) -> list[Flow]:
 def triangle(op: Op, trace: Trace) -> Flow:
     """Keep a triangle of the last two dimensions, which are positions."""
     flow = trace.flow(op["self"])
-    settled = trace.settle(flow, range(len(flow.shape) - 2, len(flow.shape)), f"position in {op.where}")
     last = range(len(flow.shape) - 2, len(flow.shape))
-    return replace(settled, fixed=tuple(each or dim in last for dim, each in enumerate(settled.fixed)), layer=None)
+    return trace.settle(flow, last, f"position in {op.where}").fixing(last)
 
 
 @rule(

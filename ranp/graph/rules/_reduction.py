@@ -6,8 +6,10 @@ import torch
 
 from ranp.graph.flow import Flow, varying
 from ranp.graph.labels import Ints
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Mixing, Trace
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind
+from ranp.graph.trace import Trace
 
 COUNTING = {"argmax", "argmin", "median", "nanmedian", "prod", "any", "all", "count_nonzero", "aminmax"}
 LARGEST = {"amax", "amin", "max", "min", "logsumexp"}
@@ -48,8 +50,9 @@ def reduce(op: Op, trace: Trace) -> list[Flow]:
     over = [field for field in flow.fields if set(dims) & set(varying(field))]
     if over and flow.roots is None and op.name not in COUNTING:
         kept = [dim for dim in range(len(flow.shape)) if dim not in dims]
-        flow = trace.settle(flow.with_fields(over), kept, why).with_fields(_apart(flow, dims))
-        trace.mixing.append(Mixing(len(trace.records), tuple(dims), 1))
+        trace.settle(flow.with_fields(over), kept, why)
+        flow = flow.apart(dims)
+        trace.mix(dims)
         if op.name in ("var", "std", "var_mean", "std_mean") and op.arguments.get("correction", 1) != 0:
             trace.wide += over  # of one channel it is no number
     elif flow.roots is None or op.name not in ZERO_SAFE:
@@ -78,10 +81,6 @@ def _tied_parts(trace: Trace, flow: Flow, dims: list[int], op: Op) -> Flow:
     return flow.with_fields(fields)
 
 
-def _apart(flow: Flow, dims: list[int]) -> list[Ints]:
-    return [field for field in flow.fields if not set(dims) & set(varying(field))]
-
-
 def _dims(op: Op, ndim: int) -> list[int]:
     dim = op.arguments.get("dim")
     if dim is None or dim == []:
@@ -90,14 +89,9 @@ def _dims(op: Op, ndim: int) -> list[int]:
 
 
 def _reduced(flow: Flow, dims: list[int], shape: tuple[int, ...]) -> Flow:
-    kept = len(shape) == len(flow.shape)
-    fields = []
-    for field in flow.fields:
-        if set(dims) & set(varying(field)):
-            continue
-        fields.append(field if kept else field.reshape([n for d, n in enumerate(field.shape) if d not in dims]))
-    fixed = tuple(f for d, f in enumerate(flow.fixed) if kept or d not in dims)
-    return Flow(shape, tuple(fields), fixed, flow.roots)
+    left = [dim for dim in range(len(flow.shape)) if len(shape) == len(flow.shape) or dim not in dims]
+    fields = tuple(field.reshape([field.shape[dim] for dim in left]) for field in flow.apart(dims).fields)
+    return Flow(shape, fields, tuple(flow.fixed[dim] for dim in left), flow.roots)
 
 
 @rule(
@@ -109,9 +103,7 @@ def along(op: Op, trace: Trace) -> list[Flow]:
     flow = trace.flow(op["self"])
     dim = (op.arguments.get("dim") or 0) % max(len(flow.shape), 1)
     trace.freeze_flow(flow, f"scanned over channels by {op.where}", [dim])
-    flow = replace(flow, fixed=tuple(each or axis == dim for axis, each in enumerate(flow.fixed)))
-    fields = [field for field in flow.fields if field.shape[dim] == 1]
-    same = replace(flow.with_fields(fields), layer=None)
+    same = flow.apart([dim]).fixing([dim])
     return [replace(same, shape=tuple(r.shape)) for r in op.results]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ranp.graph.flow import Flow, varying, vector_field
 from ranp.graph.labels import Ints
 from ranp.graph.origins import Asking, Made, Number, held_in, line, only_held
-from ranp.graph.rules.registry import Op
+from ranp.graph.rules.op import Op
 from ranp.graph.trace import Trace
 
 

@@ -10,8 +10,11 @@ from ranp.graph.flow import Flow, Shape, blocks, merged_size, reshape_field, var
 from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Asking, Number, held_in
 from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Places, Trace, joined_roots
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind, Places
+from ranp.graph.ties import joined_roots
+from ranp.graph.trace import Trace
 
 LARGE = 1 << 24  # entries of a field
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_copy", "_reshape_copy")
@@ -428,7 +431,7 @@ def joined(trace: Trace, flows: list[Flow], dim: int, shape: Shape, why: str) ->
 
     Fields over other dimensions alone are tied; a part without labels along the dimension counts as fixed or free.
     """
-    thin = [_without_dim(flow, dim, shape) for flow in flows]
+    thin = [flow.thin(dim) for flow in flows]
     fields = list(trace.merge(thin, thin[0].shape, why).fields)
     if any(flow.over(dim) for flow in flows):
         fields.append(_one_after_another(trace, flows, dim, why))
@@ -485,20 +488,13 @@ def scattered(op: Op, trace: Trace, source: Flow, dim: int, index: Ints) -> Flow
     if len(index) == base.shape[dim]:  # all is overwritten: of a constant base nothing is left
         below = replace(base, fixed=(False,) * len(base.shape)) if base.constant else base
         return trace.merge([below, source], op.shape(), why)
-    thin = [_without_dim(flow, dim, base.shape) for flow in (base, source)]
+    thin = [flow.thin(dim) for flow in (base, source)]
     fields = list(trace.merge(thin, thin[0].shape, why).fields)
     if base.over(dim) or source.over(dim):
         fields.append(_written(trace, base, source, dim, index, why))
     fixed = [a or b for a, b in zip(base.fixed, source.fixed, strict=True)]
     fixed[dim] |= base.constant and source.constant  # its values differ from place to place
     return Flow(base.shape, tuple(fields), tuple(fixed), joined_roots([base, source]))
-
-
-def _without_dim(flow: Flow, dim: int, shape: Shape) -> Flow:
-    """Return the fields of a flow that don't vary over a dimension, as a flow of length 1 there."""
-    fields = tuple(field for field in flow.fields if field.shape[dim] == 1)
-    fixed = (*flow.fixed[:dim], False, *flow.fixed[dim + 1 :])
-    return Flow((*shape[:dim], 1, *shape[dim + 1 :]), fields, fixed, flow.roots)
 
 
 def _written(trace: Trace, base: Flow, source: Flow, dim: int, index: Ints, why: str) -> Ints:

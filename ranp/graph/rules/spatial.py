@@ -10,8 +10,10 @@ from ranp.graph.flow import Flow, Shape, varying, vector_field
 from ranp.graph.labels import FIXED, FREE, Ints
 from ranp.graph.origins import Number, held_in
 from ranp.graph.rules._view import permuted, reshaped
-from ranp.graph.rules.registry import Op, rule
-from ranp.graph.trace import Kind, Places, Trace, like_input
+from ranp.graph.rules.op import Op
+from ranp.graph.rules.registry import rule
+from ranp.graph.tape import Kind, Places
+from ranp.graph.trace import Trace, like_input
 
 POOLS = [
     f"{prefix}{kind}_pool{n}d"
@@ -202,9 +204,8 @@ def fourier(op: Op, trace: Trace) -> Flow:
     """Transform some dimensions: they are positions, the others pass."""
     flow = trace.flow(op["self"])
     dims = [dim % len(flow.shape) for dim in op["dim"]]
-    settled = trace.settle(flow, dims, f"position in {op.where}")
-    fixed = tuple(each or dim in dims for dim, each in enumerate(settled.fixed))
-    return Flow(op.shape(), settled.fields, fixed, flow.roots)
+    settled = trace.settle(flow, dims, f"position in {op.where}").fixing(dims)
+    return Flow(op.shape(), settled.fields, settled.fixed, flow.roots)
 
 
 @rule("view_as_real", "view_as_complex", kind=Kind.VIEW)

@@ -1,5 +1,41 @@
 """The built-in networks, one file each; importing this package registers them."""
 
-from ranp.models.networks import deeplab, fcn8s, fpn, i3d, maskrcnn, mobilenetv2, panoptic, psm, segnet, unet
+from ranp.models.networks import (
+    colourisation,
+    context,
+    deconvnet,
+    deeplab,
+    eigen_fergus,
+    fcn,
+    fpn,
+    hypercolumns,
+    i3d,
+    maskrcnn,
+    mobilenetv2,
+    panoptic,
+    psm,
+    segnet,
+    ubernet,
+    unet,
+    zoomout,
+)
 
-__all__ = ["deeplab", "fcn8s", "fpn", "i3d", "maskrcnn", "mobilenetv2", "panoptic", "psm", "segnet", "unet"]
+__all__ = [
+    "colourisation",
+    "context",
+    "deconvnet",
+    "deeplab",
+    "eigen_fergus",
+    "fcn",
+    "fpn",
+    "hypercolumns",
+    "i3d",
+    "maskrcnn",
+    "mobilenetv2",
+    "panoptic",
+    "psm",
+    "segnet",
+    "ubernet",
+    "unet",
+    "zoomout",
+]

@@ -4,7 +4,10 @@
 <class 'torch.nn.modules.conv.Conv3d'>
 """
 
-from torch import nn
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def conv(dims: int) -> type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]:
@@ -25,6 +28,17 @@ def batch_norm(dims: int) -> type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[
 def max_pool(dims: int) -> type[nn.MaxPool1d] | type[nn.MaxPool2d] | type[nn.MaxPool3d]:
     """Max pooling over `dims` spatial dimensions."""
     return (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[dims - 1]
+
+
+def max_unpool(dims: int) -> type[nn.MaxUnpool1d] | type[nn.MaxUnpool2d] | type[nn.MaxUnpool3d]:
+    """What puts max-pooled values over `dims` spatial dimensions back to where they came from."""
+    return (nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d)[dims - 1]
+
+
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate linearly along each of its spatial dimensions, corners not aligned; its own size changes nothing."""
+    mode = ("linear", "bilinear", "trilinear")[x.dim() - 3]
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
 
 
 def conv_norm(

@@ -1,5 +1,7 @@
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,21 @@ from ranp.errors import InfeasibleError, UsageError
 pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's networks are not installed")
 
 
-def pruned(folder: Path, name: str, *more: str) -> Path:
-    """Prune a configuration on the command line, with weights that are no multiple of each other."""
-    out = folder / f"run-{name}-{len(more)}"
-    words = ["prune", f"nnunet:{folder / 'nnUNetPlans.json'}#{name}", "--method", "l1", "--sparsity", "0.5"]
-    done = CliRunner().invoke(app, [*words, *more, "--out", str(out), "--quiet"])
-    assert done.exit_code == 0, done.output[-1000:]
-    return out
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Prune a configuration on the command line, once for all tests; none of them writes into a run."""
+    folder = tmp_path_factory.mktemp("pruned")
+    plans = nnunet_plans.write(folder)
+
+    @functools.cache
+    def run(name: str, *more: str) -> Path:
+        out = folder / f"run-{name}-{len(more)}"
+        words = ["prune", f"nnunet:{plans}#{name}", "--method", "l1", "--sparsity", "0.5"]
+        done = CliRunner().invoke(app, [*words, *more, "--out", str(out), "--quiet"])
+        assert done.exit_code == 0, done.output[-1000:]
+        return out
+
+    return run
 
 
 def built(plans: Path, name: str, deep: bool) -> nn.Module:
@@ -47,10 +57,12 @@ def as_list(outputs: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["2d", "3d_fullres", "resenc"])
 @pytest.mark.parametrize("tie", [("--tie", "stage"), ()])
-def test_nnunet_builds_the_slim_network_from_its_plans(name: str, tie: tuple[str, ...], tmp_path: Path) -> None:
+def test_nnunet_builds_the_slim_network_from_its_plans(
+    name: str, tie: tuple[str, ...], tmp_path: Path, pruned: Callable[..., Path]
+) -> None:
     plans = nnunet_plans.write(tmp_path)
     before = json.loads(plans.read_text())
-    run = pruned(tmp_path, name, *tie)
+    run = pruned(name, *tie)
     done = CliRunner().invoke(app, ["export", str(run), "--nnunet", str(plans), "--nnunet-model", str(tmp_path / "m")])
     assert done.exit_code == 0, done.output[-1000:]
     after = json.loads(plans.read_text())
@@ -73,9 +85,9 @@ def test_nnunet_builds_the_slim_network_from_its_plans(name: str, tie: tuple[str
                 torch.testing.assert_close(theirs, ours, atol=1e-6, rtol=0)
 
 
-def test_a_plain_configuration_says_one_width_for_each_stage(tmp_path: Path) -> None:
+def test_a_plain_configuration_says_one_width_for_each_stage(tmp_path: Path, pruned: Callable[..., Path]) -> None:
     plans = nnunet_plans.write(tmp_path)
-    run = pruned(tmp_path, "2d", "--tie", "stage")
+    run = pruned("2d", "--tie", "stage")
     done = CliRunner().invoke(app, ["export", str(run), "--nnunet", str(plans), "--json"])
     said = json.loads(done.stdout)["nnunet"]
     assert said["tied"]
@@ -88,9 +100,9 @@ def test_a_plain_configuration_says_one_width_for_each_stage(tmp_path: Path) -> 
     assert "has a configuration 2d_ranp already; --force replaces it" in again.stderr
 
 
-def test_only_runs_of_plans_go_into_plans_with_their_architecture(tmp_path: Path) -> None:
+def test_only_runs_of_plans_go_into_plans_with_their_architecture(tmp_path: Path, pruned: Callable[..., Path]) -> None:
     plans = nnunet_plans.write(tmp_path)
-    run = runs.read(pruned(tmp_path, "2d"))
+    run = runs.read(pruned("2d"))
     with pytest.raises(UsageError, match="resenc has another architecture"):
         export_plans(run, f"{plans}#resenc")
     other = nnunet_plans.write(tmp_path / "other", nnunet_plans.plans(a=nnunet_plans.configuration(3)))

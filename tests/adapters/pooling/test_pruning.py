@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from graph_zoo.checking import check, over_frozen, randomise
+from graph_zoo.checking import check, check_plans, over_frozen, randomise
 from torch import Tensor, nn
 
 import ranp
@@ -94,8 +94,7 @@ def test_slim_equals_masked_under_random_plans(kind: str, network: Build, dims: 
     assert {group.name for group in graph.groups} <= {"read by a.0", "a.0", "b.0", "c.0", "head"}
     assert {layer.kind for layer in graph.layers} == {"conv"}  # filters of a pool are not ranked beside neurons
     net = spread_exponents(randomise(net.double()))
-    for removed, seed in ((0.3, 1), (0.7, 2), (0.99, 3)):
-        check(graph, net, (drawn(dims),), removed, seed, trains=removed == 0.7)
+    check_plans(graph, net, (drawn(dims),), [(0.3, 1), (0.99, 3), (0.7, 2)])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in POOLS if kind not in ("p fixed", "p layer", "gated layer")])

@@ -22,6 +22,7 @@ class Case:
         frozen: largest share of units that may be frozen though they are no network output.
         trains: whether it has anything to train on.
         compares: whether the masked network can be compared (its statistics lie in one dimension).
+        wide: whether it is cut to a quarter before it is compared, because it comes with millions of parameters.
     """
 
     build: Callable[[], nn.Module]
@@ -29,6 +30,7 @@ class Case:
     frozen: float = 0.0
     trains: bool = True
     compares: bool = True
+    wide: bool = False
 
     def inputs(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
         """Draw inputs."""

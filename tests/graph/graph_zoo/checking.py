@@ -72,11 +72,10 @@ def compared(graph: Graph, net: nn.Module, inputs: Any, kept: Mask) -> tuple[nn.
     return slim, worst, mode.uncompared
 
 
-def tells(net: nn.Module, slim: nn.Module, inputs: Any) -> bool:
+def tells(full: list[torch.Tensor], slim: nn.Module, inputs: Any) -> bool:
     """Whether what a plan removes can be seen in the outputs, so that comparing them says something."""
     with torch.no_grad(), Doubles():
-        pairs = zip(call(net, inputs), call(slim, inputs), strict=True)
-        return any(distance(full, without) > 1e-6 for full, without in pairs)
+        return any(distance(*pair) > 1e-6 for pair in zip(full, call(slim, inputs), strict=True))
 
 
 def distance(left: torch.Tensor, right: torch.Tensor) -> float:
@@ -100,15 +99,33 @@ def train_one_step(slim: nn.Module, inputs: Any) -> None:
     assert all(p.isfinite().all() for p in slim.parameters())
 
 
-def check(
-    graph: Graph, net: nn.Module, inputs: Any, removed: float, seed: int, *, compares: bool = True, trains: bool = True
-) -> None:
+def check(graph: Graph, net: nn.Module, inputs: Any, removed: float, seed: int, *, trains: bool = True) -> None:
     """Hold a network in float64 and evaluation mode to everything under one random plan."""
-    kept = random_plan(graph, removed, np.random.default_rng(seed))
-    slim, worst, uncompared = compared(graph, net, inputs, kept)
-    assert not uncompared or not compares, uncompared
-    assert worst < BOUND or uncompared, worst
-    assert kept.all() or tells(net, slim, inputs), "nothing is seen of what was removed"
+    check_plans(graph, net, inputs, [(removed, seed)], trains=trains)
+
+
+def check_plans(
+    graph: Graph,
+    net: nn.Module,
+    inputs: Any,
+    plans: list[tuple[float, int]],
+    *,
+    compares: bool = True,
+    trains: bool = True,
+) -> None:
+    """Hold a network in float64 and evaluation mode to everything under random plans: (share removed, seed) of each.
+
+    The slim network of the last plan is trained.
+    """
+    with torch.no_grad(), Doubles():
+        full = call(net, inputs)
+    slim = net
+    for removed, seed in plans:
+        kept = random_plan(graph, removed, np.random.default_rng(seed))
+        slim, worst, uncompared = compared(graph, net, inputs, kept)
+        assert not uncompared or not compares, uncompared
+        assert worst < BOUND or uncompared, worst
+        assert kept.all() or tells(full, slim, inputs), "nothing is seen of what was removed"
     if trains:
         train_one_step(slim, inputs)
 

@@ -56,16 +56,24 @@ add(
     _monai("EfficientNetBN", "efficientnet-b0", False, spatial_dims=2, in_channels=1, num_classes=3),
     ((2, 1, 32, 32),),
 )
-add("monai.VNet", _monai("VNet", spatial_dims=3, in_channels=1, out_channels=2), ((2, 1, 16, 16, 16),), frozen=0.02)
+add(
+    "monai.VNet",
+    _monai("VNet", spatial_dims=3, in_channels=1, out_channels=2),
+    ((2, 1, 16, 16, 16),),
+    frozen=0.02,
+    wide=True,
+)
 add(
     "monai.SENet",
     _monai("SENet", 2, 1, "se_bottleneck", [1, 1, 1, 1], 1, 16, num_classes=2, inplanes=8),
     ((2, 1, 32, 32),),
+    wide=True,
 )
 add(
     "monai.SEResNeXt",
     _monai("SENet", 2, 1, "se_resnetxt_bottleneck", [1, 1, 1, 1], 32, 16, num_classes=2, inplanes=8),
     ((2, 1, 32, 32),),
+    wide=True,
 )
 add("monai.HighResNet", _monai("HighResNet", 3, 1, 2), VOLUME, frozen=0.12)  # pads channels by numbers
 add(
@@ -118,6 +126,7 @@ add(
         upsample_mode="trilinear",
     ),
     ((2, 1, 32, 32, 32),),
+    wide=True,
 )
 add(
     "monai.FlexibleUNet",
@@ -177,32 +186,41 @@ def _dints() -> nn.Module:
     return DiNTS(space, 1, 2, spatial_dims=3)
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "deeplab": {"width": 4, "classes": 3},
-    "maskrcnn": {"width": 2, "classes": 3, "keypoints": 2},
-    "panoptic-fpn": {"width": 4, "classes": 3, "stuff": 4},
-    "fcn8s": {"width": 4, "hidden": 8, "classes": 3},
-    "fpn": {"width": 4, "classes": 3},
-    "segnet": {"width": 4, "classes": 3},
-    "unet2d": {"base_width": 4, "classes": 3},
-    "unet3d": {"base_width": 4, "depth": 3, "classes": 3},
-    "mobilenetv2-3d": {"width": 0.1, "classes": 3},
-    "i3d": {"width": 0.1, "classes": 3, "pool": [1, 2, 2]},
-    "psm": {"width": 4, "maxdisp": 16, "pools": [16, 8, 4, 2]},
+BUILT_INS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "colourisation": ({"width": 2, "classes": 3}, (16, 16)),
+    "context": ({"width": 2, "hidden": 8, "classes": 3}, (16, 17)),
+    "context large": ({"width": 2, "hidden": 8, "classes": 2, "kind": "large"}, (8, 8)),
+    "deconvnet": ({"width": 2, "hidden": 8, "classes": 3, "bottleneck": 2}, (65, 64)),
+    "deconvnet 1d": ({"width": 2, "hidden": 8, "classes": 3, "bottleneck": 2, "spatial_dims": 1}, (65,)),
+    "deeplab": ({"width": 4, "classes": 3}, (33, 32)),
+    "eigen-fergus": ({"width": 4, "hidden": 8, "coarse": (2, 3)}, (32, 48)),
+    "fcn16s 1d": ({"width": 4, "hidden": 8, "classes": 3, "spatial_dims": 1}, (33,)),
+    "fcn32s 1d": ({"width": 4, "hidden": 8, "classes": 3, "spatial_dims": 1, "learned": False}, (33,)),
+    "fcn8s": ({"width": 4, "hidden": 8, "classes": 3}, (33, 32)),
+    "fpn": ({"width": 4, "classes": 3}, (33, 32)),
+    "hypercolumns": ({"width": 2, "hidden": 8, "classes": 3}, (33, 32)),
+    "hypercolumns 3d": (
+        {"width": 2, "hidden": 8, "classes": 3, "grid": 2, "taps": (1, 3), "spatial_dims": 3},
+        (8, 8, 9),
+    ),
+    "i3d": ({"width": 0.1, "classes": 3, "pool": [1, 2, 2]}, (8, 64, 64)),
+    "maskrcnn": ({"width": 2, "classes": 3, "keypoints": 2}, (33, 32)),
+    "mobilenetv2-3d": ({"width": 0.1, "classes": 3}, (16, 32, 32)),
+    "panoptic-fpn": ({"width": 4, "classes": 3, "stuff": 4}, (33, 32)),
+    "psm": ({"width": 4, "maxdisp": 16, "pools": [16, 8, 4, 2]}, (64, 64)),
+    "segnet": ({"width": 4, "classes": 3}, (32, 32)),
+    "segnet 3d": ({"width": 2, "classes": 3, "spatial_dims": 3}, (33, 32, 32)),
+    "ubernet": ({"width": 2, "hidden": 8, "tasks": (3, 1), "scales": (1.0, 0.5)}, (64, 64)),
+    "unet2d": ({"base_width": 4, "classes": 3}, (32, 32)),
+    "unet3d": ({"base_width": 4, "depth": 3, "classes": 3}, (8, 8, 8)),
+    "zoomout": ({"width": 2, "hidden": 8, "units": 8, "classes": 3, "side": 32, "superpixels": 2}, (32, 33)),
 }
-SPATIAL = {
-    "deeplab": (33, 32),
-    "maskrcnn": (33, 32),
-    "panoptic-fpn": (33, 32),
-    "fcn8s": (33, 32),
-    "fpn": (33, 32),
-    "segnet": (32, 32),
-    "unet2d": (32, 32),
-    "unet3d": (8, 8, 8),
-    "mobilenetv2-3d": (16, 32, 32),
-    "i3d": (8, 64, 64),
-    "psm": (64, 64),
-}
-for _name, _settings in SETTINGS.items():
-    _shapes = tuple((2, *shape) for shape in models.input_shapes(_name, _settings, SPATIAL[_name]))
-    add(_name, lambda name=_name, settings=_settings: models.build(name, **settings), _shapes)
+for _case, (_settings, _spatial) in BUILT_INS.items():
+    _name = _case.partition(" ")[0]
+    _shapes = tuple((2, *shape) for shape in models.input_shapes(_name, _settings, _spatial))
+    add(_case, lambda name=_name, settings=_settings: models.build(name, **settings), _shapes)
+add(  # with superpixels of their own and all that is around them
+    "zoomout scenes",
+    lambda: models.build("zoomout", width=2, hidden=8, units=8, classes=3, side=32, superpixels=2, scenes=True),
+    ((2, 3, 32, 32), torch.randint(4, (2, 32, 32), generator=torch.Generator().manual_seed(0))),
+)

@@ -1,0 +1,72 @@
+"""One call of an ATen op, and what is read off its schema."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from ranp.graph.flow import Shape
+from ranp.graph.origins import Asked
+from ranp.graph.tape import Site
+
+
+@dataclass(slots=True)
+class Op:
+    """One call of an ATen op.
+
+    Args:
+        name: its name without namespace, overload and trailing underscore.
+        overload: the function called.
+        arguments: by the names of its schema, defaults filled in.
+        tensors: its tensor arguments in order, those inside lists too.
+        results: its tensor results in order.
+        module: path of the module it runs in.
+        site: where it runs.
+        asked: the call in the network's own code that runs it, if any.
+    """
+
+    name: str
+    overload: torch._ops.OpOverload
+    arguments: dict[str, Any]
+    tensors: list[torch.Tensor]
+    results: list[torch.Tensor]
+    module: str
+    site: Site
+    asked: Asked | None = None
+
+    @property
+    def where(self) -> str:
+        """Say where the op ran, for a person."""
+        return f"{self.name} at {self.module or 'the top'}"
+
+    def shape(self, result: int = 0) -> Shape:
+        """Return the shape of a result."""
+        return tuple(self.results[result].shape)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+
+@cache
+def base_name(overload: torch._ops.OpOverload) -> str:
+    """Return an op's name without namespace for ATen's own, without overload and trailing underscore.
+
+    >>> base_name(torch.ops.aten.add_.Tensor)
+    'add'
+    """
+    namespace, _, name = overload._schema.name.partition("::")
+    name = name if name.startswith("__") else name.rstrip("_")
+    return name if namespace in ("aten", "prims") else f"{namespace}::{name}"
+
+
+@cache
+def _schema(overload: torch._ops.OpOverload) -> tuple[list[str], dict[str, Any]]:
+    arguments = overload._schema.arguments
+    return [argument.name for argument in arguments], {argument.name: argument.default_value for argument in arguments}
+
+
+def bind(overload: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name."""
+    names, defaults = _schema(overload)
+    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
