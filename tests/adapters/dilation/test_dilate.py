@@ -273,6 +273,13 @@ def test_an_example_is_needed_where_none_can_be_guessed() -> None:
     assert torch.equal(dense(image)[..., ::2, ::2], F.max_pool2d(image, 2))
 
 
+def test_a_mean_that_is_divided_by_a_number_of_its_own() -> None:
+    network = nn.Sequential(nn.AvgPool3d(2, divisor_override=3), nn.AvgPool3d((1, 2, 3), divisor_override=5)).double()
+    image = torch.rand(1, 2, 8, 9, 13, dtype=torch.float64)
+    dense = dilate(network, 1, example_inputs=image)(image)
+    torch.testing.assert_close(dense[..., ::2, ::4, ::6], network(image))
+
+
 def test_a_convolution_that_computes_its_own_padding_is_found_out() -> None:
     class Same(nn.Conv2d):
         """Pads as TensorFlow does: more at the end, by its stride."""
