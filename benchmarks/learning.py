@@ -110,7 +110,7 @@ TASKS: dict[str, Task] = {
     "brain": Task("unet3d", {"classes": 4, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
     "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 1200, FAST),
     "clips": Task(
-        "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 8, 400,
+        "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 8, 1200,
         {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.003}, "top-1",
     ),
     "stereo": Task(

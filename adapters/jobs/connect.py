@@ -225,12 +225,13 @@ def save(options: Connect, network: Connected, mask: ConnectivityMask, encoder: 
             copy_run(source, folder / "encoder")
 
 
-def load_connected(run: str, encoder: str | None = None) -> Connected:
+def load_connected(run: str, encoder: str | None = None, classes: int = 0) -> Connected:
     """Build the network of a run folder with its weights; the factory later commands take as MODEL.
 
     Args:
         run: the folder.
         encoder: repeats the run's own ENCODER where that is neither a built-in nor a network of MONAI nor a run.
+        classes: in the place of the run's, as `ranp transfer` asks; the last layer then has weights of its own.
 
     Raises:
         UsageError: no such run, a file that is not ours, weights that do not fit, or a factory to be repeated.
@@ -242,13 +243,18 @@ def load_connected(run: str, encoder: str | None = None) -> Connected:
         copied, shape = folder / "encoder", tuple(map(int, report["inputs"][0][1:]))
         model = str(copied) if copied.is_dir() else str(known["model"])
         asked = Part(model, known["preset"], dict(known["settings"]), shape)
-        classes = int(report["classes"])
+        own = int(report["classes"])
     except (KeyError, TypeError, ValueError, IndexError):
         raise UsageError(f"{folder / REPORT}: not a report of `ranp connect`") from None
     if encoder is not None and encoder != known["model"]:
         raise UsageError(f"{run}: is over {known['model']}, not {encoder}")
-    network = connect_by(mask, asked.build(trusted=encoder is not None), asked.example, classes)
+    whole = asked.build(trusted=encoder is not None)
+    network = connect_by(mask, whole, asked.example, own)
     load_run_(network, folder / WEIGHTS)
+    if classes not in (0, own):
+        trained, network = network.state_dict(), connect_by(mask, whole, asked.example, classes)
+        fresh = network.state_dict()
+        network.load_state_dict({**fresh, **{k: v for k, v in trained.items() if fresh[k].shape == v.shape}})
     return network.eval()
 
 

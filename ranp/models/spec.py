@@ -64,7 +64,8 @@ def resolve(
             f"{named('preset', preset)}: only built-ins have presets (known: {', '.join(names())}), not {spec}"
         )
     factory = factory_of(spec)
-    if factory is not None and set(settings or {}) == {"run"}:  # it trusts the files of the run no more than this
+    given = set(settings or {})
+    if factory is not None and "run" in given and given <= {"run", "classes"}:  # it trusts the run's files as we do
         where, name = factory.split(":")
         return build_with(_find(where, name, named("MODEL", factory)), settings or {}, factory, seed)
     if is_known_factory(spec):
@@ -82,7 +83,7 @@ def factory_named(spec: str, *, trusted: bool = True) -> Any:
     if ":" not in spec:
         check_is_built_in(spec)
         return built_in(spec).factory
-    if not trusted and not is_known_factory(spec):
+    if not trusted and factory_of(spec) is None and not is_known_factory(spec):
         return _find_in_monai(spec)
     return import_named(factory_of(spec) or spec, named("MODEL", spec))
 

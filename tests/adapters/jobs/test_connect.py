@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import ranp
 from ranp.adapters.connectivity import ConnectivityMask
 from ranp.adapters.jobs.connect import load_connected
 from ranp.commands.main import app
@@ -59,6 +60,13 @@ def test_a_run_is_a_model(run: Path, tmp_path: Path) -> None:
     assert trained["steps"] == 2
     exported = call("export", tmp_path / "slim")
     assert exported["onnx"]["passed"]
+    moved = call("transfer", tmp_path / "slim", "--classes", 5, "--input", "32x32", "--out", tmp_path / "moved")
+    assert moved["verify"]["passed"]
+    assert ranp.load(tmp_path / "moved")(torch.zeros(2, 3, 32, 32)).shape == (2, 5, 32, 32)
+    own, other = (load_connected(str(run), classes=classes).state_dict() for classes in (0, 5))
+    assert {name for name in own if not torch.equal(own[name], other[name])} == {
+        name for name in own if name.startswith("decoder.classifier.")
+    }
 
 
 def test_connections_go_to_another_encoder_without_a_search(run: Path, tmp_path: Path) -> None:
