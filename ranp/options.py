@@ -504,13 +504,14 @@ class Selection(Ranking, Sparsity, Budget, Solved, Shared):
     def ruled(self, *, trained: bool = False) -> Self:
         """Return the options with the rule that they ask for where they name none.
 
-        Under a limit that is a flat profile, which learnt best of the rules at one cost (docs/evidence.md), unless
-        something is asked for that ranks all layers together. Nothing is known of weights that were trained.
+        Under a limit that is a flat profile, the smallest of the rules that learnt well at one cost
+        (docs/evidence.md), unless something is asked for that ranks all layers together, or ties what a profile makes
+        equal anyway. Nothing is known of weights that were trained.
         """
         if self.rule is not None:
             return self
         ranks = self.reweight or self.published_transposed or self.solver != "threshold"
-        ranks = ranks or self.weighting != "layer" or self.coupling != "paper"
+        ranks = ranks or self.weighting != "layer" or self.coupling != "paper" or self.tie is not None
         return self.model_copy(update={"rule": "profile" if self.limits and not ranks and not trained else "global"})
 
     def check(self, method: str | None = None, seed: int = 0) -> None:

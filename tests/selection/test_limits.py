@@ -59,7 +59,7 @@ RULES: list[dict[str, Any]] = [
     {"rule": "uniform"},
     {"rule": "profile", "growth": 1.5},
     {"tie": "stage"},
-    {"rule": "global", "tie": "stage"},
+    {"rule": "profile", "tie": "stage"},
     {"rule": "global", "align": 2},
 ]
 

@@ -38,7 +38,8 @@ def widths(plan: ranp.Plan) -> dict[str, tuple[int, int]]:
     ("options", "rule"),
     [
         ({"flops": "10%"}, "profile"),
-        ({"params": "1M", "tie": "stage", "growth": 1.5, "align": 8}, "profile"),
+        ({"params": "1M", "growth": 1.5, "align": 8}, "profile"),
+        ({"params": "1M", "tie": "stage"}, "global"),
         ({"sparsity": 0.5}, "global"),
         ({"max_sparsity": True}, "global"),
         ({"flops": "10%", "reweight": "flops"}, "global"),
