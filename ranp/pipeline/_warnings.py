@@ -6,6 +6,7 @@ from ranp import cost
 from ranp.errors import InfeasibleError, named
 from ranp.figures import share
 from ranp.graph.graph import Graph
+from ranp.options import PATTERNS
 from ranp.plan import Plan
 from ranp.scores import Scores
 from ranp.selection import encoding, select
@@ -30,7 +31,7 @@ def warnings_of(graph: Graph, plan: Plan, scores: Scores | None) -> list[str]:
             f"bottleneck: {_some(narrow)} keep fewer than {NARROW} channels, which learn little; "
             f"{named('min_width', NARROW)} is a floor"
         )
-    encoder = encoding(graph)
+    encoder = encoding(graph) if plan.choice.rule not in PATTERNS else None  # whose widths are meant
     if encoder is not None:
         kept = plan.mask(graph)
         inside, behind = (float(kept[np.isin(graph.group_of, groups)].mean()) for groups in encoder)

@@ -113,16 +113,17 @@ def test_a_dying_encoder_is_said_and_one_that_lives_is_not() -> None:
     scores = ranp.importance(Hourglass(), graph, method="l1")
     plan = ranp.select(graph, scores, sparsity=0.0)
 
-    def keeping(first: int, second: int, third: int) -> str:
+    def keeping(first: int, second: int, third: int, rule: str = "global") -> str:
         kept = np.ones(graph.count, dtype=bool)
         widths = iter((first, second, third))
         for group in graph.groups:
             if not graph.frozen[group.units].all():
                 kept[group.units] = np.arange(16) < next(widths)
-        other = ranp.Plan.of(graph, kept, plan.choice, {})
+        other = ranp.Plan.of(graph, kept, plan.choice.model_copy(update={"rule": rule}), {})
         return "\n".join(warnings_of(graph, other, scores))
 
     assert "dying encoder: 25.0 % of the channels on the way down" in keeping(4, 4, 16)
+    assert "dying encoder" not in keeping(4, 4, 16, "profile")  # whose widths are meant
     assert "dying encoder" not in keeping(8, 8, 16)
     assert "dying encoder" not in keeping(16, 16, 4)
     ladder = nn.Sequential(nn.Conv2d(1, 16, 3), nn.Conv2d(16, 16, 3, stride=2), nn.Conv2d(16, 2, 1))
