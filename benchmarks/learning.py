@@ -49,7 +49,8 @@ RULES = (BY_HAND, "profile", "profile:1.25", "weighted", "RANP-f", PEER)
 AGAIN = "profile, drawn again"
 """The row whose slim weights are drawn anew (`ranp transfer`); all others keep those that were scored."""
 VARIANTS = (
-    "profile+8", "profile+l1", AGAIN, "weighted+1", "weighted+8", "weighted+greedy", "isomorphic", "RANP-f:5", "RANP-m",
+    "weighted+l1", "vanilla+l1", "profile+8", "profile+l1", AGAIN, "weighted+1", "weighted+8", "weighted+greedy",
+    "isomorphic", "RANP-f:5", "RANP-m",
 )  # fmt: skip
 """Further rows, which are asked for by --rules."""
 BUDGETS: dict[str, dict[str, Any]] = {f"{share} FLOPs": {"flops": share} for share in ("5%", "10%", "20%")} | {
