@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ranp.errors import UsageError
 from ranp.metrics._edges import dilate
-from ranp.metrics._segmentation import check_pair
+from ranp.metrics._segmentation import used_of
 
 _RATIO = 0.02
 
@@ -62,10 +62,7 @@ class BoundaryScores:
         Raises:
             UsageError: shapes that differ, maps that are not integer, or fewer than three dimensions.
         """
-        check_pair(prediction, target)
-        if target.ndim < 3:
-            raise UsageError(f"target: expected (B, H, W) or (B, D, H, W), received shape {tuple(target.shape)}")
-        used = torch.ones_like(target, dtype=torch.bool) if self.ignore is None else target != self.ignore
+        used = used_of(prediction, target, self.ignore)
         target = torch.where(used, target, prediction)
         distance = max(1, round(self.ratio * math.hypot(*target.shape[-2:])))
         for label in range(self.classes):

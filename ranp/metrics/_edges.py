@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ranp.errors import UsageError
-from ranp.metrics._segmentation import check_pair
+from ranp.metrics._segmentation import used_of
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ class EdgeScores:
         Raises:
             UsageError: shapes that differ, maps that are not integer, or fewer than three dimensions.
         """
-        check_pair(prediction, target)
-        if target.ndim < 3:
-            raise UsageError(f"target: expected (B, H, W) or (B, D, H, W), received shape {tuple(target.shape)}")
-        used = torch.ones_like(target, dtype=torch.bool) if self.ignore is None else target != self.ignore
+        used = used_of(prediction, target, self.ignore)
         predicted, true = edges(prediction, used), edges(target, used)
         for row, k in enumerate(self.dilations):
             p, t = dilate(predicted, k), dilate(true, k)

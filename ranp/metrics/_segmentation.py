@@ -87,6 +87,18 @@ def check_pair(prediction: Tensor, target: Tensor) -> None:
         raise UsageError(f"expected integer label maps, received {prediction.dtype} and {target.dtype}")
 
 
+def used_of(prediction: Tensor, target: Tensor, ignore: int | None) -> Tensor:
+    """Check two label maps of images, (B, H, W), or slices, (B, D, H, W), and return which pixels count, bool.
+
+    Raises:
+        UsageError: shapes that differ, maps that are not integer, or fewer than three dimensions.
+    """
+    check_pair(prediction, target)
+    if target.ndim < 3:
+        raise UsageError(f"target: expected (B, H, W) or (B, D, H, W), received shape {tuple(target.shape)}")
+    return torch.ones_like(target, dtype=torch.bool) if ignore is None else target != ignore
+
+
 def _confusion(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
     from monai.metrics.confusion_matrix import get_confusion_matrix  # seconds to import
 
