@@ -11,6 +11,7 @@ of one image leaves there.
 from torch import Tensor, nn
 
 from ranp.models.networks._blocks import batch_norm, conv, conv_transpose, max_pool, max_unpool
+from ranp.models.networks._unpooling import pooled, unpooled
 from ranp.models.networks._vgg import convolutions, mirrored, stages
 from ranp.models.registry import register
 
@@ -45,16 +46,8 @@ class DeconvNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to logits (B, classes, H, W)."""
-        x, places = image, []
-        for stage in self.encoder:
-            full = stage(x)
-            x, indices = self.pool(full)
-            places.append((indices, full.shape[2:]))
-        x = self.bottleneck(x)
-        for stage in self.decoder:
-            indices, size = places.pop()
-            x = stage(self.unpool(x, indices, output_size=size))
-        logits: Tensor = self.classifier(x)
+        x, places = pooled(self.encoder, self.pool, image)
+        logits: Tensor = self.classifier(unpooled(self.decoder, self.unpool, self.bottleneck(x), places))
         return logits
 
 

@@ -7,6 +7,7 @@ TPAMI 2017 (https://arxiv.org/abs/1511.00561).
 from torch import Tensor, nn
 
 from ranp.models.networks._blocks import conv, max_pool, max_unpool
+from ranp.models.networks._unpooling import pooled, unpooled
 from ranp.models.networks._vgg import convolutions, mirrored, stages
 from ranp.models.registry import register
 
@@ -34,15 +35,8 @@ class SegNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to logits (B, classes, H, W)."""
-        x, places = image, []
-        for stage in self.encoder:
-            full = stage(x)
-            x, indices = self.pool(full)
-            places.append((indices, full.shape[2:]))
-        for stage in self.decoder:
-            indices, size = places.pop()
-            x = stage(self.unpool(x, indices, output_size=size))
-        return x
+        x, places = pooled(self.encoder, self.pool, image)
+        return unpooled(self.decoder, self.unpool, x, places)
 
 
 @register("segnet", spatial=(224, 224))
