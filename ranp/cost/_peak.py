@@ -92,8 +92,9 @@ class Peak:
         kinds = _Kinds(np.array([price.widths(kept) for kept in plans]).T)
         of_block = [kinds.of(sizes) for sizes in zip(*(run.blocks for run in runs), strict=True)]
         constants, factors = zip(*kinds.known, strict=True)
-        made, phases = runs[0].moments(of_block, np.array([kind for kind, _ in kinds.makers]))
-        moments = made @ np.equal.outer([kind for kind, _ in kinds.makers], np.arange(len(constants)))
+        kind_of = np.array([kind for kind, _ in kinds.makers])
+        made, phases = runs[0].moments(of_block, kind_of)
+        moments = made @ np.equal.outer(kind_of, np.arange(len(constants)))
         return cls(
             np.array([each.numerator for each in constants], dtype=np.int64),
             np.array([each.denominator for each in constants], dtype=np.int64),
