@@ -29,9 +29,11 @@ def run_folder(word: str | None) -> Path | None:
     return path if path.is_dir() else None
 
 
-def copy_run(source: Path, to: Path) -> None:
-    """Copy a run without what loading it does not read: pages, exports, tables."""
-    shutil.copytree(source, to, ignore=_not_needed)
+def copy_run(word: str | None, to: Path) -> None:
+    """Copy the run that a word names, if it does, without what loading it does not read: pages, exports, tables."""
+    source = run_folder(word)
+    if source is not None:
+        shutil.copytree(source, to, ignore=_not_needed)
 
 
 def _not_needed(folder: str, names: list[str]) -> set[str]:
@@ -54,6 +56,17 @@ class Part:
     preset: str | None
     settings: dict[str, Any]
     shape: Shape
+
+    @classmethod
+    def kept_in(cls, folder: Path, name: str, report: Mapping[str, Any]) -> "Part":
+        """Return the part that a run's report tells of, which is the run copied under that name if it was one.
+
+        Raises:
+            KeyError: the report is of something else; likewise TypeError, ValueError and IndexError.
+        """
+        known, copied = report[name], folder / name
+        model = str(copied) if copied.is_dir() else str(known["model"])
+        return cls(model, known["preset"], dict(known["settings"]), tuple(map(int, report["inputs"][0][1:])))
 
     def build(self, seed: int = 0, *, trusted: bool = True) -> nn.Module:
         """Build it; what a run holds is loaded with its weights.

@@ -35,7 +35,7 @@ from ranp.adapters.connectivity import (
     search_,
     transfer,
 )
-from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, run_folder, save_run
+from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, save_run
 from ranp.adapters.jobs.folder import MASK
 from ranp.adapters.jobs.options import Connect
 from ranp.data.sources import Opened
@@ -220,9 +220,7 @@ def save(options: Connect, network: Connected, mask: ConnectivityMask, encoder: 
         (folder / PICTURE).write_text(picture)
         (folder / PAGE).write_text(_page(report, picture))
         save_run(network, folder / WEIGHTS, folder / CONFIG)
-        source = run_folder(encoder.model)
-        if source is not None:
-            copy_run(source, folder / "encoder")
+        copy_run(encoder.model, folder / "encoder")
 
 
 def load_connected(run: str, encoder: str | None = None, classes: int = 0) -> Connected:
@@ -239,15 +237,12 @@ def load_connected(run: str, encoder: str | None = None, classes: int = 0) -> Co
     folder = Path(run)
     report, mask = read_json(folder / REPORT), ConnectivityMask.load(folder / MASK)
     try:
-        known = report["encoder"]
-        copied, shape = folder / "encoder", tuple(map(int, report["inputs"][0][1:]))
-        model = str(copied) if copied.is_dir() else str(known["model"])
-        asked = Part(model, known["preset"], dict(known["settings"]), shape)
+        asked, known = Part.kept_in(folder, "encoder", report), report["encoder"]["model"]
         own = int(report["classes"])
     except (KeyError, TypeError, ValueError, IndexError):
         raise UsageError(f"{folder / REPORT}: not a report of `ranp connect`") from None
-    if encoder is not None and encoder != known["model"]:
-        raise UsageError(f"{run}: is over {known['model']}, not {encoder}")
+    if encoder is not None and encoder != known:
+        raise UsageError(f"{run}: is over {known}, not {encoder}")
     whole = asked.build(trusted=encoder is not None)
     network = connect_by(mask, whole, asked.example, own)
     load_run_(network, folder / WEIGHTS)

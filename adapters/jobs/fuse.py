@@ -207,9 +207,7 @@ def save(run: Path, fused: FusedSegmenter, options: Fused, report: dict[str, Any
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
         save_run(fused, folder / WEIGHTS, folder / CONFIG)
         for part, word in (("a", options.a), ("b", options.b)):
-            source = run_folder(word)
-            if source is not None:
-                copy_run(source, folder / part)
+            copy_run(word, folder / part)
 
 
 def load_fused(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:

@@ -19,7 +19,7 @@ from torch import nn
 
 from ranp import runs
 from ranp.adapters.dilation import dilate, dilated
-from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, run_folder, save_run
+from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, save_run
 from ranp.adapters.jobs.folder import DENSE
 from ranp.adapters.jobs.options import Transform
 from ranp.errors import UsageError
@@ -73,8 +73,7 @@ def run(options: Transform) -> dict[str, Any]:
             (folder / CONFIG).write_text(yaml.safe_dump(options.to_config(), sort_keys=False))
             (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
             save_run(made.network, folder / DENSE, folder / CONFIG)
-            if (source := run_folder(part.model)) is not None:
-                copy_run(source, folder / "network")
+            copy_run(part.model, folder / "network")
     return {**report, "out": None if options.dry_run else str(options.out)}
 
 
@@ -91,14 +90,12 @@ def load_dilated(run: str, network: str | None = None) -> nn.Module:
     folder = Path(run)
     report = read_json(folder / REPORT)
     try:
-        known, copied = report["network"], folder / "network"
-        model = str(copied) if copied.is_dir() else str(known["model"])
-        part = Part(model, known["preset"], dict(known["settings"]), tuple(map(int, report["inputs"][0][1:])))
+        part, known = Part.kept_in(folder, "network", report), report["network"]["model"]
         wanted = tuple(map(int, report["output_stride"]))
     except (KeyError, TypeError, ValueError, IndexError):
         raise UsageError(f"{folder / REPORT}: not a report of `ranp transform`") from None
-    if network is not None and network != known["model"]:
-        raise UsageError(f"{run}: is made of {known['model']}, not {network}")
+    if network is not None and network != known:
+        raise UsageError(f"{run}: is made of {known}, not {network}")
     dense = dilate(part.build(trusted=network is not None), wanted, example_inputs=part.example)
     load_run_(dense, folder / DENSE)
     return dense.eval()
