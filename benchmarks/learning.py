@@ -111,8 +111,8 @@ TASKS: dict[str, Task] = {
     "brain": Task("unet3d", {"classes": 4, "in_channels": 1}, {}, CUBE, 2, 600, FAST),
     "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 1200, FAST),
     "clips": Task(
-        "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 8, 1200,
-        {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.003}, "top-1",
+        "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 32, 400,
+        {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.001}, "top-1",  # one value a clip is left to the last norms
     ),
     "stereo": Task(
         "psm", {"maxdisp": 32, "width": 16, "pools": [8, 4, 2, 1]}, {"data": "phantom"}, ((3, 32, 64),) * 2, 2, 1200,
