@@ -34,7 +34,7 @@ from ranp.scores.result import summary
 from ranp.selection import _reweight as reweighting
 from ranp.selection._coupling import Share, keep_units, level, priorities, shares, unit_values
 from ranp.selection._limits import Limits
-from ranp.selection._patterns import pattern
+from ranp.selection._patterns import fitting, pattern
 from ranp.selection._ranking import Global, Ranking, at_random, by_class, by_elements, by_layer, by_scores, in_order
 from ranp.selection._solve import Search, threshold
 from ranp.selection._space import Space
@@ -70,7 +70,8 @@ def select(
             neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
             `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip");
             "isomorphic" (equal layers among themselves); "uniform" and "profile", which give widths and let scores say
-            which units stay inside them, with `growth` for the latter (`ranp.selection._patterns`).
+            which units stay inside them, with `growth` for the latter, and "auto", one of these by the network
+            (`ranp.selection._patterns`).
             `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
             `reweight`: "flops", "memory" or "latency" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for
             the global rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks
@@ -96,7 +97,8 @@ def select(
     method = scores.method if scores else None
     asked.check(method, seed)
     least: int | str = (FLOOR if asked.limits else 1) if asked.min_width is None else asked.min_width
-    asked = asked.model_copy(update={"min_width": least})
+    rule = fitting(graph) if asked.rule == "auto" else asked.rule
+    asked = asked.model_copy(update={"min_width": least, "rule": rule})
     goal = replace(_Goal.of(graph, scores, asked, seed, price), ties=tuple(ties))
     if least != 1 or asked.limits:
         goal = goal.spared()
