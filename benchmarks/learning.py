@@ -44,6 +44,7 @@ RESULTS = HERE / "results" / "learning.jsonl"
 PEER = "Torch-Pruning, global"
 FULL = "full"
 BY_HAND = "uniform"
+DEFAULT = "auto, the default"
 RULES = (BY_HAND, "profile", "profile:1.25", "weighted", "RANP-f", PEER)
 """Rows of the table: candidates as `ranp search` names them, and a peer."""
 AGAIN = "profile, drawn again"
@@ -78,6 +79,7 @@ class Task:
         steps: of the training.
         training: further options of `ranp train`.
         unit: of the measure, higher is better but for errors.
+        auto: the rule that is `auto` for this network.
     """
 
     model: str
@@ -88,6 +90,7 @@ class Task:
     steps: int
     training: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "mean Dice"
+    auto: str = "profile"
 
     @property
     def patch(self) -> str:
@@ -112,11 +115,11 @@ TASKS: dict[str, Task] = {
     "ct": Task("unet3d", {"classes": 8, "in_channels": 1}, {}, CUBE, 2, 1200, FAST),
     "clips": Task(
         "i3d", {"classes": 8, "pool": [1, 1, 1]}, {"data": f"{HERE / 'moving.py'}:clips"}, ((3, 8, 32, 32),), 32, 400,
-        {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.001}, "top-1",  # one value a clip is left to the last norms
+        {"val": f"{HERE / 'moving.py'}:held_out", "lr": 0.001}, "top-1", BY_HAND,  # the last norms see a value a clip
     ),
     "stereo": Task(
         "psm", {"maxdisp": 32, "width": 16, "pools": [8, 4, 2, 1]}, {"data": "phantom"}, ((3, 32, 64),) * 2, 2, 1200,
-        {}, "EPE",
+        {}, "EPE", BY_HAND,
     ),
 }  # fmt: skip
 GROUPS = {
@@ -265,12 +268,14 @@ def paired(lines: list[dict[str, Any]]) -> str:
     """Return a Markdown table of what each rule scores above uniform narrowing of the same task, budget and seed.
 
     The mean over all pairs, its standard error, and how often it is better. Tasks measured in pixels are left out, as
-    they have another scale, and so is what has no pair.
+    they have another scale, and so is what has no pair; of the default the tasks where it is uniform narrowing.
     """
     shares = [line for line in lines if line["steps"] == TASKS[line["task"]].steps and line.get("score", -1) >= 0]
     score = {(line["rule"], line["budget"], line["task"], line["seed"]): line["score"] for line in shares}
+    autos = {key: value for key, value in score.items() if TASKS[key[2]].auto == key[0] != BY_HAND}
+    score |= {(DEFAULT, *place): value for (_, *place), value in autos.items()}
     rows = ["| cost | rule | above uniform (standard error) | better in |", "| --- | --- | --- | --- |"]
-    for budget, rule in product(BUDGETS, [*RULES, *VARIANTS]):
+    for budget, rule in product(BUDGETS, [DEFAULT, *RULES, *VARIANTS]):
         places = [place for of, at, *place in score if (of, at) == (rule, budget) and rule != BY_HAND]
         gains = [
             score[rule, budget, *place] - score[BY_HAND, budget, *place]
