@@ -59,6 +59,7 @@ BUDGETS: dict[str, dict[str, Any]] = {f"{share} FLOPs": {"flops": share} for sha
     "10% FLOPs, equal time": {"flops": "10%"},
 }
 SHORT = ("5% FLOPs", "10% FLOPs")  # that are compared by default
+CUTS = (*SHORT, "20% FLOPs")
 EQUAL_TIME = ("10% FLOPs, equal time",)
 """Where a network, the full one too, trains for as many steps as take the time of the steps of uniform narrowing."""
 PACED, TURNS = 30, 5  # steps and turns of taking that time
@@ -267,27 +268,27 @@ def table(lines: list[dict[str, Any]]) -> str:
 def paired(lines: list[dict[str, Any]]) -> str:
     """Return a Markdown table of what each rule scores above uniform narrowing of the same task, budget and seed.
 
-    The mean over all pairs, its standard error, and how often it is better. Tasks measured in pixels are left out, as
-    they have another scale, and so is what has no pair; of the default the tasks where it is uniform narrowing.
+    The mean over all pairs, its standard error, and how often it is better; by budget, and over all shares of the FLOPs
+    of a rule that has pairs at each. Tasks measured in pixels are left out, as they have another scale, and so is what
+    has no pair. The default scores what the rule has that it takes for a task's network, be it uniform narrowing.
     """
     shares = [line for line in lines if line["steps"] == TASKS[line["task"]].steps and line.get("score", -1) >= 0]
     score = {(line["rule"], line["budget"], line["task"], line["seed"]): line["score"] for line in shares}
-    autos = {key: value for key, value in score.items() if TASKS[key[2]].auto == key[0] != BY_HAND}
-    score |= {(DEFAULT, *place): value for (_, *place), value in autos.items()}
+    score |= {(DEFAULT, *place): value for (rule, *place), value in score.items() if rule == TASKS[place[1]].auto}
+    gains: dict[tuple[str, str], list[float]] = {}
+    for (rule, *place), value in score.items():
+        if rule != BY_HAND and (BY_HAND, *place) in score:
+            gains.setdefault((rule, place[0]), []).append(value - score[BY_HAND, *place])
     rows = ["| cost | rule | above uniform (standard error) | better in |", "| --- | --- | --- | --- |"]
-    for budget, rule in product(BUDGETS, [DEFAULT, *RULES, *VARIANTS]):
-        places = [place for of, at, *place in score if (of, at) == (rule, budget) and rule != BY_HAND]
-        gains = [
-            score[rule, budget, *place] - score[BY_HAND, budget, *place]
-            for place in places
-            if (BY_HAND, budget, *place) in score
-        ]
-        if len(gains) > 1:
-            error = statistics.stdev(gains) / len(gains) ** 0.5
-            better = sum(gain > 0 for gain in gains)
-            rows.append(
-                f"| {budget} | {rule} | {statistics.mean(gains):+.3f} ({error:.3f}) | {better} of {len(gains)} |"
-            )
+    for budgets, rule in product([CUTS, *((budget,) for budget in BUDGETS)], [DEFAULT, *RULES, *VARIANTS]):
+        parts = [gains.get((rule, budget), []) for budget in budgets]
+        if not all(len(part) > 1 for part in parts):
+            continue
+        pairs = [gain for part in parts for gain in part]
+        error = statistics.stdev(pairs) / len(pairs) ** 0.5
+        better = sum(gain > 0 for gain in pairs)
+        said = ", ".join(budgets)
+        rows.append(f"| {said} | {rule} | {statistics.mean(pairs):+.3f} ({error:.3f}) | {better} of {len(pairs)} |")
     return "\n".join(rows)
 
 

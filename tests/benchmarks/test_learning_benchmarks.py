@@ -170,19 +170,26 @@ def test_the_page_shows_the_results(script: Any) -> None:
     assert learning["paired"](lines) in page
 
 
-def test_rules_are_paired_with_narrowing_by_hand_and_the_default_where_it_is_another(script: Any) -> None:
+def test_rules_are_paired_with_narrowing_by_hand(script: Any) -> None:
     learning = script("learning.py")
     lines = [
-        {"task": task, "rule": rule, "budget": "10% FLOPs", "seed": seed, "score": score, "steps": asked.steps}
+        {"task": task, "rule": rule, "budget": budget, "seed": seed, "score": score, "steps": asked.steps}
         for task, asked in learning["TASKS"].items()
         if asked.unit != "EPE"
         for seed in (0, 1)
         for rule, score in (("uniform", 0.5), ("profile", 0.7 + 0.1 * seed if task != "clips" else 0.1))
+        for budget in (learning["CUTS"] if rule == "uniform" or task == "clips" else learning["CUTS"][1:])
     ]
     shown = learning["paired"](lines).splitlines()[2:]
     assert shown == [
-        "| 10% FLOPs | auto, the default | +0.250 (0.022) | 6 of 6 |",
+        "| 5% FLOPs, 10% FLOPs, 20% FLOPs | auto, the default | +0.167 (0.030) | 12 of 18 |",
+        "| 5% FLOPs, 10% FLOPs, 20% FLOPs | profile | +0.033 (0.075) | 12 of 18 |",
+        "| 5% FLOPs | auto, the default | +0.000 (0.000) | 0 of 2 |",
+        "| 5% FLOPs | profile | -0.400 (0.000) | 0 of 2 |",
+        "| 10% FLOPs | auto, the default | +0.188 (0.044) | 6 of 8 |",
         "| 10% FLOPs | profile | +0.087 (0.108) | 6 of 8 |",
+        "| 20% FLOPs | auto, the default | +0.188 (0.044) | 6 of 8 |",
+        "| 20% FLOPs | profile | +0.087 (0.108) | 6 of 8 |",
     ]
 
 
