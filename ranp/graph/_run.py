@@ -23,7 +23,7 @@ from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
-from ranp.graph.rules.op import Op, base_name, bind
+from ranp.graph.rules.op import Op, base_name, bind, is_view, tensors_of
 from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of
 from ranp.graph.tape import Call, Kind, Record
 from ranp.graph.trace import Trace, like_input
@@ -78,12 +78,15 @@ class Follower(TorchDispatchMode):
         if isinstance(out, int | float):
             self.read.add(type(out))
             return self.decide(out)
-        results = flatten(out)
+        results = tensors_of(out)
         if results:
             self.after(func, args, kwargs, results)
             self.count += 1
             self.stack[-1].count += 1
         return out
+
+    def begin_(self, model: nn.Module) -> None:
+        """See the private copy of a network that is about to run, in its mode."""
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See the arguments before an op may write into them."""
@@ -128,6 +131,12 @@ class Recorder(Follower):
         self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
+        self._weights: list[str] = []
+
+    def begin_(self, model: nn.Module) -> None:
+        """Mark the numbers that modules hold."""
+        self.own = {path for path, module in model.named_modules() if _own_sizes(module)}
+        mark_numbers_(model, self.trace.compared, _own_sizes)
 
     def decide(self, value: Any) -> Any:
         """Note what the network read."""
@@ -136,9 +145,13 @@ class Recorder(Follower):
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read the flows of an op's arguments."""
-        self._tensors = flatten(args) + flatten(kwargs)
-        self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
-        self.trace.read.update(self.trace.names[id(each)] for each in self._tensors if self.trace.is_parameter(each))
+        self._tensors, self._before, self._weights = tensors_of((*args, *kwargs.values())), [], []
+        for tensor in self._tensors:
+            if self.trace.is_parameter(tensor):
+                self._weights.append(self.trace.names[id(tensor)])
+            else:
+                self._before.append(self.trace.flow(tensor))
+        self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
@@ -159,7 +172,7 @@ class Recorder(Follower):
                 if written is results[0] and (base := self.trace.bases.get(written)) is not None:
                     self.trace.write_through(base, flows[0], f"written in part in {op.where}")
         record = Record(op.name, op.module, site, before, flows, scalars=scalars)
-        record.view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        record.view = is_view(func)
         if record.view and op.tensors:
             base = self.trace.bases.get(op.tensors[0], op.tensors[0])
             for result in results:
@@ -173,7 +186,7 @@ class Recorder(Follower):
             record.kind, record.made = rule.kind, rule.results
         if record.kind == Kind.SUM and before and before[0].constant:
             record.summed = entries_of(op.tensors[0], results[0])
-        record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
+        record.weights = self._weights
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
@@ -223,35 +236,6 @@ class Recorder(Follower):
             self.trace.freeze_picks(flow)
             if place in stays:
                 self.trace.freeze_flow(flow, "network output")
-
-
-class Listing(Follower):
-    """Lists the ops of a run with the numbers and shapes they make, and the parameters they take; labels do not flow.
-
-    Args:
-        trace: told what the network's own tensors are.
-    """
-
-    def __init__(self, trace: Trace) -> None:
-        super().__init__()
-        self.trace = trace
-        self.steps: list[Any] = []
-        self.took: set[str] = set()
-
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note the parameters an op takes."""
-        self.took.update(self.trace.names[id(t)] for t in flatten([args, kwargs]) if self.trace.is_parameter(t))
-
-    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
-        """Note an op."""
-        scalars = numbers(func, bind(func, args, kwargs), self.trace)
-        self.steps.append((base_name(func), scalars, [tuple(result.shape) for result in results]))
-        for result in results:
-            self.trace.set(result, like_input(tuple(result.shape)))
-
-    def finish(self, outputs: list[Tensor]) -> None:
-        """Note the shapes of the outputs."""
-        self.steps.append([tuple(each.shape) for each in outputs])
 
 
 class Insisting(Recorder):
@@ -347,13 +331,13 @@ def run(
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
             module.device_ids = []
-    if isinstance(follower, Recorder):
-        follower.own = {path for path, module in model.named_modules() if _own_sizes(module)}
-        mark_numbers_(model, trace.compared, _own_sizes)
+    follower.begin_(model)
     tensors = {}
     aliases: dict[int, Tensor] = {}
+    owners = dict(model.named_modules(remove_duplicate=False))
     for name, tensor in all_names(model):
-        registered = _registered(model, name)
+        path, _, key = name.rpartition(".")
+        registered = key in owners[path]._parameters or key in owners[path]._buffers
         if id(tensor) not in aliases:
             aliases[id(tensor)] = tensor.detach() if registered else tensor
             trace.names[id(aliases[id(tensor)])] = name
@@ -387,12 +371,6 @@ def same_draws(tensors: Iterable[Tensor]) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)
-
-
-def _registered(model: nn.Module, name: str) -> bool:
-    path, _, key = name.rpartition(".")
-    owner = model.get_submodule(path)
-    return key in owner._parameters or key in owner._buffers
 
 
 class _Held(nn.Module):

@@ -377,3 +377,40 @@ def test_what_can_not_be_copied_is_never_switched() -> None:
     graph = ranp.trace(model, torch.zeros(1, 1, 8, 8))
     assert any(note.startswith("never ran, keeps its full size: aux") for note in graph.notes)
     assert model.config.auxiliary is False
+
+
+class Counted(nn.Module):
+    """Counts how often it runs; of its flags none is read unless the first is on, or it sets one itself."""
+
+    runs = 0
+
+    def __init__(self, **flags: bool) -> None:
+        super().__init__()
+        self.first = self.sets = False
+        for name, value in flags.items():
+            setattr(self, name, value)
+        self.a, self.head, self.aux = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        type(self).runs += 1
+        x = self.a(x).relu()
+        if self.sets:
+            self.sets = True
+        return (self.head(x), self.aux(x)) if self.first and self.training else self.head(x)
+
+
+def runs_of(model: nn.Module) -> tuple[int, tuple[str, ...]]:
+    Counted.runs = 0
+    notes = ranp.trace(model, torch.zeros(1, 1, 8, 8)).notes
+    return Counted.runs, notes
+
+
+def test_flags_that_the_forward_never_reads_are_not_tried() -> None:
+    few, notes = runs_of(Counted())
+    many, same = runs_of(Counted(alpha=True, beta=False, gamma=True, delta=False))
+    assert many == few
+    assert notes == same == ("off the path as it is, and coupled with it: aux, by Counted.first=True",)
+
+
+def test_flags_that_the_forward_sets_are_tried() -> None:
+    assert runs_of(Counted(sets=True))[1] == ("off the path as it is, and coupled with it: aux, by Counted.first=True",)
