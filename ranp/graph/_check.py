@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ranp.graph._run import Failure, Follower, entries_of, run
+from ranp.graph._following import Follower
+from ranp.graph._run import Failure, entries_of, run
 from ranp.graph.constraints import grow, held_by_balance, random_plan
-from ranp.graph.flow import Flow
+from ranp.graph.flow import FREE, Flow, Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import FREE, Ints
 from ranp.graph.resize import resized
 from ranp.graph.rules.op import base_name, bind, tensors_of
 from ranp.graph.rules.registry import numbers, places

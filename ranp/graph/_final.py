@@ -7,9 +7,8 @@ import numpy as np
 
 from ranp.graph._groups import grouped
 from ranp.graph.constraints import held_by_balance
-from ranp.graph.flow import Flow
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, look_up
 from ranp.graph.graph import Graph, Mask, Members, Size
-from ranp.graph.labels import FIXED, FREE, Ints, look_up
 from ranp.graph.origins import in_units
 from ranp.graph.tape import Layer, Record, Run
 from ranp.graph.trace import Trace

@@ -15,7 +15,7 @@ from torch import nn
 
 from ranp.graph._listing import ACTS, TRAINING, Flag, Listing, flags_of, minds_mode, read_as, switched
 from ranp.graph._run import Failure, Recorder, run
-from ranp.graph.labels import FIXED
+from ranp.graph.flow import FIXED
 from ranp.graph.trace import Trace
 from ranp.inputs import as_arguments
 from ranp.modules import copy_with

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.graph._run import Follower
+from ranp.graph._following import Follower
 from ranp.graph.rules.op import base_name, bind, tensors_of
 from ranp.graph.rules.registry import numbers
 from ranp.graph.trace import Trace, like_input

@@ -14,8 +14,8 @@ from ranp.graph._check import checked
 from ranp.graph._final import finalise
 from ranp.graph._flags import Tries, follow_flags, idle, modules_of, some
 from ranp.graph._run import Failure, Insisting, Recorder, failed, run
+from ranp.graph.flow import look_up
 from ranp.graph.graph import Graph
-from ranp.graph.labels import look_up
 from ranp.graph.tape import Site
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ranp.graph.flow import Flow, Shape, first_along, squeeze_constant, varying
-from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph._labels import Labels
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, first_along, squeeze_constant, varying
 
 
 class Ties:
