@@ -4,6 +4,9 @@ A **field** is an integer array that broadcasts against the tensor: an axis of f
 does not. A plain feature map (B, C, D, H, W) has one field of shape (1, C, 1, 1, 1). After `view(B, g, C / g, ...)` the
 field has shape (1, g, C / g, ...), so that permutes and views stay exact. A weight has one field per dimension.
 
+So one channel alone has no label. It needs none: a width of 1 can't shrink, and slim networks, where widths of 1 come
+about, are compared by their shapes (`ranp.graph._check`); fields that name their axes would say nothing more.
+
 A dimension no field varies over is either fixed (batch, voxels, image channels) or free (a constant made in the
 forward, whose size follows from the tensors it meets).
 
