@@ -4,6 +4,7 @@ Flags are those of the network's own modules, in their plain dicts and configura
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ Flag = tuple[type, str, bool]
 Reading = tuple[type, str]
 """A class of modules, and an attribute of theirs that is read."""
 TRAINING: Reading = (nn.Module, "training")
+PYTORCH = f"{torch.__file__.rpartition('/')[0]}/"
 
 
 class Listing(Follower):
@@ -40,9 +42,10 @@ class Listing(Follower):
         self.read_flags: set[Reading] = set()  # flags, and what holds them
 
     def begin_(self, model: nn.Module) -> None:
-        """Watch the flags of the network's own modules."""
-        for module in _own(model) if self.watched else ():
-            _watch_(module, self.read_flags)
+        """Watch the flags of the network's own modules, and the mode of all."""
+        for module in model.modules() if self.watched else ():
+            if not isinstance(module, torch.jit.ScriptModule):  # whose attributes lie elsewhere
+                _watch_(module, self.read_flags)
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the parameters an op takes."""
@@ -85,16 +88,23 @@ class _Watched(dict[str, Any]):
 
 
 def _watch_(module: nn.Module, read: set[Reading]) -> None:
-    """Let a private module say whether its flags and its mode are read; flags of the class always count as read."""
+    """Let a private module say whether its flags and its mode are read; flags of the class always count as read.
+
+    Of a module of PyTorch it is the mode alone, and what PyTorch itself reads (see `minds_mode`) is not said.
+    """
+    held, own = vars(module), _is_own(module)
+    names = {"training", *(name.partition(".")[0] for name, _ in (_bools(module) if own else ()))}
 
     def key(name: str) -> Reading:
         return TRAINING if name == "training" else read_as((type(module), name, True))
 
-    held, names = vars(module), {"training", *(name.partition(".")[0] for name, _ in _bools(module))}
+    def seen(name: str) -> None:
+        if own or not sys._getframe(3).f_code.co_filename.startswith(PYTORCH):  # past `_Watched` and `__getattr__`
+            read.add(key(name))
+
     by_class = {name for name in names if hasattr(type(module), name)}
     read.update(map(key, by_class))
-    flags = {name: held.pop(name) for name in names - by_class}
-    held["_modules"] = _Watched(held["_modules"], flags, lambda name: read.add(key(name)))
+    held["_modules"] = _Watched(held["_modules"], {name: held.pop(name) for name in names - by_class}, seen)
 
 
 def minds_mode(module: nn.Module) -> bool:
@@ -119,14 +129,10 @@ def read_as(flag: Flag) -> Reading:
 def flags_of(model: nn.Module) -> dict[tuple[type, str], list[bool]]:
     """Return the flags of a network's own modules, and the value of each in every module of the class."""
     held: dict[tuple[type, str], list[bool]] = {}
-    for module in _own(model):
+    for module in filter(_is_own, model.modules()):
         for name, value in _bools(module):
             held.setdefault((type(module), name), []).append(value)
     return held
-
-
-def _own(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if _is_own(module)]
 
 
 def _is_own(module: nn.Module) -> bool:
