@@ -11,9 +11,7 @@ The groups that the library's own functions take stand here; those of commands s
 imports torch.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from fractions import Fraction
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
@@ -22,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.fields import FieldInfo
 
 from ranp.errors import UsageError, listed, named, nearest
+from ranp.figures import AMOUNTS, amount_word, percentage
 
 Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "taylor", "l1", "fpgm", "bn-scale"]
 DATA_FREE: tuple[Method, ...] = ("l1", "fpgm", "bn-scale")
@@ -258,32 +257,6 @@ LossPairs = Annotated[dict[str, Any], BeforeValidator(partial(read_pairs, option
 """The same, for a loss."""
 
 
-_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-
-
-def read_bytes(text: str, option_name: str) -> int:
-    """Read an amount of memory.
-
-    Args:
-        text: a number and a unit: 11GiB, 800 MB.
-        option_name: that it was given to, in Python.
-
-    Raises:
-        UsageError: no positive number, or no such unit; the nearest is given.
-
-    >>> read_bytes("1.5KiB", "fit"), read_bytes("2 GB", "fit")
-    (1536, 2000000000)
-    """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([A-Za-z]*)", text.strip())
-    units = {unit.lower(): count for unit, count in _BYTES.items()}
-    count = int(float(match[1]) * units.get(match[2].lower(), 0)) if match else 0
-    if count < 1:
-        hint = nearest(match[2], _BYTES) if match and match[2] else ""
-        raise UsageError(f"{named(option_name, text)}: expected bytes with their unit, such as 11GiB or 800MB{hint}")
-    return count
-
-
 def is_path(loss: str) -> bool:
     """Whether a loss is named by where it stands: `package.module.Class`, `package.module:name` or `file.py:name`."""
     return "." in loss or ":" in loss
@@ -317,17 +290,6 @@ Loss = Annotated[NamedLoss | str | None, BeforeValidator(loss_word)]
 """The type of an option that names a loss."""
 
 
-def percentage(text: str) -> Fraction | None:
-    """Return the share that a percentage is, exactly; None where it is none above 0 and up to 100 %.
-
-    >>> percentage("2.5 %"), percentage("0%"), percentage("3M")
-    (Fraction(1, 40), None, None)
-    """
-    number = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?%", text.strip())
-    share = Fraction(number[1]) / 100 if number else Fraction(0)
-    return share if 0 < share <= 1 else None
-
-
 def width_word(width: Any) -> Any:
     """Return a least width: a whole number of units, or a share of every width such as "10%".
 
@@ -346,55 +308,6 @@ def width_word(width: Any) -> Any:
             return width.replace(" ", "")
     raise UsageError(
         f"{named('min_width', width)}: expected a whole number of at least 1, or a share of every width such as 10%"
-    )
-
-
-DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
-AMOUNTS: dict[str, Mapping[str, int]] = {
-    "params": DECIMAL, "flops": DECIMAL, "activations": BINARY, "infer_memory": BINARY, "train_memory": BINARY,
-    "latency": TIMES,
-}  # fmt: skip
-"""The limits of a network's cost, and the units each is written in; a time is counted in microseconds."""
-_EXAMPLES = ((DECIMAL, "12M, 3.5G"), (BINARY, "200MiB, 1.5GiB"), (TIMES, "5ms, 1.5s"))
-
-
-def amount_of(name: str, amount: str, full: int) -> int:
-    """Return the most that a limit lets a network cost.
-
-    >>> amount_of("params", "12M", 10**9), amount_of("flops", "10%", 1234), amount_of("activations", "1.5KiB", 9999)
-    (12000000, 123, 1536)
-    >>> amount_of("latency", "2.5ms", 9999)
-    2500
-    """
-    portion = percentage(amount)
-    if portion is not None:
-        return int(portion * full)
-    number, unit = _number_and_unit(amount)
-    return int(Fraction(number) * AMOUNTS[name][unit])
-
-
-def _number_and_unit(amount: str) -> tuple[str, str]:
-    parts = re.fullmatch(r"(\d+(?:\.\d*)?(?:[eE]\d+)?|\.\d+) ?([A-Za-z]*)", amount.strip())
-    return (parts[1], parts[2]) if parts else ("0", "")
-
-
-def amount_word(name: str, amount: Any) -> Any:
-    """Return a limit that is an amount with its unit, or a share of the full network's.
-
-    Raises:
-        UsageError: it is neither, or nothing.
-    """
-    if amount is None:
-        return None
-    text = str(amount).strip() if isinstance(amount, str) or type(amount) is int else ""
-    number, unit = _number_and_unit(text)
-    if percentage(text) is not None or (Fraction(number) > 0 and unit in AMOUNTS[name]):
-        return text.replace(" ", "")
-    example = next(example for units, example in _EXAMPLES if units is AMOUNTS[name])
-    raise UsageError(
-        f"{named(name, amount)}: expected an amount such as {example}, or a share of the full network's up to 100%"
     )
 
 

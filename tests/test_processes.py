@@ -3,51 +3,68 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from processes import errors_in, launch, plainly, torchrun
+from processes import errors_in, forked, forked_ranp, torchrun
 
 from ranp import data, processes
 from ranp.data.paired import Paired
-from ranp.errors import UsageError
+from ranp.errors import InfeasibleError, UsageError
 
 TINY = ("--classes", "3", "--set", "base_width=4", "--set", "depth=2", "--patch", "8")
 
-TALK = """
-import pickle, sys
-import torch
-from ranp import processes
-from ranp.errors import InfeasibleError, UsageError
 
 class Odd(Exception):
-    def __init__(self, one, two):
+    """Which can't be copied, and so not be sent."""
+
+    def __init__(self, one: object, two: object) -> None:
         super().__init__(f"{one} {two}")
 
-assert (processes.started(), processes.count(), processes.rank()) == (2, 1, 0)
-assert processes.gather(3) == [3]
-with processes.together():
-    rank = processes.rank()
-    assert processes.count() == 2 and processes.is_first() == (rank == 0)
-    assert processes.gather(("of", rank)) == [("of", 0), ("of", 1)]
-    assert processes.mean(torch.tensor([1.0 + rank, 2.0])).tolist() == [1.5, 2.0]
-    assert not processes.mean(torch.tensor(float("nan") if rank else 0.0)).isfinite()
-    assert processes.share_of(4) == slice(2 * rank, 2 * rank + 2)
-    made = []
-    assert processes.from_first(lambda: made.append(1) or "made") == "made" and len(made) == 1 - rank
 
-    def failing():
+def talk() -> None:
+    assert (processes.started(), processes.count(), processes.rank()) == (2, 1, 0)
+    assert processes.gather(3) == [3]
+    with processes.together():
+        rank = processes.rank()
+        assert processes.count() == 2
+        assert processes.is_first() == (rank == 0)
+        assert processes.gather(("of", rank)) == [("of", 0), ("of", 1)]
+        assert processes.mean(torch.tensor([1.0 + rank, 2.0])).tolist() == [1.5, 2.0]
+        assert not processes.mean(torch.tensor(float("nan") if rank else 0.0)).isfinite()
+        assert processes.share_of(4) == slice(2 * rank, 2 * rank + 2)
+        the_first_makes(rank)
+        each_works_alone(rank)
+        parts_come_in_order(rank)
+    assert processes.count() == 1
+    print("well" * processes.is_first(), end="")
+
+
+def the_first_makes(rank: int) -> None:
+    made = []
+
+    def making() -> str:
+        made.append(1)
+        return "made"
+
+    assert processes.from_first(making) == "made"
+    assert len(made) == 1 - rank
+
+    def failing() -> None:
         raise InfeasibleError("no", closest=0.5)
 
-    try:
+    with pytest.raises(InfeasibleError) as raised:
         processes.from_first(failing)
-    except InfeasibleError as error:
-        assert error.closest == 0.5
-    else:
-        raise AssertionError
+    assert raised.value.closest == 0.5
 
-    def alone(number):
+
+def each_works_alone(rank: int) -> None:
+    made: list[int] = []
+
+    def alone(number: int) -> tuple[int, int]:
         assert (processes.count(), processes.rank(), processes.gather(number)) == (1, 0, [number])
         assert processes.from_first(lambda: number) == number
         made.append(number)
@@ -58,50 +75,41 @@ with processes.together():
     for numbers in ([], [0], [0, 1, 2, 3, 4]):
         made.clear()
         assert processes.each_alone(alone, numbers) == [(number, number % 2) for number in numbers]
-        assert made == numbers[rank::2] and processes.count() == 2
+        assert made == numbers[rank::2]
+        assert processes.count() == 2
     numbers = list(range(7))
-    try:
+    with pytest.raises(InfeasibleError, match=r"^item 3$") as raised:
         processes.each_alone(alone, numbers)
-    except InfeasibleError as error:
-        assert (str(error), error.closest) == ("item 3", 3)
-    else:
-        raise AssertionError
+    assert raised.value.closest == 3
     assert processes.count() == 2
 
-    def parts(count, wrong=(), kind=UsageError):
+
+def parts_come_in_order(rank: int) -> None:
+    def parts(count: int, wrong: tuple[int, ...] = (), kind: type[Exception] = UsageError) -> Iterator[Any]:
         for number in range(count):
             if number in wrong and number % 2 == rank:
-                raise kind(f"batch {number}") if kind is UsageError else kind("batch", number)
-            mine = {("total", "w"): torch.full((2, 3), 1 / (number + 1), dtype=torch.float64),
-                    ("cancelled", "w"): torch.tensor(float(number), dtype=torch.float64)}
+                raise kind("batch", number) if kind is Odd else kind(f"batch {number}")
+            mine = {
+                ("total", "w"): torch.full((2, 3), 1 / (number + 1), dtype=torch.float64),
+                ("cancelled", "w"): torch.tensor(float(number), dtype=torch.float64),
+            }
             yield mine if number % 2 == rank else processes.OTHERS
 
     for count in range(6):
         seen = list(processes.in_order(parts(count)))
-        assert [float(part["cancelled", "w"]) for part in seen] == list(range(count)), (count, seen)
-        assert all(torch.equal(part["total", "w"], torch.full((2, 3), 1 / (k + 1), dtype=torch.float64))
-                   for k, part in enumerate(seen))
+        assert [float(part["cancelled", "w"]) for part in seen] == list(range(count))
+        for number, part in enumerate(seen):
+            assert torch.equal(part["total", "w"], torch.full((2, 3), 1 / (number + 1), dtype=torch.float64))
     for wrong, first in [((2,), 2), ((3,), 3), ((2, 3), 2), ((0,), 0)]:
-        try:
+        with pytest.raises(UsageError, match=f"^batch {first}$"):
             list(processes.in_order(parts(5, wrong)))
-        except UsageError as error:
-            assert str(error) == f"batch {first}", (wrong, error)
-        else:
-            raise AssertionError(wrong)
-    try:  # an error that can't be sent is told by its words
+    said = {0: "Odd: batch 1", 1: "batch 1"}[rank]  # an error that can't be sent is told by its words
+    with pytest.raises((Odd, RuntimeError), match=f"^{said}$"):
         list(processes.in_order(parts(3, (1,), Odd)))
-    except (Odd, RuntimeError) as error:
-        assert str(error) == ("batch 1" if rank == 1 else "Odd: batch 1"), error
-    else:
-        raise AssertionError
-assert processes.count() == 1
-print("well" * processes.is_first(), end="")
-"""
 
 
 def test_what_processes_tell_each_other(tmp_path: Path) -> None:
-    (tmp_path / "talk.py").write_text(TALK)
-    code, out, err = torchrun(tmp_path / "talk.py")
+    code, out, err = forked(talk, cwd=tmp_path)
     assert (code, out) == (0, "well"), err
 
 
@@ -177,10 +185,9 @@ def test_a_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_plan_is_the_same_for_any_number_of_processes(tmp_path: Path) -> None:
-    words = ["-m", "ranp", "prune", "unet3d", *TINY, "--batches", "5", "--sparsity", "0.4", "--method", "mnmg"]
-    assert plainly(*words, "--out", tmp_path / "1")[0] == 0
-    for count in (2, 3):
-        code, out, err = torchrun(*words, "--out", tmp_path / f"{count}", count=count)
+    words = ["prune", "unet3d", *TINY, "--batches", "5", "--sparsity", "0.4", "--method", "mnmg"]
+    for count in (1, 2, 3):
+        code, out, err = forked_ranp(*words, "--out", count, cwd=tmp_path, count=count)
         assert code == 0, err
         assert out.count("units:") == 1, "the first process alone prints"
         assert err.count("step: score") == 1
@@ -221,12 +228,11 @@ def dying():
 
 def test_a_comparison_is_the_same_where_all_is_drawn_from_the_global_generator(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(LOADER)
-    words = ["-m", "ranp", "compare", "own.py:dropping", "--data", "own.py:drawn", "--patch", "8x8"]
-    words += ["--sparsity", "0.3"]
-    for run, file in ((plainly, "one.json"), (torchrun, "two.json")):
-        code, _, err = run(*words, "--out", file, cwd=tmp_path)
+    words = ["compare", "own.py:dropping", "--data", "own.py:drawn", "--patch", "8x8", "--sparsity", "0.3"]
+    for count in (1, 2):
+        code, _, err = forked_ranp(*words, "--out", f"{count}.json", cwd=tmp_path, count=count)
         assert code == 0, err
-    one, two = ((tmp_path / name).read_text() for name in ("one.json", "two.json"))
+    one, two = ((tmp_path / f"{count}.json").read_text() for count in (1, 2))
 
     def timeless(text: str) -> list[str]:
         lines = text.splitlines()
@@ -237,57 +243,69 @@ def test_a_comparison_is_the_same_where_all_is_drawn_from_the_global_generator(t
     assert len(timeless(one)) > 50
 
 
+def test_torchrun_leaves_the_run_of_one_process(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(LOADER)
+    words = ["prune", "own.py:dropping", "--data", "own.py:drawn", "--patch", "8x8", "--sparsity", "0.3", "--out"]
+    code, out, err = torchrun(*words, "two", cwd=tmp_path)
+    assert code == 0, err
+    assert out.count("wrote two") == 1
+    assert errors_in(err) == []
+    code, _, err = forked_ranp(*words, "one", cwd=tmp_path, count=1)
+    assert code == 0, err
+    for name in ("plan.json", "slim.safetensors"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
 def test_a_mistake_of_one_process_is_said_once_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(LOADER)
-    words = ["-m", "ranp", "prune", "own.py:dropping", "--patch", "8x8", "--sparsity", "0.3", "--out", "run"]
-    code, out, err = torchrun(*words, "--data", "own.py:bad", cwd=tmp_path)
+    words = ["prune", "own.py:dropping", "--patch", "8x8", "--sparsity", "0.3", "--out", "run"]
+    code, out, err = forked_ranp(*words, "--data", "own.py:bad", cwd=tmp_path)
     assert (code, out) == (1, "")
     assert errors_in(err) == ["error: batch 4: the inputs hold NaN or infinite values"]
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
-    code, out, err = torchrun("-m", "ranp", "verify", "run", cwd=tmp_path)
+    code, out, err = forked_ranp("verify", "run", cwd=tmp_path)
     assert errors_in(err) == ["error: verify: works in one process; start it without torchrun"]
 
 
 def test_a_killed_process_ends_all_with_a_line_and_no_run(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(LOADER)
-    words = ["-m", "ranp", "prune", "own.py:dropping", "--patch", "8x8", "--sparsity", "0.3", "--out", "run"]
-    process = launch([*words, "--data", "own.py:dying"], cwd=tmp_path)
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, out) == (1, "")
+    words = ["prune", "own.py:dropping", "--patch", "8x8", "--sparsity", "0.3", "--out", "run"]
+    code, out, err = forked_ranp(*words, "--data", "own.py:dying", cwd=tmp_path)
+    assert (code, out) == (1, "")
     assert len(errors_in(err)) == 1, err
     assert errors_in(err)[0].startswith("error: another process of this run has ended, and all end with it")
-    assert f"exitcode: {-signal.SIGKILL}" in err
+    assert f"exitcode  : {-signal.SIGKILL} " in err
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["own.py"]
     assert not any(name.startswith("RANK") for name in os.environ)
 
 
 def test_a_network_is_trained_in_two_processes_and_goes_on_in_them(tmp_path: Path) -> None:
-    words = ["-m", "ranp", "train", "unet3d", *TINY, "--batch-size", "2", "--steps", "4", "--out", "run"]
-    code, out, err = torchrun(*words, cwd=tmp_path)
+    words = ["train", "unet3d", *TINY, "--batch-size", "2", "--steps", "4", "--out", "run"]
+    code, out, err = forked_ranp(*words, cwd=tmp_path)
     assert code == 0, err
     assert out.count("wrote") == 1
     said = json.loads((tmp_path / "run" / "training.json").read_text())
     assert (said["done"], said["steps"], len(said["curve"])) == (True, 4, 4)
     trained = (tmp_path / "run" / "trained.safetensors").read_bytes()
-    code, out, err = torchrun(*words, "--resume", cwd=tmp_path)
+    code, out, err = forked_ranp(*words, "--resume", cwd=tmp_path)
     assert code == 0, err
     assert (tmp_path / "run" / "trained.safetensors").read_bytes() == trained
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    code, _, err = torchrun(*words[:-1], "other", "--batch-size", "3", cwd=tmp_path)
+    code, _, err = forked_ranp(*words[:-1], "other", "--batch-size", "3", cwd=tmp_path)
     assert errors_in(err) == ["error: --batch-size 3: expected a multiple of 2, the number of processes"]
 
 
 def test_rounds_in_two_processes_are_those_of_one_plan(tmp_path: Path) -> None:
     """What is scored is shared, so that the first round has the same plan; each has the trained weights to prune."""
-    words = ["-m", "ranp", "train", "unet3d", *TINY, "--batch-size", "2", "--steps", "1", "--rounds", "2", "--sparsity"]
-    code, out, err = torchrun(*words, "0.4", "--out", "run", cwd=tmp_path)
+    words = ["train", "unet3d", *TINY, "--batch-size", "2", "--steps", "1", "--rounds", "2", "--sparsity"]
+    code, out, err = forked_ranp(*words, "0.4", "--out", "run", cwd=tmp_path)
     assert code == 0, err
     assert out.count("wrote") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     said = json.loads((tmp_path / "run" / "training.json").read_text())
     assert [each["round"] for each in said["rounds"]] == [1, 2]
-    assert plainly("-m", "ranp", "verify", "run", cwd=tmp_path)[0] == 0
-    code, _, err = plainly(*words, "0.4", "--out", "alone", cwd=tmp_path)
+    assert forked_ranp("verify", "run", cwd=tmp_path, count=1)[0] == 0
+    code, _, err = forked_ranp(*words, "0.4", "--out", "alone", cwd=tmp_path, count=1)
     assert code == 0, err
     alone = json.loads((tmp_path / "alone" / "training.json").read_text())
     both = zip(said["rounds"][:1], alone["rounds"][:1], strict=True)

@@ -1,18 +1,22 @@
-"""What the runs of adapters share: the network that they are made of, a run copied if it is one, and their weights."""
+"""What the runs of adapters share: the network that they are made of, a run copied if it is one, and their folder."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from ranp import runs
 from ranp.errors import UsageError, named
+from ranp.files import whole_folder
 from ranp.inputs import Shape, specs
 from ranp.models.folders import kind_of
 from ranp.models.request import read_request, read_size
@@ -139,10 +143,41 @@ def read_part(
     return Part(model, preset, own, tuple(shapes[0][1:]))
 
 
-def save_run(network: nn.Module, weights: Path, like: Path) -> None:
-    """Write the weights of a run, to be read by whoever may read another of its files."""
-    save_model(network, str(weights))
-    weights.chmod(like.stat().st_mode)  # safetensors makes files private
+def save_run(
+    place: Path,
+    network: nn.Module,
+    weights: str,
+    config: Mapping[str, Any],
+    report: Mapping[str, Any],
+    parts: Mapping[str, str | None],
+    more: Mapping[str, str] = MappingProxyType({}),
+    *,
+    force: bool,
+) -> None:
+    """Write the folder of a run, whole or not at all.
+
+    Args:
+        place: the folder.
+        network: whose weights are kept.
+        weights: the name of their file.
+        config: every option.
+        report: what came of it.
+        parts: the words of the networks that it is made of, by the folder that a run among them is copied to.
+        more: texts, by the name of their file.
+        force: whether a run that is there is replaced.
+
+    Raises:
+        UsageError: the folder exists and `force` is not given.
+    """
+    with whole_folder(place, force=force) as folder:
+        texts = {runs.CONFIG: yaml.safe_dump(dict(config), sort_keys=False)}
+        texts |= {runs.REPORT: json.dumps(report, indent=2) + "\n", **more}
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        save_model(network, str(folder / weights))
+        (folder / weights).chmod((folder / runs.CONFIG).stat().st_mode)  # safetensors makes files private
+        for name, word in parts.items():
+            copy_run(word, folder / name)
 
 
 def load_run_(network: nn.Module, weights: Path) -> None:

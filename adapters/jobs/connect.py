@@ -11,13 +11,11 @@ Loading executes no code that the run names but built-ins and networks of MONAI;
 user.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from ranp import runs
@@ -35,13 +33,13 @@ from ranp.adapters.connectivity import (
     search_,
     transfer,
 )
-from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, save_run
+from ranp.adapters.jobs._parts import Part, load_run_, read_part, save_run
 from ranp.adapters.jobs.folder import MASK
 from ranp.adapters.jobs.options import Connect
 from ranp.data.sources import Opened
 from ranp.errors import UsageError, named
 from ranp.figures import operations, size, spell
-from ranp.files import read_json, whole_folder
+from ranp.files import read_json
 from ranp.inputs import Shape, check_device
 from ranp.jobs.options import Train
 from ranp.jobs.prepared import Prepared
@@ -50,7 +48,7 @@ from ranp.models.weights import load_weights_
 from ranp.report import Html, document, element
 from ranp.training import Moment
 
-CONFIG, REPORT, WEIGHTS = "config.yaml", "report.json", "connected.safetensors"
+WEIGHTS = "connected.safetensors"
 PAGE, PICTURE = "report.html", "decoder.svg"
 DECODERS = ("dense", "slim", "naive")
 
@@ -94,7 +92,10 @@ def run(options: Connect, watch: Callable[[Moment], None] | None = None) -> dict
         **found,
     }  # fmt: skip
     if not options.dry_run:
-        save(options, network, mask, encoder, report)
+        picture = draw(mask)
+        more = {MASK: mask.to_json(), PICTURE: picture, PAGE: _page(report, picture)}
+        parts = {"encoder": encoder.model}
+        save_run(options.out, network, WEIGHTS, options.to_config(), report, parts, more, force=options.force)
     return {**report, "out": None if options.dry_run else str(options.out)}
 
 
@@ -206,23 +207,6 @@ def _costs(mask: ConnectivityMask, encoder: Part, classes: int) -> dict[str, dic
     return dict(zip(DECODERS, map(asdict, costs), strict=True))
 
 
-def save(options: Connect, network: Connected, mask: ConnectivityMask, encoder: Part, report: dict[str, Any]) -> None:
-    """Write the run folder, whole or not at all.
-
-    Raises:
-        UsageError: the folder exists and `force` is not given.
-    """
-    picture = draw(mask)
-    with whole_folder(options.out, force=options.force) as folder:
-        (folder / CONFIG).write_text(yaml.safe_dump(options.to_config(), sort_keys=False))
-        (folder / MASK).write_text(mask.to_json())
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        (folder / PICTURE).write_text(picture)
-        (folder / PAGE).write_text(_page(report, picture))
-        save_run(network, folder / WEIGHTS, folder / CONFIG)
-        copy_run(encoder.model, folder / "encoder")
-
-
 def load_connected(run: str, encoder: str | None = None, classes: int = 0) -> Connected:
     """Build the network of a run folder with its weights; the factory later commands take as MODEL.
 
@@ -235,12 +219,12 @@ def load_connected(run: str, encoder: str | None = None, classes: int = 0) -> Co
         UsageError: no such run, a file that is not ours, weights that do not fit, or a factory to be repeated.
     """
     folder = Path(run)
-    report, mask = read_json(folder / REPORT), ConnectivityMask.load(folder / MASK)
+    report, mask = read_json(folder / runs.REPORT), ConnectivityMask.load(folder / MASK)
     try:
         asked, known = Part.kept_in(folder, "encoder", report), report["encoder"]["model"]
         own = int(report["classes"])
     except (KeyError, TypeError, ValueError, IndexError):
-        raise UsageError(f"{folder / REPORT}: not a report of `ranp connect`") from None
+        raise UsageError(f"{folder / runs.REPORT}: not a report of `ranp connect`") from None
     if encoder is not None and encoder != known:
         raise UsageError(f"{run}: is over {known}, not {encoder}")
     whole = asked.build(trusted=encoder is not None)

@@ -9,23 +9,21 @@ Loading executes no code that the run names but built-ins and networks of MONAI;
 user.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ranp import runs
 from ranp.adapters.fusion import FusedSegmenter, GridSuperpixels, SlicSuperpixels, fuse
-from ranp.adapters.jobs._parts import copy_run, load_run_, run_folder, save_run
+from ranp.adapters.jobs._parts import load_run_, run_folder, save_run
 from ranp.adapters.jobs.folder import WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
 from ranp.errors import CheckFailed, UsageError, named, saying
-from ranp.files import read_yaml, whole_folder
+from ranp.files import read_yaml
 from ranp.inputs import check_device, flatten, specs
 from ranp.models.folders import kind_of
 from ranp.models.request import Request, read_request
@@ -33,7 +31,6 @@ from ranp.models.spec import resolve
 from ranp.models.weights import load_weights_
 from ranp.options import read_pairs
 
-CONFIG, REPORT = "config.yaml", "report.json"
 TOLERANCE = 1e-5
 """Largest |difference| / largest |logit| the untrained stack may make, in the network's own precision."""
 
@@ -122,7 +119,8 @@ def run(options: Fuse) -> dict[str, Any]:
         **({"weights": loaded} if loaded else {}),
     }
     if not options.dry_run:
-        save(options.out, fused, own, report, options.force)
+        parts = {"a": own.a, "b": own.b}
+        save_run(options.out, fused, WEIGHTS, own.model_dump(mode="json"), report, parts, force=options.force)
     return {**report, "out": None if options.dry_run else str(options.out)}
 
 
@@ -196,20 +194,6 @@ def describe(superpixels: nn.Module) -> str:
     return "integer maps of a module"
 
 
-def save(run: Path, fused: FusedSegmenter, options: Fused, report: dict[str, Any], force: bool = False) -> None:
-    """Write the run folder, whole or not at all.
-
-    Raises:
-        UsageError: the folder exists and `force` is not given.
-    """
-    with whole_folder(run, force=force) as folder:
-        (folder / CONFIG).write_text(yaml.safe_dump(options.model_dump(mode="json"), sort_keys=False))
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        save_run(fused, folder / WEIGHTS, folder / CONFIG)
-        for part, word in (("a", options.a), ("b", options.b)):
-            copy_run(word, folder / part)
-
-
 def load_fused(run: str, a: str | None = None, b: str | None = None) -> FusedSegmenter:
     """Build the fused network of a run folder with its weights; the factory later commands take as MODEL.
 
@@ -239,7 +223,7 @@ def read_options(run: Path) -> Fused:
     Raises:
         UsageError: no such file, or not one that `ranp fuse` wrote.
     """
-    path = run / CONFIG
+    path = run / runs.CONFIG
     try:
         return Fused.model_validate(read_yaml(path))
     except UsageError as error:

@@ -9,26 +9,22 @@ Loading executes no code that the run names but built-ins and networks of MONAI;
 user.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from ranp import runs
 from ranp.adapters.dilation import dilate, dilated
-from ranp.adapters.jobs._parts import Part, copy_run, load_run_, read_part, save_run
+from ranp.adapters.jobs._parts import Part, load_run_, read_part, save_run
 from ranp.adapters.jobs.folder import DENSE
 from ranp.adapters.jobs.options import Transform
 from ranp.errors import UsageError
-from ranp.files import read_json, whole_folder
+from ranp.files import read_json
 from ranp.inputs import flatten, generator_of
 from ranp.models.request import read_size
 from ranp.models.weights import load_weights_
-
-CONFIG, REPORT = "config.yaml", "report.json"
 
 
 def run(options: Transform) -> dict[str, Any]:
@@ -69,11 +65,8 @@ def run(options: Transform) -> dict[str, Any]:
         **({"weights": loaded} if loaded else {}),
     }
     if not options.dry_run:
-        with whole_folder(options.out, force=options.force) as folder:
-            (folder / CONFIG).write_text(yaml.safe_dump(options.to_config(), sort_keys=False))
-            (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-            save_run(made.network, folder / DENSE, folder / CONFIG)
-            copy_run(part.model, folder / "network")
+        parts = {"network": part.model}
+        save_run(options.out, made.network, DENSE, options.to_config(), report, parts, force=options.force)
     return {**report, "out": None if options.dry_run else str(options.out)}
 
 
@@ -88,12 +81,12 @@ def load_dilated(run: str, network: str | None = None) -> nn.Module:
         UsageError: no such run, a file that is not ours, weights that do not fit, or a factory to be repeated.
     """
     folder = Path(run)
-    report = read_json(folder / REPORT)
+    report = read_json(folder / runs.REPORT)
     try:
         part, known = Part.kept_in(folder, "network", report), report["network"]["model"]
         wanted = tuple(map(int, report["output_stride"]))
     except (KeyError, TypeError, ValueError, IndexError):
-        raise UsageError(f"{folder / REPORT}: not a report of `ranp transform`") from None
+        raise UsageError(f"{folder / runs.REPORT}: not a report of `ranp transform`") from None
     if network is not None and network != known:
         raise UsageError(f"{run}: is made of {known}, not {network}")
     dense = dilate(part.build(trusted=network is not None), wanted, example_inputs=part.example)

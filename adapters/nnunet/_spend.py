@@ -22,9 +22,8 @@ from ranp.adapters.nnunet._plans import Configuration
 from ranp.cost import Step, largest, training_peak
 from ranp.data import losses
 from ranp.errors import InfeasibleError, named
-from ranp.figures import size, spell
+from ranp.figures import read_bytes, size, spell
 from ranp.inputs import flatten
-from ranp.options import read_bytes
 
 _COVERED = 0.05  # share of the data set's voxels in a batch
 _LEAST = 2  # samples in a batch of nnU-Net

@@ -12,12 +12,12 @@ sample at a time is held, however many batches there are.
 from ranp.data import augment
 from ranp.data._batches import Source
 from ranp.data._generators import generated, random_like
+from ranp.data._nifti import nifti
 from ranp.data._pairs import stereo
 from ranp.data._phantoms import phantom
 from ranp.data._shapes import part_names, shapes
 from ranp.data.paired import Paired, first_inputs
 from ranp.data.sources import Drawing, FromFiles, open_source
-from ranp.data.volumes import nifti
 
 __all__ = [
     "Drawing",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ranp.data._batches import Sample
+from ranp.data._maps import IGNORED
 from ranp.data.labels import Labels, occurring_in
-from ranp.data.losses import IGNORED
 from ranp.errors import UsageError, named
 from ranp.figures import spell
 from ranp.options import Pad

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ranp.data._batches import Sample, Source, check_patch, generator
+from ranp.data._maps import IGNORED
 from ranp.data._objects import OBJECTS
 from ranp.data._solids import voxels
-from ranp.data.losses import IGNORED
 from ranp.data.parts import CATEGORIES, PARTS
 from ranp.errors import UsageError, named
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ranp.data._batches import Sample as Sample  # its readers need no other module of this room
 from ranp.data._batches import generator
-from ranp.data.losses import IGNORED
+from ranp.data._maps import IGNORED
 from ranp.errors import UsageError, listed, named, nearest
 
 Shape = tuple[int, ...]

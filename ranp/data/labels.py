@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranp.data.losses import IGNORED
+from ranp.data._maps import IGNORED
 from ranp.errors import UsageError, listed, named, nearest
 
 Integers = NDArray[np.integer[Any]]

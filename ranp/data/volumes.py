@@ -17,21 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ranp.data import _intensity
-from ranp.data._batches import Sample, Source, check_patch
+from ranp.data._batches import Sample
+from ranp.data._fitting import Opened, fitted, whole_numbers
 from ranp.data._intensity import Scale as Scale  # who applies a network's scales needs no other module of this room
 from ranp.data._patches import Integers, Volume, centres_of, cut, target_of
-from ranp.data.dataset import TRAINING, Case, Dataset, Drawn, Facts, Shape, Task, Truth, classes_in, refuse_settings
-from ranp.data.geometry import Grid, Turn, axes_of, difference, spacing_of, turn
+from ranp.data._resampling import resampled
+from ranp.data.dataset import TRAINING, Case, Dataset, Facts, Shape, Task, Truth, classes_in, refuse_settings
+from ranp.data.geometry import Grid, axes_of, spacing_of
 from ranp.data.labels import Labels, occurring_in, spell_values
 from ranp.data.scans import Scan, Voxels, is_scan, open_scan, stem
 from ranp.errors import UsageError, named
-from ranp.figures import spell
 from ranp.options import Intensity, Pad
 
-_ROUNDING = 1e-3  # of a label that the header scales
 _CT_CASES = 30  # how many cases the foreground of a CT data set is taken from
 _CT_VOXELS = 10_000  # of each of them
-_BEYOND = 2**31  # no label is as large
 _IMAGES = ("imagesTr", "images", "image")
 _LABELS = ("labelsTr", "labels", "label", "masks", "segmentations")
 
@@ -60,21 +59,6 @@ class Sampling:
     spacing: tuple[float, ...] = ()
     axes: tuple[int, ...] = ()
     scales: tuple[Scale | None, ...] = ()
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A file of a case whose header fits the case's first.
-
-    Args:
-        scan: the file.
-        turn: as the first lies.
-        channels: in it.
-    """
-
-    scan: Scan
-    turn: Turn
-    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -242,7 +226,7 @@ class Volumes(Dataset[Volume]):
             scale.apply(voxels, image[number])
         affine = parts[0].turn.affine
         if self.sampling.spacing:
-            image, labels, affine = _resampled(image, labels, affine, self.sampling.spacing, parts[0].scan.path)
+            image, labels, affine = resampled(image, labels, affine, self.sampling.spacing, parts[0].scan.path)
         return Volume(image, labels, () if labels is None else centres_of(labels, self.labels), affine)
 
     def draw(self, held: Volume, shapes: Sequence[Shape], rng: np.random.Generator) -> Sample:
@@ -310,30 +294,7 @@ class Volumes(Dataset[Volume]):
         """Open a case's images, and its labels if any, and see that they lie on one grid."""
         images = [self._scan(path, self.options[0]) for path in case.files]
         labels = self._scan(case.target, self.options[1]) if isinstance(case.target, Path) else None
-        spatial = images[0].shape[:3] if labels is None else labels.shape
-        first, dims = images[0], len(spatial)
-        if dims not in (2, 3):
-            option, path = (self.options[0], first.path) if labels is None else (self.options[1], labels.path)
-            raise UsageError(f"{named(option, path)}: expected two or three dimensions, got shape {spell(spatial)}")
-        target = None if labels is None else Opened(labels, turn(spatial, labels.affine, first.affine))
-        grid = first.shape[:dims]
-        parts = [
-            Opened(scan, turn(scan.shape[:dims], scan.affine, first.affine), int(np.prod(scan.shape[dims:])))
-            for scan in images
-        ]
-        for part in [*([] if target is None else [target]), *parts]:
-            option = self.options[1] if part is target else self.options[0]
-            fits = part.turn.shape == grid and max(len(part.scan.shape), len(first.shape)) <= dims + 1
-            if not fits and part.turn.axes is None:
-                shapes = f"shape {spell(part.scan.shape)} differs from {spell(first.shape)}"
-                raise UsageError(f"{named(option, part.scan.path)}: {shapes} of {named(self.options[0], first.path)}")
-            if part.turn.affine is None or first.affine is None or part.scan.affine is None:
-                continue
-            if not fits or difference(part.turn.affine, first.affine, grid):  # said as the files have it
-                apart = difference(part.scan.affine, first.affine, grid)
-                beside = f"{apart} as {named(self.options[0], first.path)}"
-                raise UsageError(f"{named(option, part.scan.path)}: {beside}: resample one of them")
-        return parts, target
+        return fitted(images, labels, self.options)
 
     def _labels(self, case: Case, target: Opened | None) -> Integers | None:
         """Read a case's labels on the grid of its first file, as classes; None where it has none."""
@@ -351,26 +312,10 @@ class Volumes(Dataset[Volume]):
                 yield part.scan, replace(voxels, stored=stored[..., channel])
 
     def _values(self, case: Case) -> Integers:
-        """Read whole numbers of at least 0; those that a header scales are whole but for rounding."""
+        """Read the values of a case's labels, as `whole_numbers` says."""
         assert isinstance(case.target, Path)
-        scan, option = self._scan(case.target, self.options[1]), named(self.options[1], case.target)
-        voxels = scan.read(self.options[1])
-        if not voxels.scaled and voxels.stored.dtype.kind in "iub":
-            values = voxels.stored.view(np.uint8) if voxels.stored.dtype.kind == "b" else voxels.stored
-        else:
-            values = np.empty(voxels.stored.shape, np.int32)
-            for place, slab in voxels.slabs():
-                whole = np.rint(slab)
-                if not np.isfinite(slab).all():
-                    raise UsageError(f"{option}: contains NaN or infinite voxels")
-                wrong = np.unique(slab[np.abs(slab - whole) > _ROUNDING])
-                if wrong.size:
-                    raise UsageError(f"{option}: expected integer labels, found {spell_values(wrong.tolist())}")
-                values[place] = whole.clip(-_BEYOND, _BEYOND - 1)
-        if values.size and (values.min() < 0 or int(values.max()) >= _BEYOND - 1):
-            wrong = np.unique(values[(values < 0) | (values >= _BEYOND - 1)])
-            raise UsageError(f"{option}: expected labels from 0 on, found {spell_values(wrong.tolist())}")
-        return values
+        voxels = self._scan(case.target, self.options[1]).read(self.options[1])
+        return whole_numbers(voxels, named(self.options[1], case.target))
 
     def _scale(self, number: int) -> Scale | None:
         """Return how a channel is scaled, the same in all cases; None where each has its own."""
@@ -430,79 +375,6 @@ def files(
     cases = tuple(Case(stem(image), (image,), target) for image, target in pairs)
     folder = cases[0].files[0].parent
     return Volumes(folder, cases, meaning or Labels(), (), sampling or Sampling(), ("images", "labels"))
-
-
-def nifti(
-    images: Sequence[str | Path],
-    labels: Sequence[str | Path],
-    patch: Sequence[int],
-    classes: int,
-    batches: int = 8,
-    batch_size: int = 1,
-    seed: int = 0,
-    *,
-    channels: int | None = None,
-    spatial_dims: int | None = None,
-    workers: int = 0,
-) -> Source:
-    """Random patches of volumes, each channel z-normalised, half of them centred on a labelled voxel.
-
-    Args:
-        images: one file per case, NIfTI, NRRD, MHA or a DICOM folder; channels are the last dimension of its file.
-        labels: one file of integer labels per image, in the same order.
-        patch: spatial size; two sizes cut slices across the last dimension of a volume. Smaller volumes are padded.
-        classes: labels are 0 to classes - 1; others are taken in order where as many values occur, as 0 and 255.
-        batches: how many batches.
-        batch_size: patches in a batch.
-        seed: of the patches' places.
-        channels: of the network, to check the images against.
-        spatial_dims: of the network, to check the patch against.
-        workers: processes that draw ahead.
-
-    Returns:
-        Batches of float32 (B, C, *patch) and int64 (B, *patch).
-
-    Raises:
-        UsageError: files, shapes, values or numbers that don't fit; every message names the option and the value. All
-            headers, labels and the first case are read here, the voxels of the others when they are drawn.
-        MissingExtra: a reader is not installed.
-    """
-    size = check_patch(patch, spatial_dims)
-    dataset = files(images, labels)
-    (own,) = dataset.check_headers()
-    if channels not in (None, own):
-        takes = f"the network takes {channels} ({named('channels', flag='--in-channels')})"
-        raise UsageError(f"{named('images', images[0])}: {own} channel(s), {takes}")
-    dataset = dataset.for_classes(classes)
-    drawn = Drawn(dataset, dataset.cases, ((own, *size),), seed, batches * batch_size)
-    source = Source(drawn, batches, batch_size, workers)
-    drawn(0)
-    return source
-
-
-def _resampled(
-    image: NDArray[np.float32],
-    labels: Integers | None,
-    affine: NDArray[np.float64] | None,
-    spacing: Sequence[float],
-    path: Path,
-) -> tuple[NDArray[np.float32], Integers | None, NDArray[np.float64]]:
-    """Return a case with voxels so many millimetres apart: images are interpolated, labels the nearest."""
-    dims = image.ndim - 1
-    spacing = tuple(spacing) * dims if len(spacing) == 1 else tuple(spacing)
-    if affine is None or len(spacing) != dims:
-        why = "the file does not say where its voxels lie" if affine is None else f"the volumes have {dims} dimensions"
-        raise UsageError(f"{named('spacing', 'x'.join(f'{s:g}' for s in spacing))}: {path}: {why}")
-    from monai.data import MetaTensor  # importing MONAI takes seconds
-    from monai.transforms import Spacing
-
-    def at(values: NDArray[Any], mode: str) -> Any:
-        placed = MetaTensor(torch.from_numpy(np.ascontiguousarray(values)), affine=torch.from_numpy(affine))
-        return Spacing(spacing, mode=mode, padding_mode="border")(placed)
-
-    sized = at(image, "bilinear")
-    marked = None if labels is None else at(labels[None], "nearest")[0].numpy().round().astype(labels.dtype)
-    return sized.numpy().astype(np.float32), marked, np.asarray(sized.affine, dtype=np.float64)
 
 
 def _counts(values: Integers) -> dict[int, int]:

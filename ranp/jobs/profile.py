@@ -8,13 +8,13 @@ import torch
 
 from ranp import cost
 from ranp.errors import named
+from ranp.figures import read_bytes
 from ranp.graph.build import trace
 from ranp.inputs import check_device
 from ranp.jobs._fit import fit
 from ranp.jobs._step import read_step, refuse_step
 from ranp.jobs._subject import Subject, read_subject
 from ranp.jobs.options import Network, Profile, Trained
-from ranp.options import read_bytes
 
 
 def profile_network(options: Profile) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Any, get_args
 from torch import nn
 
 from ranp.errors import UsageError, listed, named, nearest
+from ranp.figures import amount_of
 from ranp.graph.build import trace
 from ranp.inputs import Inputs
-from ranp.options import Budget, SparsitySchedule, amount_of
+from ranp.options import Budget, SparsitySchedule
 from ranp.pipeline._prune import Result, costs_of, prune
 from ranp.pipeline._rounds import prune_again
 from ranp.plan import Plan

@@ -13,6 +13,7 @@ from ranp.graph.build import trace
 from ranp.graph.graph import Graph, staying
 from ranp.inputs import Inputs
 from ranp.modules import tensors_of, unwrapped
+from ranp.options import Selection
 from ranp.pipeline._gauges import Gauges
 from ranp.pipeline._prune import Result, Steps, prune, report_of
 from ranp.plan import Plan
@@ -59,7 +60,8 @@ def prune_again(
         >>> set(two.plan.groups[0].kept) < set(one.plan.groups[0].kept)
         True
     """
-    options["rule"] = options.get("rule") or "global"  # as `Selection.ruled` says of weights that were trained
+    choice = {name: value for name, value in options.items() if name in Selection.model_fields}
+    options["rule"] = Selection.read(choice).ruled(trained=True).rule
     result = prune(
         slim, example_inputs, freeze=(*plan.freeze, *freeze), outputs=plan.outputs, seed=seed,
         verify_input=verify_input, **options,

@@ -38,7 +38,7 @@ from ranp.reports import Round as Stage
 from ranp.scores import importance
 from ranp.selection import Limits
 from ranp.surgery import slim
-from ranp.training import History, Keep, Trained, resolved
+from ranp.training import History, Keep, Trained, check_asked, resolved
 
 _STATE = "plans.json"
 """Of a search in its folder: what it was asked for, and every candidate's plans."""
@@ -234,11 +234,7 @@ def _state(
         if keep is not None and not keep.resume:
             raise UsageError(f"{place}: holds a search that was stopped; go on with {named('resume', True)}")
         state = read_json(file)
-        for name, value in asked.items():
-            if state["asked"].get(name) != value:
-                raise UsageError(
-                    f"{named(name, value)}: the search in {place} was asked for {state['asked'].get(name)}"
-                )
+        check_asked(asked, state["asked"], place, "search")
         return state
 
     state = processes.from_first(before)

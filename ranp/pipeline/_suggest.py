@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ranp import cost
+from ranp.figures import AMOUNTS
 from ranp.graph.graph import Graph
-from ranp.options import AMOUNTS, Selection
+from ranp.options import Selection
 from ranp.pipeline._limits import chosen_of
 from ranp.pipeline._warnings import warnings_of
 from ranp.plan import Plan

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from ranp import cost
 from ranp.cost.polynomials import Evaluator
 from ranp.errors import InfeasibleError, UsageError, named
-from ranp.figures import amount, share
+from ranp.figures import amount, amount_of, share
 from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.options import amount_of
 
 FIGURES = {"params": "params", "flops": "flops", "activations": "memory_bytes"}
 """The figure of `cost.Costs` that a limit is of; the others have a meter."""

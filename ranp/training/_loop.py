@@ -384,15 +384,15 @@ class _State:
         return _channels_last(moved) if self.training.channels_last else moved
 
 
-def check_asked(asked: Mapping[str, Any], before: Mapping[str, Any], where: Path) -> None:
-    """Refuse to go on with a training that was asked for otherwise.
+def check_asked(asked: Mapping[str, Any], before: Mapping[str, Any], where: Path, what: str = "training") -> None:
+    """Refuse to go on with something that was asked for otherwise.
 
     Raises:
         UsageError: the first difference.
     """
     for name, value in asked.items():
         if before.get(name) != value:
-            raise UsageError(f"{named(name, value)}: the training in {where} was asked for {before.get(name)}")
+            raise UsageError(f"{named(name, value)}: the {what} in {where} was asked for {before.get(name)}")
 
 
 def _steps_of(training: Training, per_epoch: float | None, batches: Iterable[Any]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import plainly, torchrun
+from processes import forked_ranp
 
 from ranp import runs
 from ranp.pipeline import CANDIDATES
@@ -234,15 +234,13 @@ def test_the_commands_of_the_page_in_their_order(ranp: Call, tmp_path: Path, mon
 
 
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    (line,) = re.findall(r"^    torchrun --standalone --nproc_per_node=2 (.*)$", PAGE, flags=re.MULTILINE)
+    (line,) = re.findall(r"^    torchrun --standalone --nproc_per_node=2 -m ranp (.*)$", PAGE, flags=re.MULTILINE)
     words = [*shlex.split(line), *SMALLER, "--candidates", "profile,weighted"]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    code, _, err = plainly(*words, cwd=tmp_path / "one")
-    assert code == 0, err
-    code, out, err = torchrun(*words, cwd=tmp_path / "two")
-    assert code == 0, err
-    assert out.count("wrote") == 1
+    for count, name in ((1, "one"), (2, "two")):
+        (tmp_path / name).mkdir()
+        code, out, err = forked_ranp(*words, cwd=tmp_path / name, count=count)
+        assert code == 0, err
+        assert out.count("wrote") == 1
     one, two = (tmp_path / name / "runs" / "two" for name in ("one", "two"))
     for name in (runs.PLAN, runs.CONFIG, runs.WEIGHTS, runs.TRAINED):
         assert (one / name).read_bytes() == (two / name).read_bytes()

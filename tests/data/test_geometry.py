@@ -8,8 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from ranp.data import nifti
 from ranp.data.geometry import difference
-from ranp.data.volumes import Sampling, files, nifti
+from ranp.data.volumes import Sampling, files
 from ranp.errors import UsageError
 
 SHAPE = (12, 10, 8)

@@ -17,7 +17,7 @@ from ranp.graph.graph import Graph
 from ranp.options import Selection
 from ranp.scores import Scores
 from ranp.selection._limits import Limits
-from ranp.selection._select import _Goal
+from ranp.selection._ranked import ranked
 from ranp.selection._solve import GAP, Search
 from ranp.selection._space import Space
 
@@ -76,7 +76,7 @@ def test_limits_hold_for_every_rule_and_one_step_up_breaks_one(name: str, option
             assert own[limit] <= plan.choice.bounds[limit]
             assert plan.choice.costs[limit] == own[limit]
         made = Selection.read({**options, **asked, "min_width": 2, "rule": plan.choice.rule})
-        goal = _Goal.of(graph, drawn(graph, 1), made, 0).spared()
+        goal = ranked(graph, drawn(graph, 1), made, 0).spared()
         align = options.get("align", 1)
         sizes = [goal.at(step, align) for step in range(goal.ranking.steps + 1)]
         at = [step for step, kept in enumerate(sizes) if np.array_equal(kept, plan.mask(graph))]
@@ -129,7 +129,7 @@ def best_of_all(search: Search) -> float:
 def test_exact_equals_trying_every_plan(seed: int, names: tuple[str, ...], part: float) -> None:
     graph = TINY
     asked = bounds(graph, names, part)
-    goal = _Goal.of(graph, drawn(graph, seed), Selection.read({**asked, "solver": "exact", "min_width": 1}), 0).spared()
+    goal = ranked(graph, drawn(graph, seed), Selection.read({**asked, "solver": "exact", "min_width": 1}), 0).spared()
     limits, smallest = Limits.of(graph, asked), goal.at(0)
     if not limits.hold(smallest):  # bounds() goes from widths of two
         return
@@ -166,7 +166,7 @@ TINY = ranp.trace(Tiny(), torch.zeros(1, 1, 8, 8))
 
 def test_widths_add_up_to_what_masks_cost() -> None:
     for graph in [*NETWORKS.values(), TINY]:
-        goal = _Goal.of(graph, drawn(graph, 0), Selection.read({"flops": "100%", "min_width": 1}), 0).spared()
+        goal = ranked(graph, drawn(graph, 0), Selection.read({"flops": "100%", "min_width": 1}), 0).spared()
         limits = Limits.of(graph, {"params": "100%", "flops": "100%", "activations": "100%"})
         space = Space.of(graph, goal.at(0), goal.values, [], 1, goal.buildable)
         search, generator = Search(space, limits), np.random.default_rng(0)

@@ -17,7 +17,7 @@ from ranp.inputs import Inputs
 from ranp.options import Selection
 from ranp.scores import Scores
 from ranp.selection._limits import Limits
-from ranp.selection._select import _Goal
+from ranp.selection._ranked import ranked
 from ranp.selection._solve import Search
 from ranp.selection._space import Space
 
@@ -68,7 +68,7 @@ def drawn(graph: Graph, seed: int) -> Scores:
 
 def asked(graph: Graph, price: cost.CostFunction, names: tuple[str, ...], part: float) -> dict[str, str]:
     """Limits that lie a part of the way from the smallest network to the full one."""
-    goal = _Goal.of(graph, drawn(graph, 0), Selection.read({"flops": "100%", "min_width": 1}), 0).spared()
+    goal = ranked(graph, drawn(graph, 0), Selection.read({"flops": "100%", "min_width": 1}), 0).spared()
     whole = Limits.of(graph, dict.fromkeys(names, "100%"), price)
     low, high = whole.costs(goal.at(0)), whole.full
     units = {"params": "", "flops": "", "latency": "us"}
@@ -99,7 +99,7 @@ def test_the_exact_solvers_bound_holds_for_every_plan(names: tuple[str, ...], pa
     graph, price = NETWORKS["tiny"]
     limits = Limits.of(graph, asked(graph, price, names, part), price)
     options = Selection.read({**limits.asked, "min_width": 1})
-    goal = _Goal.of(graph, drawn(graph, 2), options, 0).spared()
+    goal = ranked(graph, drawn(graph, 2), options, 0).spared()
     space = Space.of(graph, goal.at(0), goal.values, [], 1, goal.buildable)
     search, best = Search(space, limits), 0.0
     for choice in product(*(range(len(chain) + 1) for chain in space.steps)):

@@ -145,7 +145,7 @@ def test_an_existing_run_is_kept_without_force_and_replaced_with_it(tmp_path: Pa
 def test_a_dry_run_and_a_failing_one_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fused(SMALL, tmp_path / "run", dry_run=True)["out"] is None
     assert os.listdir(tmp_path) == []
-    monkeypatch.setattr(fused_runs, "save_run", lambda *_: 1 / 0)
+    monkeypatch.setattr("ranp.adapters.jobs._parts.save_model", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fused(SMALL, tmp_path / "run")
     assert os.listdir(tmp_path) == []
