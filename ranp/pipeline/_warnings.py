@@ -60,9 +60,9 @@ def _some(names: list[str]) -> str:
 def uniform_words(graph: Graph, plan: Plan) -> str:
     """Say what uniform narrowing to no more than a plan's FLOPs leaves of the widest and the first layer.
 
-    "" where nothing was removed, or where no uniform network costs so little.
+    "" where nothing was removed, where the plan is that network, or where none costs so little.
     """
-    if plan.units().kept == plan.units().total:
+    if plan.choice.rule == "uniform" or plan.units().kept == plan.units().total:
         return ""
     price = cost.compile(graph)
     slim = price(plan.mask(graph))

@@ -53,6 +53,8 @@ def test_bottlenecks_equal_scores_and_the_uniform_network_are_said() -> None:
     assert "uniform network of equal FLOPs: 0 " in result.report.table()
     wide = ranp.prune(net, torch.randn(1, 1, 12, 12), method="l1", sparsity=0.3, min_width=8)
     assert not any("bottleneck" in note for note in wide.report.notes)
+    uniform = ranp.prune(net, torch.randn(1, 1, 12, 12), method="l1", sparsity=0.3, rule="uniform")
+    assert "uniform network of equal FLOPs" not in uniform.report.table()
 
 
 def test_the_mean_of_draws_gives_each_the_same_say() -> None:
