@@ -24,7 +24,7 @@ template <class T> RANP_FN T* stage_of(const RanpPass& a, int64_t scratch, int64
 }
 
 template <class T, int Method, int N, bool Whole>
-__global__ void __launch_bounds__(32)
+__global__ void __launch_bounds__(32, 16)
     walk_forward(RanpPass a, Axis along, Buffers<T> to, int64_t axis, int64_t iteration, bool in_shared) {
   const int64_t row = a.pitch, margin = (a.window + 31) / 32 * 32, each = 2 * margin + 3 * row;
   T* data = reinterpret_cast<T*>(shared_memory);
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(32)
 }
 
 template <class T, int Method, class Index, int N, bool Whole>
-__global__ void __launch_bounds__(32)
+__global__ void __launch_bounds__(32, 16)
     walk_backward(RanpPass a, Axis along, Gradients<T> to, int64_t axis, int64_t iteration, bool in_shared) {
   const int64_t row = a.pitch;
   T* data = reinterpret_cast<T*>(shared_memory);

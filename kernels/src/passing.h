@@ -292,7 +292,7 @@ template <class L, int Method> struct Forward {
     if (Odd) label(c, node);
   }
 
-  template <int Odd> RANP_STEP void settle(int c, int64_t place, int64_t node, int64_t at, Vec x, const Read& read) const {
+  template <int Odd> RANP_FN void settle(int c, int64_t place, int64_t node, int64_t at, Vec x, const Read& read) const {
     const int64_t rest = a.labels - at;
     Vec here = read.base, total = here + x;
     if (Method == RANP_TRWP) here = total;
@@ -308,13 +308,13 @@ template <class L, int Method> struct Forward {
   }
 
   // On the way down over the last axis of the last iteration the costs are final; a copy of them is close by.
-  RANP_FN bool labelled() const { return axis + 1 == a.directions / 2 && iteration + 1 == a.iterations; }
+  RANP_FN bool last_sweep() const { return axis + 1 == a.directions / 2 && iteration + 1 == a.iterations; }
   RANP_FN void finish(int c, int64_t node, int64_t at, Vec total) const {
     L::store(to.out + node * a.labels + at, total, a.labels - at);
-    if (labelled()) L::store(scratch[c].out + at, total);
+    if (last_sweep()) L::store(scratch[c].out + at, total);
   }
   RANP_STEP void label(int c, int64_t node) const {
-    if (labelled()) label_node<L>(scratch[c].out, a.labels, static_cast<int64_t*>(a.labels_out) + node);
+    if (last_sweep()) label_node<L>(scratch[c].out, a.labels, static_cast<int64_t*>(a.labels_out) + node);
   }
 
   RANP_BLOCK void record(int c, int64_t r, int64_t node, T least) const {

@@ -127,7 +127,7 @@ template <class S, int N = 1, bool Whole = false> struct Warp {
   static RANP_FN S least(Vec v) {
     S low = v.v[0];
     for (int i = 1; i < N; ++i) low = smaller(low, v.v[i]);
-    return least(low);
+    return least_of_lanes(low);
   }
   static RANP_FN S sum(Vec v) {
     S sum = v.v[0];
@@ -190,12 +190,13 @@ template <class S, int N = 1, bool Whole = false> struct Warp {
   static RANP_FN S smaller(S a, S b) { return a < b ? a : b; }
   static RANP_FN float improved(float a, float b) { return fminf(a, b); }
   static RANP_FN double improved(double a, double b) { return fmin(a, b); }
-  static RANP_FN double least(double low) {
+  template <class Any> static RANP_FN Any least_of_lanes(Any low) {
     for (int half = 16; half; half /= 2) low = smaller(low, __shfl_xor_sync(everyone, low, half));
     return low;
   }
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   // One instruction instead of five that wait for each other: floats are in the order of their bits, negative ones turned.
-  static RANP_FN float least(float low) {
+  static RANP_FN float least_of_lanes(float low) {
     int bits;
     memcpy(&bits, &low, sizeof bits);
     bits = __reduce_min_sync(everyone, bits ^ (bits >> 31 & INT32_MAX));
@@ -203,6 +204,7 @@ template <class S, int N = 1, bool Whole = false> struct Warp {
     memcpy(&low, &bits, sizeof low);
     return low;
   }
+#endif
   static RANP_FN Mask inside(int64_t rest) {
     const int left = int(rest) - lane();
     return Mask::of([&](int i) { return 32 * i < left; });

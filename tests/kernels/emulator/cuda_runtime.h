@@ -22,7 +22,7 @@
 #define __forceinline__ inline
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __CUDACC__ 1
 
 typedef void* cudaStream_t;
