@@ -103,10 +103,10 @@ class _Call:
                 else weights[0, :, :, None] * rows.repeat(len(weights[0]) // 2, 1, 1)
             )
         pitch = -(-labels // ROW) * ROW
-        padded = rows.new_zeros((len(rows), labels, pitch))
-        padded[..., :labels] = rows
+        padded = rows.new_zeros((len(rows), pitch, pitch))
+        padded[:, :labels, :labels] = rows
         self.point("matrices", padded)
-        self.fields |= {"pitch": pitch, "scaled": scaled, "matrix_stride": labels * pitch if len(rows) > 2 else 0}
+        self.fields |= {"pitch": pitch, "scaled": scaled, "matrix_stride": pitch * pitch if len(rows) > 2 else 0}
 
     def run(self, kind: str, function: Callable[..., Any]) -> None:
         """Call the library and raise what its return code stands for."""

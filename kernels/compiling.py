@@ -26,7 +26,13 @@ INSTRUCTION_SETS = {
 CUDA_TARGETS = (80, 86, 89, 90, 100)
 PER_INSTRUCTION_SET = ("isa.cpp", "reassembly.cpp")
 CPU_SOURCES = ("cpu.cpp", "reassembly.cpp")
-CUDA_SOURCES = ("cuda.cu", "reassembly.cu")
+CUDA_UNITS = (
+    ("cuda.cu", "-DRANP_METHOD=0"),
+    ("cuda.cu", "-DRANP_METHOD=1"),
+    ("cuda.cu", "-DRANP_METHOD=2"),
+    ("cuda.cu", "-DRANP_REST"),
+    ("reassembly.cu",),
+)
 
 
 class BuildError(RuntimeError):
@@ -145,6 +151,9 @@ def cuda_recipe(targets: tuple[int, ...] = CUDA_TARGETS) -> Recipe:
         "--expt-relaxed-constexpr",
         "-Xcompiler=-fPIC,-fvisibility=hidden",
     )
-    inputs = [str(SOURCES / source) for source in CUDA_SOURCES]
-    command = (compiler, *flags, *codes, "-shared", *inputs, "-o", "library.so")
-    return Recipe("cuda", (command,), _version(compiler))
+    units = [
+        (compiler, *flags, *codes, *defined, "-c", str(SOURCES / source), "-o", f"{number}.o")
+        for number, (source, *defined) in enumerate(CUDA_UNITS)
+    ]
+    link = (compiler, *flags, *codes, "-shared", *(unit[-1] for unit in units), "-o", "library.so")
+    return Recipe("cuda", (*units, link), _version(compiler))

@@ -24,7 +24,7 @@ from typing import Any
 
 from ranp.kernels.compiling import BuildError, Recipe, cpu_recipe, cuda_recipe
 
-ABI = 3
+ABI = 4
 """Version of the C interface; `ranp_abi_version()` of a library must return it."""
 
 KINDS = ("cpu", "cuda")

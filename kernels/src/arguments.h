@@ -16,9 +16,15 @@
 #define RANP_STEP inline                          // let the compiler judge
 #define RANP_BLOCK inline __attribute__((noinline))  // shared by several callers
 #endif
+#if defined(__CUDA_ARCH__)
+#define RANP_PRAGMA(text) _Pragma(#text)
+#define RANP_UNROLL_BY(n) RANP_PRAGMA(unroll n)  // a warp has its scheduler to itself: loads must be under way together
+#else
+#define RANP_UNROLL_BY(n)
+#endif
 #define RANP_EXPORT extern "C" __attribute__((visibility("default")))
 
-#define RANP_ABI 3
+#define RANP_ABI 4
 
 enum RanpMethod { RANP_ISGMR = 0, RANP_TRWP = 1, RANP_SGM = 2 };
 enum RanpTies { RANP_NO_INDEX = 0, RANP_FIRST = 1, RANP_LAST = 2 };
@@ -27,7 +33,7 @@ enum RanpError { RANP_OK = 0, RANP_NO_MEMORY = 1, RANP_BAD_ARGUMENT = 2, RANP_CU
 struct RanpPass {
   int64_t batch, nodes, labels, directions, iterations;
   int64_t method, ties, normalise, window, store, two_bytes, float64, threads;
-  int64_t pitch;             // entries per row of `matrices`, a multiple of 32 and at least `labels`
+  int64_t pitch;             // rows and columns of each of `matrices`, a multiple of 32 and at least `labels`
   int64_t matrix_stride;     // entries between the matrices of two directions; 0: they are picked by r & 1 alone
   int64_t scaled;            // the matrices hold w V: the weight of an edge depends on its direction only
   int64_t weight_strides[3];  // (B, R, N), 0 where broadcast
@@ -40,7 +46,7 @@ struct RanpPass {
   const int64_t* chain_longest;  // (R / 2,) nodes of the longest chain of each axis; always in host memory
   const int64_t* stride;         // (R / 2,) flat distance of a step in the even direction; always in host memory
   const void *unary, *weights;
-  const void* matrices;  // rows (u, pitch): V or w V for even directions, transposed for odd ones
+  const void* matrices;  // (pitch, pitch), rows u, zeros beyond the labels: V or w V, transposed for odd directions
   void *cost, *labels_out, *messages, *p, *q;  // forward: outputs; `messages` may be null where none are stored
   void *unary_copy, *spare;                    // forward: (B, N, L) workspaces, null where not needed
   const void* grad_cost;                       // backward: (B, N, L) contiguous

@@ -1,12 +1,14 @@
-// The message passing on NVIDIA GPUs: one warp walks one chain, a label per thread (32 labels at a time), with shuffles
-// and no block barrier. The walkers are those of the CPU (passing.h, passing_backward.h); the chain buffers that let
-// both directions of an axis share a row lie in shared memory where all chains then still run at once, else in global
-// memory, where the cache holds them. A block is one warp, so that chains of uneven length don't wait for each other.
+// The message passing on NVIDIA GPUs: one warp walks one chain, a thread takes every 32nd label, with shuffles and no
+// block barrier. The walkers are those of the CPU (passing.h, passing_backward.h); the chain buffers that let both
+// directions of an axis share a row lie in shared memory where all chains then still run at once, else in global memory,
+// where the cache holds them. A block is one warp, so that chains of uneven length don't wait for each other.
 //
 //   nvcc -std=c++17 -O3 --fmad=false -gencode=arch=compute_90,code=sm_90 -Xcompiler=-fPIC -shared cuda.cu -o library.so
 //
+// compiles it as a whole; with RANP_METHOD or RANP_REST it is a part, and the parts are compiled side by side.
+//
 // Every output has one owner here as well (sums by shuffles in a fixed order, no atomics): results repeat bit by bit.
-// Not yet run on a GPU by its authors; the walkers are tested on the CPU in warp-wide form (lanes.h, RANP_WARP).
+// Run on one card (docs/kernels.md says which, and what changed since); tested on the CPU on emulated lanes.
 #include "warp.h"
 #include "passing.h"
 #include "passing_backward.h"
@@ -21,31 +23,31 @@ template <class T> RANP_FN T* stage_of(const RanpPass& a, int64_t scratch, int64
   return in_shared ? shared + scratch : static_cast<T*>(a.stage) + int64_t(blockIdx.x) * entries;
 }
 
-template <class T, int Method>
-__global__ void __launch_bounds__(32)
+template <class T, int Method, int N, bool Whole>
+__global__ void __launch_bounds__(32, 16)
     walk_forward(RanpPass a, Axis along, Buffers<T> to, int64_t axis, int64_t iteration, bool in_shared) {
-  const int64_t row = a.pitch, margin = (a.window + 31) / 32 * 32, each = 2 * margin + 4 * row;
+  const int64_t row = a.pitch, margin = (a.window + 31) / 32 * 32, each = 2 * margin + 3 * row;
   T* data = reinterpret_cast<T*>(shared_memory);
-  for (int64_t k = threadIdx.x; k < 2 * margin + row; k += 32) data[k] = Warp<T>::huge();
+  for (int64_t k = threadIdx.x; k < 2 * margin + row; k += 32) data[k] = Warp<T, N, Whole>::huge();
   __syncwarp();
-  const Scratch<T> scratch{data + margin, data + 2 * margin + row, data + 2 * margin + 2 * row,
-                           data + 2 * margin + 3 * row};
+  const Scratch<T> scratch{data + margin, data + 2 * margin + row, data + 2 * margin + 2 * row};
   const Chain chain = along.chain(blockIdx.x);
   T* stage = stage_of<T>(a, each, 2 * along.longest * row, in_shared);
-  Forward<Warp<T>, Method>{a, to, axis, iteration, &chain, 1, &scratch, stage, row}();
+  Forward<Warp<T, N, Whole>, Method>{a, to, axis, iteration, &chain, 1, &scratch, stage, row}();
 }
 
-template <class T, int Method, class Index>
-__global__ void __launch_bounds__(32)
+template <class T, int Method, class Index, int N, bool Whole>
+__global__ void __launch_bounds__(32, 16)
     walk_backward(RanpPass a, Axis along, Gradients<T> to, int64_t axis, int64_t iteration, bool in_shared) {
   const int64_t row = a.pitch;
   T* data = reinterpret_cast<T*>(shared_memory);
-  const Reverse<T> scratch{data, data + row, data + row};  // each scatter replaces the sums, so they serve as the last
-  T* stage = stage_of<T>(a, 2 * row, 3 * along.longest * row, in_shared);
+  const Reverse<T> scratch{data, data + row, data + row};  // each scatter replaces the sums, so they serve as the last;
+                                                           // behind them lie the indices
+  T* stage = stage_of<T>(a, 3 * row, 3 * along.longest * row, in_shared);
   T* part = a.gradient_parts ? static_cast<T*>(a.grad_parts) + int64_t(blockIdx.x) * 2 * a.labels * a.pitch : nullptr;
   for (int64_t k = blockIdx.x; k < along.count(); k += gridDim.x) {
     const Chain chain = along.chain(k);
-    Backward<Warp<T>, Method, Index>{a, to, axis, iteration, &chain, 1, &scratch, stage, row, part}();
+    Backward<Warp<T, N, Whole>, Method, Index>{a, to, axis, iteration, &chain, 1, &scratch, stage, row, part}();
   }
 }
 
@@ -85,20 +87,20 @@ template <class Kernel> Room room_for(Kernel kernel, int64_t blocks, size_t scra
 }
 
 // A grid has at most 2^31 - 1 blocks, and the launch would take the number of blocks modulo 2^32.
-static bool launchable(const RanpPass& a) {
+static inline bool launchable(const RanpPass& a) {
   bool fits = (a.batch * a.nodes + 7) / 8 <= INT32_MAX;
   for (int64_t axis = 0; axis < a.directions / 2; ++axis) fits = fits && Axis(a, axis).count() <= INT32_MAX;
   return fits;
 }
 
-template <class T, int Method> int forward_as(const RanpPass& a) {
+template <class T, int Method, int N, bool Whole> int forward_as(const RanpPass& a) {
   const cudaStream_t stream = static_cast<cudaStream_t>(a.stream);
   const int64_t margin = (a.window + 31) / 32 * 32;
   for (int64_t k = 0; k < a.iterations; ++k) {
     for (int64_t axis = 0; axis < a.directions / 2; ++axis) {
       const Axis along(a, axis);
-      const size_t scratch = (2 * margin + 4 * a.pitch) * sizeof(T), stage = 2 * along.longest * a.pitch * sizeof(T);
-      const auto kernel = walk_forward<T, Method>;
+      const size_t scratch = (2 * margin + 3 * a.pitch) * sizeof(T), stage = 2 * along.longest * a.pitch * sizeof(T);
+      const auto kernel = walk_forward<T, Method, N, Whole>;
       const Room room = room_for(kernel, along.count(), scratch, stage);
       kernel<<<along.count(), 32, room.bytes, stream>>>(a, along, buffers<T, Method>(a, k, axis), axis, k,
                                                         room.in_shared);
@@ -113,7 +115,7 @@ template <class T, int Method> int forward_as(const RanpPass& a) {
   return RANP_OK;
 }
 
-template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
+template <class T, int Method, class Index, int N, bool Whole> int backward_as(const RanpPass& a) {
   const cudaStream_t stream = static_cast<cudaStream_t>(a.stream);
   const int64_t entries = a.batch * a.nodes * a.labels;
   T *unary = static_cast<T*>(a.grad_unary), *older = static_cast<T*>(a.older);
@@ -125,8 +127,8 @@ template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
     for (int64_t axis = a.directions / 2 - 1; axis >= 0; --axis) {
       const Axis along(a, axis);
       const int64_t blocks = a.gradient_parts && a.gradient_parts < along.count() ? a.gradient_parts : along.count();
-      const size_t scratch = 2 * a.pitch * sizeof(T), stage = 3 * along.longest * a.pitch * sizeof(T);
-      const auto kernel = walk_backward<T, Method, Index>;
+      const size_t scratch = 3 * a.pitch * sizeof(T), stage = 3 * along.longest * a.pitch * sizeof(T);
+      const auto kernel = walk_backward<T, Method, Index, N, Whole>;
       const Room room = room_for(kernel, blocks, scratch, stage);
       const Gradients<T> to = Gradients<T>{in, out, Method == RANP_TRWP}.over(a, axis);
       kernel<<<blocks, 32, room.bytes, stream>>>(a, along, to, axis, k, room.in_shared);
@@ -141,21 +143,47 @@ template <class T, int Method, class Index> int backward_as(const RanpPass& a) {
   return RANP_OK;
 }
 
-template <class T> int forward(const RanpPass& a) {
-  if (!launchable(a)) return RANP_BAD_ARGUMENT;
-  if (a.method == RANP_ISGMR) return forward_as<T, RANP_ISGMR>(a);
-  if (a.method == RANP_TRWP) return forward_as<T, RANP_TRWP>(a);
-  return forward_as<T, RANP_SGM>(a);
+// How many vectors of 32 labels a thread takes at a time: all of up to four, else four or one. What needn't be fast, or
+// isn't used much, has one: compiling takes long enough.
+template <int Method> int forward(const RanpPass& a) {
+  if (a.float64) return forward_as<double, Method, 1, false>(a);
+  switch (a.pitch) {
+    case 32: return forward_as<float, Method, 1, true>(a);
+    case 64: return forward_as<float, Method, 2, true>(a);
+    case 96: return forward_as<float, Method, 3, true>(a);
+    case 128: return forward_as<float, Method, 4, true>(a);
+  }
+  return a.pitch % 128 ? forward_as<float, Method, 1, false>(a) : forward_as<float, Method, 4, false>(a);
 }
 
-template <class T, class Index> int backward(const RanpPass& a) {
-  if (!launchable(a)) return RANP_BAD_ARGUMENT;
-  if (a.method == RANP_ISGMR) return backward_as<T, RANP_ISGMR, Index>(a);
-  if (a.method == RANP_TRWP) return backward_as<T, RANP_TRWP, Index>(a);
-  return backward_as<T, RANP_SGM, Index>(a);
+template <int Method> int backward(const RanpPass& a) {
+  if (a.float64 && a.two_bytes) return backward_as<double, Method, uint16_t, 1, false>(a);
+  if (a.float64) return backward_as<double, Method, uint8_t, 1, false>(a);
+  switch (a.pitch) {
+    case 32: return backward_as<float, Method, uint8_t, 1, true>(a);
+    case 64: return backward_as<float, Method, uint8_t, 2, true>(a);
+    case 96: return backward_as<float, Method, uint8_t, 3, true>(a);
+    case 128: return backward_as<float, Method, uint8_t, 4, true>(a);
+  }
+  if (a.two_bytes) return backward_as<float, Method, uint16_t, 1, false>(a);
+  return backward_as<float, Method, uint8_t, 1, false>(a);
 }
 
 }  // namespace warp
+
+// Compiled once for each method, side by side, and once for the rest; or all at once (the emulator).
+#if defined(RANP_METHOD)
+template int warp::forward<RANP_METHOD>(const RanpPass&);
+template int warp::backward<RANP_METHOD>(const RanpPass&);
+#else
+#if defined(RANP_REST)
+#define RANP_ELSEWHERE(method)                                 \
+  extern template int warp::forward<method>(const RanpPass&); \
+  extern template int warp::backward<method>(const RanpPass&);
+RANP_ELSEWHERE(RANP_ISGMR)
+RANP_ELSEWHERE(RANP_TRWP)
+RANP_ELSEWHERE(RANP_SGM)
+#endif
 
 RANP_EXPORT int ranp_abi_version() { return RANP_ABI; }
 RANP_EXPORT int ranp_pass_size() { return sizeof(RanpPass); }
@@ -166,10 +194,14 @@ RANP_EXPORT const char* ranp_error(int code) {
 }
 
 RANP_EXPORT int ranp_pass_forward(const RanpPass* a) {
-  return a->float64 ? warp::forward<double>(*a) : warp::forward<float>(*a);
+  if (!warp::launchable(*a)) return RANP_BAD_ARGUMENT;
+  if (a->method == RANP_ISGMR) return warp::forward<RANP_ISGMR>(*a);
+  return a->method == RANP_TRWP ? warp::forward<RANP_TRWP>(*a) : warp::forward<RANP_SGM>(*a);
 }
 
 RANP_EXPORT int ranp_pass_backward(const RanpPass* a) {
-  if (a->float64) return a->two_bytes ? warp::backward<double, uint16_t>(*a) : warp::backward<double, uint8_t>(*a);
-  return a->two_bytes ? warp::backward<float, uint16_t>(*a) : warp::backward<float, uint8_t>(*a);
+  if (!warp::launchable(*a)) return RANP_BAD_ARGUMENT;
+  if (a->method == RANP_ISGMR) return warp::backward<RANP_ISGMR>(*a);
+  return a->method == RANP_TRWP ? warp::backward<RANP_TRWP>(*a) : warp::backward<RANP_SGM>(*a);
 }
+#endif

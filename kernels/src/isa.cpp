@@ -67,8 +67,8 @@ template <class T> static void gather_unary(const RanpPass& a, T* to) {
 }
 
 template <class T> static void arrange(T* data, int64_t row, int64_t margin, int64_t team, Scratch<T>* scratch) {
-  for (int64_t c = 0; c < team; ++c, data += 2 * margin + 4 * row) {
-    scratch[c] = {data + margin, data + 2 * margin + row, data + 2 * margin + 2 * row, data + 2 * margin + 3 * row};
+  for (int64_t c = 0; c < team; ++c, data += 2 * margin + 3 * row) {
+    scratch[c] = {data + margin, data + 2 * margin + row, data + 2 * margin + 2 * row};
     for (int64_t k = 0; k < 2 * margin + row; ++k) data[k] = Lanes<T>::huge();
   }
 }
@@ -79,14 +79,14 @@ template <class T, int Method> static int sweep(const RanpPass& a, int64_t itera
   int failed = 0;
 #pragma omp parallel num_threads(a.threads)
   {
-    const Workspace<T> memory(team * (2 * longest(a) * row + 2 * margin + 4 * row));
+    const Workspace<T> memory(team * (2 * longest(a) * row + 2 * margin + 3 * row));
     if (!memory.data) {
 #pragma omp atomic write
       failed = RANP_NO_MEMORY;
     }
 #pragma omp barrier
     Scratch<T> scratch[L::chains];
-    T* stage = memory.data + team * (2 * margin + 4 * row);
+    T* stage = memory.data + team * (2 * margin + 3 * row);
     if (!failed) arrange(memory.data, row, margin, team, scratch);
     for (int64_t axis = 0; axis < a.directions / 2 && !failed; ++axis) {
       const Axis along(a, axis);

@@ -52,21 +52,40 @@ template <class S> struct Lanes {
   static constexpr int64_t W = RANP_VECTOR_BYTES / sizeof(S);
   static constexpr int chains = 8;  // walked in lockstep, at most
 #endif
+  static constexpr bool whole = false;  // whether one vector is all labels of a node, and a row of V
   static constexpr int accumulators = RANP_ACCUMULATORS;
+  static constexpr int block = accumulators;  // vectors of labels that the minima are taken of at a time
   typedef S Vec __attribute__((vector_size(W * sizeof(S))));
   typedef typename Bits<S>::type Mask __attribute__((vector_size(W * sizeof(S))));
+  using Place = Vec;  // a label per entry, as a value: labels are at most 1024
+  using Size = int64_t;
+  static constexpr int ahead = 1;  // sources whose rows of V are loaded before the first is used
   typedef S Loose __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
 
+  static RANP_FN int64_t end(int64_t labels) { return labels; }  // of a loop over the vectors of a node
   static RANP_FN void sync() {}
   static RANP_FN bool leader() { return true; }
   static RANP_FN S huge() { return sizeof(S) == 4 ? S(3e38) : S(1e308); }
   static RANP_FN Vec all(S x) { return Vec{} + x; }
   static RANP_FN Vec pick(Mask mask, Vec a, Vec b) { return mask ? a : b; }
   static RANP_FN Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+  static RANP_FN Vec improved(Vec candidate, Vec best) { return smaller(candidate, best); }
   static RANP_FN Vec load(const S* p) { return *reinterpret_cast<const Loose*>(p); }
   static RANP_FN void store(S* p, Vec v) { *reinterpret_cast<Loose*>(p) = v; }
 
   static RANP_FN Vec iota() { return load(Count<S>::values); }
+  static RANP_FN Place place(int64_t label) { return all(S(label)); }
+  static RANP_FN Place places(int64_t first) { return iota() + all(S(first)); }
+  static RANP_FN Place load_place(const S* row) { return load(row); }
+  static RANP_FN void store_place(S* row, Place places) { store(row, places); }
+  static RANP_FN void spread(const S* from, S (&to)[1]) { to[0] = *from; }
+
+  // Columns and diagonals jump from row to row; no hardware prefetcher follows them.
+  static constexpr int64_t distance = 2;
+  static RANP_FN bool jumps(int64_t stride) { return stride != 1 && stride != -1; }
+  template <bool Write = false> static RANP_FN void prefetch(const void* p, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(p) + at, Write);
+  }
 
   static RANP_FN Vec load(const S* p, int64_t rest) {
     if (rest >= W) return load(p);
@@ -91,17 +110,14 @@ template <class S> struct Lanes {
     if constexpr (W > 2) v = smaller(v, folded<2>(v));
     return smaller(v, folded<1>(v))[0];
   }
-  // One bit per lane, the first label lowest.
-  static RANP_FN uint32_t bits(Mask mask) {
-#if defined(__AVX512F__) && !defined(RANP_WARP)
-    return sizeof(S) == 4 ? _mm512_movepi32_mask((__m512i)mask) : _mm512_movepi64_mask((__m512i)mask);
-#elif defined(__AVX2__) && !defined(RANP_WARP)
-    return sizeof(S) == 4 ? _mm256_movemask_ps((__m256)mask) : _mm256_movemask_pd((__m256d)mask);
-#else
-    uint32_t found = 0;
-    for (int i = 0; i < W; ++i) found |= uint32_t(mask[i] & 1) << i;
-    return found;
-#endif
+  // The first or the last entry that holds, of the first `rest`; -1: none does.
+  static RANP_FN int64_t first(Mask mask, int64_t rest) {
+    const uint32_t here = bits(mask, rest);
+    return here ? __builtin_ctz(here) : -1;
+  }
+  static RANP_FN int64_t last(Mask mask, int64_t rest) {
+    const uint32_t here = bits(mask, rest);
+    return here ? 31 - __builtin_clz(here) : -1;
   }
   static RANP_FN S sum(Vec v) {
     if constexpr (W > 16) v += folded<16>(v);
@@ -111,7 +127,7 @@ template <class S> struct Lanes {
     return (v + folded<1>(v))[0];
   }
 
-  static RANP_FN void store_index(void* p, int64_t at, Vec v, int64_t rest, bool two_bytes) {
+  static RANP_FN void store_index(void* p, int64_t at, Place v, int64_t rest, bool two_bytes) {
     if (two_bytes) store_narrow(static_cast<uint16_t*>(p) + at, v, rest);
     else store_narrow(static_cast<uint8_t*>(p) + at, v, rest);
   }
@@ -123,6 +139,8 @@ template <class S> struct Lanes {
 
   // Adds t[l] to h[p[l]], in four copies `row` entries apart, so that equal sources don't wait in line; `collect` sums
   // them up and leaves them at 0.
+  template <class Index> static RANP_FN Place indices(const Index*, int64_t) { return Place{}; }
+  static RANP_FN void share(Place, S*, int64_t, int64_t) {}
   static RANP_FN void clear(S* h, int64_t row) {
     for (int64_t i = 0; i < 4 * row; i += W) store(h + i, Vec{});
   }
@@ -139,6 +157,23 @@ template <class S> struct Lanes {
   }
 
  private:
+  // One bit per lane, the first label lowest.
+  static RANP_FN uint32_t bits(Mask mask, int64_t rest) {
+    const uint32_t here = bits(mask);
+    return rest < W ? here & ((uint32_t(1) << rest) - 1) : here;
+  }
+  static RANP_FN uint32_t bits(Mask mask) {
+#if defined(__AVX512F__) && !defined(RANP_WARP)
+    return sizeof(S) == 4 ? _mm512_movepi32_mask((__m512i)mask) : _mm512_movepi64_mask((__m512i)mask);
+#elif defined(__AVX2__) && !defined(RANP_WARP)
+    return sizeof(S) == 4 ? _mm256_movemask_ps((__m256)mask) : _mm256_movemask_pd((__m256d)mask);
+#else
+    uint32_t found = 0;
+    for (int i = 0; i < W; ++i) found |= uint32_t(mask[i] & 1) << i;
+    return found;
+#endif
+  }
+
   template <class Narrow> static RANP_FN void store_narrow(Narrow* p, Vec v, int64_t rest) {
     typedef Narrow Small __attribute__((vector_size(W * sizeof(Narrow))));
     const Small small = __builtin_convertvector(__builtin_convertvector(v, Mask), Small);

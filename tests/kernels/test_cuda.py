@@ -27,14 +27,13 @@ STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -2), (-1, 2))
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The newest target and its PTX, hardly optimised: `ranp kernels build cuda` takes minutes for all of them."""
+    """PTX for the newest target, hardly optimised: `ranp kernels build cuda` takes minutes."""
     try:
         recipe = compiling.cuda_recipe(compiling.CUDA_TARGETS[-1:])
     except BuildError as error:
         pytest.skip(str(error))
-    (command,) = recipe.commands
-    quick = (*command, "-Xcicc=-O0", "-Xptxas=-O0")
-    return replace(recipe, commands=(quick,)).run(tmp_path_factory.mktemp("cuda"))
+    quick = tuple((*(part for part in command if "code=sm_" not in part), "-Xcicc=-O0") for command in recipe.commands)
+    return replace(recipe, commands=quick).run(tmp_path_factory.mktemp("cuda"))
 
 
 def test_the_cuda_sources_compile_and_export_what_the_cpu_library_does(library: Path) -> None:
@@ -111,7 +110,10 @@ def warp_of_threads(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     [
         (3, Spec("", (3, 4), STEPS, 2), torch.float32, True),
         (45, Spec("", (3, 4), STEPS, 2, window=2, last=True), torch.float32, False),
-        (130, Spec("", (2, 3), STEPS, 1, record=True), torch.float32, True),
+        (96, Spec("", (2, 3), STEPS, 2), torch.float32, True),
+        (100, Spec("", (2, 2), STEPS[:4], 1, last=True), torch.float32, False),
+        (130, Spec("", (2, 3), STEPS, 1), torch.float32, True),
+        (256, Spec("", (1, 2), STEPS[:2], 2, window=3), torch.float32, True),
         (33, Spec("", (3, 2), STEPS, 3, window=5, normalise=False), torch.float64, False),
         (300, Spec("", (2, 2), STEPS[:4], 1, window=2, last=True), torch.float32, False),
     ],
@@ -130,6 +132,7 @@ def test_the_cuda_kernels_on_threads(
         nodes, random = torch.Size(spec.shape).numel(), torch.Generator().manual_seed(labels)
         unary = (torch.rand((2, nodes, labels), generator=random, dtype=dtype) * 9).round()
         weights = (torch.rand((2, len(spec.steps), nodes), generator=random, dtype=dtype) * 3).round()
+        weights = weights[:1, :, :1] if labels == 96 else weights  # V comes scaled then
         index = torch.arange(labels)
         pairwise = (index[:, None] - index).abs().clamp(max=spec.window or labels).to(dtype)
         assert_same(unary, weights, pairwise, spec)
@@ -205,6 +208,9 @@ def assert_same(unary: Tensor, weights: Tensor, pairwise: Tensor, spec: Spec) ->
     theirs = reference.forward(unary, weights, pairwise, spec)
     assert ours is not None
     assert all(torch.equal(mine, expected) for mine, expected in zip(ours, theirs, strict=True))
+    silent = native_passing.forward(unary, weights, pairwise, replace(spec, record=False), False)
+    assert silent is not None
+    assert torch.equal(silent.cost, ours.cost)
     grad = torch.rand(unary.shape, generator=torch.Generator().manual_seed(0), dtype=unary.dtype)
     saved = (grad, ours.p, ours.q, weights, pairwise, spec)
     mine, expected = native_passing.backward(*saved, True, True), reference_backward.backward(*saved)

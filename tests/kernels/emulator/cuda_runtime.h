@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,7 +22,7 @@
 #define __forceinline__ inline
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __CUDACC__ 1
 
 typedef void* cudaStream_t;
@@ -74,6 +75,11 @@ void launch(const void* which, dim3 blocks, dim3 threads, size_t bytes, const st
 inline void __syncwarp() { device::wait(); }
 template <class Value> Value __shfl_xor_sync(unsigned, Value mine, int mask) {
   return device::from(mine, int(device::thread.x) ^ mask);
+}
+inline int __reduce_min_sync(unsigned, int mine) {
+  for (int half = device::lanes / 2; half; half /= 2)
+    mine = std::min(mine, device::from(mine, int(device::thread.x) ^ half));
+  return mine;
 }
 inline unsigned __ballot_sync(unsigned, bool mine) {
   unsigned votes = 0;
