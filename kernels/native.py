@@ -114,6 +114,12 @@ def _obtain(kind: str) -> ctypes.CDLL | None:
         return None
 
 
+def refuse(kind: str, why: str) -> None:
+    """Let PyTorch serve in the place of a library from now on, and say why in the log."""
+    _loaded[kind], _reasons[kind] = None, why
+    log.warning("native %s kernels are not used, PyTorch is: %s", kind, why)
+
+
 def load(path: Path) -> ctypes.CDLL:
     """Load a library and compare its ABI version, without which a stale shipped one would read wrong arguments.
 

@@ -16,6 +16,7 @@ from torch.library import custom_op
 from ranp.kernels import _native_passing as native_passing
 from ranp.kernels import _reference_backward as reference_backward
 from ranp.kernels import reference
+from ranp.kernels.proof import prove
 from ranp.kernels.reference import METHODS, Result, Spec, empty_indices
 
 LIMIT = 1024
@@ -104,6 +105,8 @@ def message_passing(
     *packed, keep = settings
     spec = _unpacked(*packed)
     check(unary, weights, pairwise, spec)
+    if unary.is_cuda:
+        prove(unary.device, unary.dtype)
     found = native_passing.forward(unary, weights, pairwise, spec, keep)
     if found is None:
         found = reference.forward(unary, weights, pairwise, spec)
