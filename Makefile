@@ -25,7 +25,7 @@ random: $(STAMP)
 	OMP_NUM_THREADS=1 RANP_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/graph/test_random_networks.py
 
 # Change one thing at a time in a module and say which changes no test sees; a file of 100 lines takes minutes.
-FILE ?= ranp/graph/labels.py
+FILE ?= ranp/graph/_labels.py
 TESTS ?= tests/graph
 mutate: $(STAMP)
 	@git diff --quiet -- $(FILE) || { echo "$(FILE) has changes: commit them first, it is mutated in place"; exit 2; }

@@ -80,7 +80,7 @@ class Step:
 
 STEPS = (
     Step("build", "gpu_checks", 150, "the kernels are compiled for this card", kernels=False, leaves="library"),
-    Step("agreement", "gpu_checks", 60, "forward as PyTorch's on the CPU in every bit, gradients up to their order"),
+    Step("agreement", "gpu_checks", 120, "forward as PyTorch's on the CPU in every bit, gradients up to their order"),
     Step("fixtures", "gpu_checks", 40, "message passing of the oracle's files: costs, indices, gradients"),
     Step("operators", "gpu_checks", 60, "gradcheck and opcheck, float32 and float64"),
     Step("repeats", "gpu_checks", 40, "ten runs give the same bits, forward and backward"),
@@ -91,7 +91,7 @@ STEPS = (
     Step(
         "mrf_speed", "gpu_speed", 90, "message passing, beside its floor, the authors' kernels and PyTorch", True, SPEED
     ),
-    Step("upsampling_speed", "gpu_speed", 50, "CARAFE's and FADE's sums, beside PyTorch", True, SPEED),
+    Step("upsampling_speed", "gpu_speed", 90, "CARAFE's and FADE's sums, beside PyTorch", True, SPEED),
     Step(
         "pooling_speed",
         "gpu_speed",

@@ -9,6 +9,7 @@ authors'   the published CUDA kernels on an H200 (one iteration, 256 x 512, buff
 eager      the same messages in plain PyTorch, one row or column after the other; compile: the step under torch.compile
 """
 
+import re
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,16 @@ KERNELS = (
     "correlate",
 )  # of cuda.cu, reassembly.cu
 
+
+SECTIONS = (
+    "GPU Speed Of Light Throughput",
+    "Compute Workload Analysis",
+    "Memory Workload Analysis",
+    "Scheduler Statistics",
+    "Warp State Statistics",
+    "Instruction Statistics",
+    "Launch Statistics",
+)  # of ncu's text that are kept: rooflines, charts and counters of the source make ten times as much
 
 Figure = TypeVar("Figure")
 
@@ -306,5 +317,13 @@ def profile(device: torch.device, small: bool, kept: Kept) -> None:
         if done.returncode or "==PROF==" not in text:
             reason = next((line for line in text.splitlines() if "ERR" in line or "error" in line.lower()), text[-200:])
             raise NotRun(f"ncu: {reason.strip()}")
-        texts[f"ncu-{name}"] = text
+        texts[f"ncu-{name}"] = read_profile(text)
         kept.keep(texts=texts)
+
+
+def read_profile(text: str) -> str:
+    """Return the kernel's line and the sections that are read of what ncu prints, without trailing spaces."""
+    head, *sections = re.split(r"^ *Section: ", text, flags=re.MULTILINE)
+    launched = [line.strip() for line in head.splitlines() if "Context" in line]
+    wanted = [section.rstrip() for section in sections if section.partition("\n")[0].strip() in SECTIONS]
+    return "\n".join(line.rstrip() for part in (*launched, *wanted) for line in part.splitlines()) + "\n"

@@ -1,7 +1,8 @@
 """Clips whose class is how a random texture moves, which no single frame tells: a loader for videos without data.
 
     ranp train i3d --set "pool=[1,1,1]" --classes 8 --data benchmarks/moving.py:clips \\
-        --val benchmarks/moving.py:held_out --patch 8x32x32 --batch-size 8 --steps 400 --out runs/moving
+        --val benchmarks/moving.py:held_out --patch 8x32x32 --batch-size 32 --lr 0.001 \\
+        --steps 400 --out runs/moving
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def clips(
 
 
 def held_out(
-    size: int = 32, frames: int = 8, batch_size: int = 8, batches: int = 50
+    size: int = 32, frames: int = 8, batch_size: int = 32, batches: int = 12
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield clips to measure on."""
     return clips(size, frames, batch_size, batches, HELD_OUT)

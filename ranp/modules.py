@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar, cast
 
@@ -233,14 +234,19 @@ def _mark_(copied: nn.Module, model: nn.Module) -> None:
 
 
 class _Memo(dict[int, Any]):
-    """What was copied, by the id of the original, and the ids of the model's own modules and containers."""
+    """What was copied, by the id of the original, and which classes of modules copy themselves."""
 
     def __init__(self, model: nn.Module, *, private: bool) -> None:
         super().__init__()
-        self.private = private
-        self.inside = {id(module) for module in model.modules()}
-        held = (value for module in model.modules() for value in vars(module).values())
-        self.inside |= {id(value) for value in held if type(value) in (dict, OrderedDict, list)}
+        self.model, self.private = model, private
+        self.own: dict[type[nn.Module], bool] = {}
+
+    @cached_property
+    def inside(self) -> set[int]:
+        """The ids of the model's own modules and containers, which only functions with closures ask for."""
+        modules = list(self.model.modules())
+        held = (value for module in modules for value in vars(module).values())
+        return {*map(id, modules), *(id(value) for value in held if type(value) in (dict, OrderedDict, list))}
 
 
 # Where `__setstate__` only fills in what old pickles lack.
@@ -255,9 +261,12 @@ def _copied(module: Module, memo: _Memo) -> Module:
     if id(module) in memo:
         return cast(Module, memo[id(module)])
     kind = type(module)
-    if any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in OWN_COPY):
-        return _own_copy(module, memo)
-    if kind.__setstate__ is not nn.Module.__setstate__ and kind.__setstate__.__module__ not in OLD_PICKLES:
+    if kind not in memo.own:
+        filled = kind.__setstate__ is nn.Module.__setstate__ or kind.__setstate__.__module__ in OLD_PICKLES
+        memo.own[kind] = not filled or any(
+            getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in OWN_COPY
+        )
+    if memo.own[kind]:
         return _own_copy(module, memo)
     copied = kind.__new__(kind)
     memo[id(module)] = copied
@@ -283,12 +292,12 @@ def _own_copy(module: Module, memo: _Memo) -> Module:
 def _copied_value(value: Any, memo: _Memo) -> Any:
     """Copy what a module holds; what can't be copied (a lock, an open file) is shared."""
     kind = type(value)
+    if kind in EXACTLY_PLAIN and kind is not FunctionType:
+        return value
     if id(value) in memo:
         return memo[id(value)]
     if kind is FunctionType:
         return _copied_function(value, memo)
-    if kind in EXACTLY_PLAIN:
-        return value
     if kind in (dict, OrderedDict):
         memo[id(value)] = copied = kind()
         for key, each in value.items():

@@ -26,8 +26,8 @@ Method = Literal["mpmg", "mnmg", "mnmg-paper", "snip", "taylor", "l1", "fpgm", "
 DATA_FREE: tuple[Method, ...] = ("l1", "fpgm", "bn-scale")
 """The methods that look at the weights alone."""
 Reduce = Literal["sum", "mean", "max"]
-Rule = Literal["global", "isomorphic", "layerwise", "random", "snip", "uniform", "profile"]
-PATTERNS = ("uniform", "profile")
+Rule = Literal["global", "isomorphic", "layerwise", "random", "snip", "uniform", "profile", "auto"]
+PATTERNS = ("uniform", "profile", "auto")
 """Rules that say how wide layers are, whatever their scores."""
 Weighting = Literal["layer", "none"]
 Tie = Literal["stage"]
@@ -337,7 +337,9 @@ class Ranking(Options):
 
     group: ClassVar[str] = "choice"
     rule: Rule | None = option(
-        None, "{choices}.", shown="profile for a limit, of weights that are not trained; global for all else"
+        None,
+        "{choices}. auto: profile for a U-Net, uniform for all other networks.",
+        shown="auto for a limit, of weights that are not trained; global for all else",
     )
     weighting: Weighting = option("layer", "layer (Eq. 5.9), or none: the paper's vanilla.")
     reweight: Resource | None = option(None, "Favour layers that use little: {choices}.")
@@ -417,15 +419,16 @@ class Selection(Ranking, Sparsity, Budget, Solved, Shared):
     def ruled(self, *, trained: bool = False) -> Self:
         """Return the options with the rule that they ask for where they name none.
 
-        Under a limit that is a flat profile, the smallest of the rules that learnt well at one cost
-        (docs/evidence.md), unless something is asked for that ranks all layers together, or ties what a profile makes
-        equal anyway. Nothing is known of weights that were trained.
+        Under a limit those are widths as they learnt best at one cost (docs/evidence.md), unless something is asked for
+        that ranks all layers together, or ties what a profile makes equal anyway. Nothing is known of weights that were
+        trained.
         """
         if self.rule is not None:
             return self
         ranks = self.reweight or self.published_transposed or self.solver != "threshold"
         ranks = ranks or self.weighting != "layer" or self.coupling != "paper" or self.tie is not None
-        return self.model_copy(update={"rule": "profile" if self.limits and not ranks and not trained else "global"})
+        pattern = "auto" if self.growth == 1 else "profile"
+        return self.model_copy(update={"rule": pattern if self.limits and not ranks and not trained else "global"})
 
     def check(self, method: str | None = None, seed: int = 0) -> None:
         """Refuse options that do not go together, once they have a rule.

@@ -136,3 +136,12 @@ def test_docs_and_examples_import_from_public_faces() -> None:
     for page in pages:
         for module in re.findall(r"^\s*(?:>>> )?(?:from|import) (ranp[\w.]*)", page.read_text(), re.MULTILINE):
             assert module in packages | {"ranp.errors"}, f"{page.name} imports {module}"
+
+
+def test_the_graph_has_fewer_than_eight_floors() -> None:
+    inside = {module: {*imports(file)} for module, file in MODULES.items() if module.startswith("ranp.graph")}
+    floors: list[set[str]] = []
+    while left := {module for module in inside if not any(module in floor for floor in floors)}:
+        floors.append({module for module in left if not (inside[module] - {module}) & left})
+        assert floors[-1], f"a circle of imports among {sorted(left)}"
+    assert len(floors) < 8

@@ -115,7 +115,8 @@ class SideBranch(nn.Module):
         if not (math.isfinite(scale) and scale > 0):
             raise UsageError(f"scale={scale}: expected a positive number")
         self.windows, self.bounds, self.scale = windows, tuple(map(float, bounds)), float(scale)
-        drawn = torch.rand((channels, 1, *windows.kernel), generator=torch.Generator().manual_seed(seed))
+        generator, sizes = torch.Generator().manual_seed(seed), (channels, 1, *windows.kernel)
+        drawn = torch.rand(sizes, generator=generator, device="cpu").to(torch.get_default_device())  # the same on each
         self.filters = nn.Parameter((2 * drawn - 1) / math.prod(windows.kernel) ** 0.5)
         self.slopes = nn.Parameter(torch.full((channels,), 0.25))
         self.factors = nn.Parameter(torch.zeros(channels))

@@ -4,7 +4,7 @@
 //   nvcc -std=c++17 -O3 --fmad=false -gencode=arch=compute_90,code=sm_90 -Xcompiler=-fPIC -c reassembly.cu
 //
 // Every output has one owner here as well (sums by shuffles in a fixed order, no atomics): results repeat bit by bit.
-// Not yet run on a GPU by its authors; tests run these kernels on threads of the CPU that take the part of a warp's.
+// Tests run these kernels on threads of the CPU that take the part of a warp's; on a card, benchmarks/gpu.py checks them.
 #include "warp.h"
 #include "reassembly.h"
 

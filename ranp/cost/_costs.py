@@ -21,8 +21,8 @@ from ranp.cost._entry import Entry
 from ranp.cost.polynomials import Evaluator, Polynomial, as_polynomial
 from ranp.cost.sizes import Sizes
 from ranp.errors import UsageError, nearest
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import Ints
 from ranp.inputs import specs
 
 CONVENTIONS = ("standard", "paper")

@@ -28,8 +28,8 @@ from ranp.cost.polynomials import padded
 from ranp.errors import UnsupportedError
 from ranp.figures import share
 from ranp.graph.constraints import random_plan
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import Ints
 from ranp.graph.resize import resized
 from ranp.inputs import Inputs
 from ranp.modules import copy_with

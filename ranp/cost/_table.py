@@ -20,8 +20,8 @@ from torch import nn
 from ranp.cost._costs import CostFunction
 from ranp.cost._latency import measure_latency
 from ranp.cost.polynomials import Evaluator, Polynomial
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph
-from ranp.graph.labels import Ints
 from ranp.graph.resize import resize_
 from ranp.graph.tape import Kind, Layer, Record
 from ranp.inputs import Inputs

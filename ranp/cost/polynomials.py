@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import Ints
 
 
 @dataclass(frozen=True)

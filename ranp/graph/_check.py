@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ranp.graph._run import Failure, Follower, entries_of, run
+from ranp.graph._following import Follower
+from ranp.graph._run import Failure, entries_of, run
 from ranp.graph.constraints import grow, held_by_balance, random_plan
-from ranp.graph.flow import Flow
+from ranp.graph.flow import FREE, Flow, Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import FREE, Ints
 from ranp.graph.resize import resized
-from ranp.graph.rules.op import base_name, bind
+from ranp.graph.rules.op import base_name, bind, tensors_of
 from ranp.graph.rules.registry import numbers, places
 from ranp.graph.tape import Places, Record, Run
 from ranp.graph.trace import Trace
-from ranp.inputs import Inputs, flatten
+from ranp.inputs import Inputs
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}
 LAYOUT = {"clone", "contiguous"}  # which strides decide, and these the dimensions of length 1
@@ -68,7 +68,7 @@ class Outline(Follower):
         full = self.records[self.next] if self.next < len(self.records) else None
         if full is None or full.scalars != scalars or not (full.op == op or {full.op, op} <= VIEWS):
             raise Mismatch("", self.next)
-        tensors = flatten([args, kwargs])
+        tensors = tensors_of((*args, *kwargs.values()))
         if full.places and not _same_places(full, places(op, arguments, tuple(tensors[0].shape))):
             raise Mismatch("", self.next)
         if full.summed and full.summed != entries_of(tensors[0], results[0]):

@@ -7,20 +7,20 @@ import numpy as np
 
 from ranp.graph._groups import grouped
 from ranp.graph.constraints import held_by_balance
-from ranp.graph.flow import Flow
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, look_up
 from ranp.graph.graph import Graph, Mask, Members, Size
-from ranp.graph.labels import FIXED, FREE, Ints, look_up
 from ranp.graph.origins import in_units
 from ranp.graph.tape import Layer, Record, Run
 from ranp.graph.trace import Trace
 
 
-def finalise(trace: Trace, order: Iterable[str]) -> tuple[Graph, Ints]:
+def finalise(trace: Trace, order: Iterable[str], *, runs: bool = True) -> tuple[Graph, Ints]:
     """Turn the classes of a trace into units and groups; return the graph, and the unit of each label.
 
     Args:
         trace: after its runs.
         order: names of the model's parameters in traversal order.
+        runs: whether the graph is given what ran; to ask which units may go, it needs none of that.
     """
     roots = trace.labels.roots()
     frozen = _reasons(trace, roots)
@@ -47,7 +47,7 @@ def finalise(trace: Trace, order: Iterable[str]) -> tuple[Graph, Ints]:
         group_of,
         parameters,
         _balance(trace, table),
-        {name: units.run(run) for name, run in trace.runs.items()},
+        {name: units.run(run) for name, run in trace.runs.items()} if runs else {},
         outputs=trace.outputs,
         some=tuple(some[some >= 0] for labels in trace.some if not ((some := look_up(table, labels)) == FIXED).any()),
         least=_least(table, trace.wide, group_of, len(groups)),
@@ -122,11 +122,13 @@ def _least(table: Ints, wide: list[Ints], group_of: Ints, count: int) -> tuple[i
 
 
 def _reasons(trace: Trace, roots: Ints) -> dict[int, str]:
-    reasons: dict[int, str] = {}
-    for labels, reason in [*((labels, trace.reasons[index]) for labels, index in trace.frozen), *_unread(trace)]:
-        for root in np.unique(roots[labels[labels >= 0]]).tolist():
-            reasons.setdefault(root, reason)
-    return reasons
+    """Return why classes stay, by their root; the first reason counts."""
+    frozen = [*trace.frozen, *_unread(trace)]
+    first = np.full(len(roots), len(frozen))
+    for number, (labels, _) in reversed(list(enumerate(frozen))):
+        first[roots[labels[labels >= 0]]] = number
+    stays = np.flatnonzero(first < len(frozen))
+    return {root: frozen[number][1] for root, number in zip(stays.tolist(), first[stays].tolist(), strict=True)}
 
 
 def _unread(trace: Trace) -> list[tuple[Ints, str]]:

@@ -1,62 +1,111 @@
 """What boolean flags switch on: paths of a network that do not run as it is, followed so that they are tied too.
 
-Flags are those of the network's own modules, in their plain dicts and configurations, and among the arguments of the
-forward. They are switched in private copies.
+Flags are those of the network's own modules (`ranp.graph._listing`), and among the arguments of the forward. They are
+switched in private copies.
 """
 
 import inspect
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from ranp.graph._run import Failure, Listing, Recorder, run
-from ranp.graph.labels import FIXED
+from ranp.graph._listing import ACTS, TRAINING, Flag, Listing, flags_of, minds_mode, read_as, switched
+from ranp.graph._run import Failure, Recorder, run
+from ranp.graph.flow import FIXED
 from ranp.graph.trace import Trace
-from ranp.inputs import PLAIN, as_arguments
+from ranp.inputs import as_arguments
 from ranp.modules import copy_with
 
 SHOWN = 6  # layers, or numbers of modules, that a note names
 
-Flag = tuple[type, str, bool]
-"""A class of modules, an attribute of theirs, and the value that is tried."""
 
-
-def follow_flags(grown: Trace, model: nn.Module, inputs: Any) -> list[str]:
+def follow_flags(grown: Trace, model: nn.Module, inputs: Any, tries: "Tries") -> list[str]:
     """Follow what boolean flags and arguments of the forward switch on, so that it is tied too; say what was.
 
     Where parameters never ran, all modules of a class have a flag's other value at once; after each flag by itself, all
     are on or off together. Then the flags that tie layers without running further parameters.
     """
-    notes, known = [], dict[tuple[Flag, ...], Listing]()
-    for given, flags, words in _ways(model, inputs) if idle(grown, model) else ():
+    notes: list[str] = []
+    for flags, given, words in _ways(model, inputs) if idle(grown, model) else ():
         for training in (False, True):
             if not (left := idle(grown, model)):
                 break
-            listing = _listed(model, given, flags, training=training)
-            if flags and not training:
-                known[flags] = listing  # each flag by itself is asked for again
-            if left & listing.took:
-                _follow(grown, model, given, flags, training=training)
+            listing = tries.listed(flags, given, training=training)
+            if listing is not None and left & listing.took:
+                _follow(grown, model, inputs if given is None else given, flags, training=training)
                 what = ", ".join(modules_of(left & grown.read, model))
                 notes.append(f"off the path as it is, and coupled with it: {what}, by {words}")
-    return [*notes, *_follow_switches(grown, model, inputs, known)]
+    return [*notes, *_follow_switches(grown, model, inputs, tries)]
 
 
-def _ways(model: nn.Module, inputs: Any) -> Iterator[tuple[Any, tuple[Flag, ...], str]]:
-    """Yield the inputs and flags of each try, and what it is in words: flags first, then arguments of the forward."""
-    flags = _flags_of(model)
-    tries: list[tuple[Flag, ...]] = [(flag,) for flag in _switched(flags)]
-    tries += [tuple((*flag, value) for flag in flags) for value in (True, False)] if len(flags) > 1 else []
+class Tries:
+    """What copies of a network do under flags, by the flags and the mode; a try that can tell nothing new is left out.
+
+    A flag that the network does not read on its way changes nothing, nor does training where no module asks for it.
+
+    Args:
+        grown: what the run in evaluation mode left.
+        model: the network.
+        inputs: of it as it is.
+    """
+
+    def __init__(self, grown: Trace, model: nn.Module, inputs: Any) -> None:
+        self.model, self.inputs, self.outline = model, inputs, _outline(grown)
+        self.known: dict[tuple[tuple[Flag, ...], bool], Listing] = {}
+
+    def mode_matters(self) -> bool:
+        """Whether the network may do anything else in training mode."""
+        return any(map(minds_mode, self.model.modules())) or TRAINING in self._like((), training=False).read_flags
+
+    def listed(self, flags: tuple[Flag, ...], given: Any = None, *, training: bool) -> Listing | None:
+        """Return what a copy does under some flags, or with some arguments; None where another run told it already."""
+        if given is not None:
+            return self._run(flags, given, training=training)
+        told = self._like((), training=training), self._like(flags, training=False) if training else None
+        listing = self._like(flags, training=training)
+        return None if listing in told else listing
+
+    def _like(self, flags: tuple[Flag, ...], *, training: bool) -> Listing:
+        """Return the run that one under some flags is like."""
+        if training and TRAINING not in (listing := self._like(flags, training=False)).read_flags:
+            return listing
+        read = self._like((), training=training).read_flags if flags else set()
+        if len(flags) > 1:  # each by itself was tried: together they do something else where two of them are read
+            read = read.union(*(listing.read_flags for listing in self.known.values()))
+        if sum(read_as(flag) in read for flag in flags) < min(len(flags), 2):
+            return self._like((), training=training)
+        if (flags, training) not in self.known:
+            self.known[flags, training] = self._run(flags, self.inputs, training=training)
+        return self.known[flags, training]
+
+    def _run(self, flags: tuple[Flag, ...], given: Any, *, training: bool) -> Listing:
+        everything = {read_as((*key, True)) for key in flags_of(self.model)} | {TRAINING}
+        listing = Listing(Trace())
+        failure = _runs(listing, self.model, given, flags, training=training)
+        if failure is not None and "as child module" in str(failure.error):  # a flag was set while it was watched
+            listing = Listing(Trace(), watched=False)
+            failure = _runs(listing, self.model, given, flags, training=training)
+            listing.read_flags = everything
+        if failure is not None:
+            listing.steps, listing.took = [], set()
+        if not flags and given is self.inputs and not training and listing.steps != self.outline:
+            listing.read_flags = everything
+        return listing
+
+
+def _ways(model: nn.Module, inputs: Any) -> Iterator[tuple[tuple[Flag, ...], Any, str]]:
+    """Yield the flags or the inputs of each try, in words too: flags first, then arguments of the forward."""
+    flags = switched(flags_of(model))
+    tries: list[tuple[Flag, ...]] = [(flag,) for flag in flags]
+    tries += [tuple(flag for flag in flags if flag[2] is value) for value in (True, False)]
     for tried in tries:
-        yield inputs, tried, ", ".join(dict.fromkeys(map(_words, tried)))
-    for name, value, given in _switched_arguments(model, inputs):
-        yield given, (), f"forward({name}={value})"
+        yield tried, None, ", ".join(dict.fromkeys(map(_words, tried)))
+    for name, value, given in _other_arguments(model, inputs):
+        yield (), given, f"forward({name}={value})"
 
 
 def _words(flag: Flag) -> str:
@@ -64,7 +113,7 @@ def _words(flag: Flag) -> str:
     return f"{kind.__name__}.{name}={value}"
 
 
-def _switched_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bool, Any]]:
+def _other_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bool, Any]]:
     """Yield each boolean argument of the forward that the inputs leave out, its other value, and inputs with that."""
     signature, (args, kwargs) = inspect.signature(model.forward), as_arguments(inputs)
     kinds = {each.kind for each in signature.parameters.values()}
@@ -75,11 +124,11 @@ def _switched_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bo
         placed = list(signature.parameters)[: len(bound.args)]
         given = {**dict(zip(placed, bound.args, strict=True)), **bound.kwargs}
         for name, each in signature.parameters.items():
-            if isinstance(each.default, bool) and name not in given and not _ACTS.search(name.lower()):
+            if isinstance(each.default, bool) and name not in given and not ACTS.search(name.lower()):
                 yield name, not each.default, {**given, name: not each.default}
 
 
-def _follow_switches(grown: Trace, model: nn.Module, inputs: Any, known: dict[tuple[Flag, ...], Listing]) -> list[str]:
+def _follow_switches(grown: Trace, model: nn.Module, inputs: Any, tries: Tries) -> list[str]:
     """Follow the flags that tie layers without running further parameters (a skip connection), and say which.
 
     One that changes how many outputs there are, or a shape of theirs, is left: it would only freeze them. What a single
@@ -87,12 +136,10 @@ def _follow_switches(grown: Trace, model: nn.Module, inputs: Any, known: dict[tu
     networks do not run with its other value is said, as it is of a switch that would freeze channels.
     """
     notes: list[str] = []
-    flags = {(kind, name): held for (kind, name), held in _flags_of(model).items() if "." not in name}
-    outline = _outline(grown)
-    for flag in _switched(flags):
-        listing = known.get((flag,)) or _listed(model, inputs, (flag,), training=False)
-        tried, scratch = listing.steps, Trace()
-        if tried in ([], outline) or tried[-1] != outline[-1]:
+    flags = {(kind, name): held for (kind, name), held in flags_of(model).items() if "." not in name}
+    for flag in switched(flags):
+        listing, scratch = tries.listed((flag,), training=False), Trace(grown.second)
+        if listing is None or listing.steps in ([], tries.outline) or listing.steps[-1] != tries.outline[-1]:
             continue
         _runs(Recorder(scratch), model, inputs, (flag,), training=False)
         tied, frozen = _more_of(scratch, grown)
@@ -144,47 +191,6 @@ def _follow(grown: Trace, model: nn.Module, inputs: Any, flags: tuple[Flag, ...]
         grown.layers[name].norm, grown.layers[name].bias = layer.norm, layer.bias
 
 
-def _flags_of(model: nn.Module) -> dict[tuple[type, str], list[bool]]:
-    """Return the flags of a network's own modules, and the value of each in every module of the class."""
-    held: dict[tuple[type, str], list[bool]] = {}
-    for module in model.modules():
-        if not type(module).__module__.startswith("torch."):
-            for name, value in _bools(module):
-                held.setdefault((type(module), name), []).append(value)
-    return held
-
-
-def _switched(flags: dict[tuple[type, str], list[bool]]) -> list[Flag]:
-    """Return each flag with each value that not all modules of its class have."""
-    return [(*key, value) for key, held in flags.items() for value in (True, False) if {value} != set(held)]
-
-
-def _bools(module: nn.Module) -> Iterator[tuple[str, bool]]:
-    """Yield the flags that a module or its class holds, and those in its plain dicts and objects, as `config.aux`."""
-    for key, held in vars(module).items():
-        for name, value in _held(held).items() if key not in _OWN else ():
-            if (
-                type(name) is str
-                and type(value) is bool
-                and not name.startswith("_")
-                and not _ACTS.search(name.lower())
-            ):
-                yield f"{key}.{name}", value
-    own = {name: value for kind in reversed(type(module).__mro__) for name, value in vars(kind).items()}
-    for name, value in {**own, **vars(module)}.items():
-        hidden = hasattr(nn.Module, name) or name in _OWN or name.startswith("__") or _ACTS.search(name.lower())
-        if isinstance(value, bool) and not hidden:
-            yield name, value
-
-
-def _held(value: Any) -> dict[Any, Any]:
-    """Return what a plain dict or object, such as a configuration, holds by name."""
-    if type(value) is dict:
-        return value
-    plain = not isinstance(value, (*PLAIN, Tensor, nn.Module, ModuleType)) and type(value).__module__ != "builtins"
-    return dict(getattr(value, "__dict__", {})) if plain and not type(value).__module__.startswith("torch") else {}
-
-
 def _switch_(module: nn.Module, name: str, value: bool, originals: set[int]) -> None:
     """Set a flag of a private copy, unless what holds it could not be copied."""
     key, _, inner = name.partition(".")
@@ -198,21 +204,10 @@ def _switch_(module: nn.Module, name: str, value: bool, originals: set[int]) -> 
             setattr(held, inner or key, value)
 
 
-_ACTS = re.compile("debug|verbose|print|plot|draw|show|save|write|dump|profil|visuali|logging")
-"""In the names of flags that are never switched: what they switch on acts outside of the network."""
-_OWN = frozenset(vars(nn.Module()))
-
-
-def _listed(model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool) -> Listing:
-    """Return what a copy of a network does under some flags; nothing where it does not run."""
-    listing = Listing(Trace())
-    return listing if _runs(listing, model, inputs, flags, training=training) else Listing(Trace())
-
-
 def _runs(
     follower: Recorder | Listing, model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool
-) -> bool:
-    """Run a copy of a network under some flags, and return whether it ran."""
+) -> Failure | None:
+    """Run a copy of a network under some flags, and return what stopped it, if anything."""
     copied, originals = copy_with(model), {id(held) for each in model.modules() for held in vars(each).values()}
     for module in copied.modules():
         for kind, name, value in flags:
@@ -220,9 +215,9 @@ def _runs(
                 _switch_(module, name, value, originals)
     try:
         run(follower.trace, copied, inputs, follower, training=training, private=True)
-    except Failure:
-        return False
-    return True
+    except Failure as failure:
+        return failure
+    return None
 
 
 def idle(grown: Trace, model: nn.Module) -> set[str]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Group, Members
-from ranp.graph.labels import Ints
 from ranp.graph.tape import Layer
 
 

@@ -86,7 +86,7 @@ def _layer_norm(tensor: Tensor, sizes: list[int], *rest: Any) -> tuple[Tensor, .
         return None
     if any(tuple(shape) != tuple(sizes) for shape in (tensor.shape[count:], *(p.shape for p in parameters))):
         return None
-    if not tensor.numel() or not tensor.is_contiguous() or tensor.dtype not in (torch.float32, torch.float64):
+    if not tensor.numel() or tensor.dtype not in (torch.float32, torch.float64):
         return None
     statistic = (*tensor.shape[:count], *(1,) * len(sizes))
     return _empty(tensor.shape, tensor), _empty(statistic, tensor), _empty(statistic, tensor)

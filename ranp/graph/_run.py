@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, functionalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.errors import UnsupportedError, told
-from ranp.graph._quick import quick
+from ranp.graph._following import Follower
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
-from ranp.graph.rules.op import Op, base_name, bind
+from ranp.graph.rules.op import Op, base_name, bind, is_view, tensors_of
 from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of
 from ranp.graph.tape import Call, Kind, Record
 from ranp.graph.trace import Trace, like_input
@@ -38,79 +37,6 @@ class Failure(Exception):
     where: str
     error: Exception
     index: int
-
-
-@dataclass(slots=True)
-class Frame:
-    """A call of a module on the way: its path, where it stands in its class, its ops so far, its first input."""
-
-    path: str = ""
-    place: str = ""
-    count: int = 0
-    flow: Flow | None = None
-
-
-class Follower(TorchDispatchMode):
-    """Counts the ops that yield tensors and knows the module that runs, and which kinds of values the network read."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.stack = [Frame()]
-        self.last = ""
-        self.count = 0
-        self.read: set[type] = set()
-        self.asks = Asks(listed=self.listed)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the op and hand it on."""
-        with torch._C.DisableTorchFunction():
-            return self._followed(func, args, kwargs or {})
-
-    def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = base_name(func)
-        self.last = f"{name} at {self.stack[-1].path or 'the top'}"
-        self.before(args, kwargs)
-        out = None if kwargs or func._schema.is_mutable else quick(name, args)
-        if out is None:
-            out = func(*args, **kwargs)
-        if isinstance(out, int | float):
-            self.read.add(type(out))
-            return self.decide(out)
-        results = flatten(out)
-        if results:
-            self.after(func, args, kwargs, results)
-            self.count += 1
-            self.stack[-1].count += 1
-        return out
-
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """See the arguments before an op may write into them."""
-
-    def decide(self, value: Any) -> Any:
-        """Return what a condition or a number that a network reads is taken for."""
-        return value
-
-    def listed(self, tensor: Tensor) -> Any:
-        """Return the values of a tensor in lists, as `Tensor.tolist`; each is read."""
-        if tensor.ndim:
-            return [self.listed(each) for each in tensor.unbind()]
-        return tensor.item()
-
-    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
-        """See an op that has run."""
-
-    def enter(self, path: str, place: str, first: Tensor | None) -> None:
-        """Enter a module with its first input."""
-        self.stack.append(Frame(path, place))
-
-    def leave(self, module: nn.Module, first: Tensor | None) -> None:
-        """Leave a module with its first output."""
-        self.stack.pop()
-
-    def finish(self, outputs: list[Tensor]) -> None:
-        """See the outputs of the network."""
 
 
 class Recorder(Follower):
@@ -128,6 +54,12 @@ class Recorder(Follower):
         self.given = 0  # how many tensors the network put out
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
+        self._weights: list[str] = []
+
+    def begin_(self, model: nn.Module) -> None:
+        """Mark the numbers that modules hold."""
+        self.own = {path for path, module in model.named_modules() if _own_sizes(module)}
+        mark_numbers_(model, self.trace.compared, _own_sizes)
 
     def decide(self, value: Any) -> Any:
         """Note what the network read."""
@@ -136,9 +68,13 @@ class Recorder(Follower):
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read the flows of an op's arguments."""
-        self._tensors = flatten(args) + flatten(kwargs)
-        self._before = [self.trace.flow(each) for each in self._tensors if not self.trace.is_parameter(each)]
-        self.trace.read.update(self.trace.names[id(each)] for each in self._tensors if self.trace.is_parameter(each))
+        self._tensors, self._before, self._weights = tensors_of((*args, *kwargs.values())), [], []
+        for tensor in self._tensors:
+            if self.trace.is_parameter(tensor):
+                self._weights.append(self.trace.names[id(tensor)])
+            else:
+                self._before.append(self.trace.flow(tensor))
+        self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Apply the rule of an op and record it."""
@@ -159,7 +95,7 @@ class Recorder(Follower):
                 if written is results[0] and (base := self.trace.bases.get(written)) is not None:
                     self.trace.write_through(base, flows[0], f"written in part in {op.where}")
         record = Record(op.name, op.module, site, before, flows, scalars=scalars)
-        record.view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        record.view = is_view(func)
         if record.view and op.tensors:
             base = self.trace.bases.get(op.tensors[0], op.tensors[0])
             for result in results:
@@ -173,7 +109,7 @@ class Recorder(Follower):
             record.kind, record.made = rule.kind, rule.results
         if record.kind == Kind.SUM and before and before[0].constant:
             record.summed = entries_of(op.tensors[0], results[0])
-        record.weights = [self.trace.names[id(t)] for t in op.tensors if self.trace.is_parameter(t)]
+        record.weights = self._weights
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
@@ -223,35 +159,6 @@ class Recorder(Follower):
             self.trace.freeze_picks(flow)
             if place in stays:
                 self.trace.freeze_flow(flow, "network output")
-
-
-class Listing(Follower):
-    """Lists the ops of a run with the numbers and shapes they make, and the parameters they take; labels do not flow.
-
-    Args:
-        trace: told what the network's own tensors are.
-    """
-
-    def __init__(self, trace: Trace) -> None:
-        super().__init__()
-        self.trace = trace
-        self.steps: list[Any] = []
-        self.took: set[str] = set()
-
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note the parameters an op takes."""
-        self.took.update(self.trace.names[id(t)] for t in flatten([args, kwargs]) if self.trace.is_parameter(t))
-
-    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
-        """Note an op."""
-        scalars = numbers(func, bind(func, args, kwargs), self.trace)
-        self.steps.append((base_name(func), scalars, [tuple(result.shape) for result in results]))
-        for result in results:
-            self.trace.set(result, like_input(tuple(result.shape)))
-
-    def finish(self, outputs: list[Tensor]) -> None:
-        """Note the shapes of the outputs."""
-        self.steps.append([tuple(each.shape) for each in outputs])
 
 
 class Insisting(Recorder):
@@ -347,13 +254,13 @@ def run(
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
             module.device_ids = []
-    if isinstance(follower, Recorder):
-        follower.own = {path for path, module in model.named_modules() if _own_sizes(module)}
-        mark_numbers_(model, trace.compared, _own_sizes)
+    follower.begin_(model)
     tensors = {}
     aliases: dict[int, Tensor] = {}
+    owners = dict(model.named_modules(remove_duplicate=False))
     for name, tensor in all_names(model):
-        registered = _registered(model, name)
+        path, _, key = name.rpartition(".")
+        registered = key in owners[path]._parameters or key in owners[path]._buffers
         if id(tensor) not in aliases:
             aliases[id(tensor)] = tensor.detach() if registered else tensor
             trace.names[id(aliases[id(tensor)])] = name
@@ -387,12 +294,6 @@ def same_draws(tensors: Iterable[Tensor]) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)
-
-
-def _registered(model: nn.Module, name: str) -> bool:
-    path, _, key = name.rpartition(".")
-    owner = model.get_submodule(path)
-    return key in owner._parameters or key in owner._buffers
 
 
 class _Held(nn.Module):

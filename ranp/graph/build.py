@@ -12,10 +12,10 @@ import ranp.graph.rules  # noqa: F401  so that every op has its rule
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
 from ranp.graph._final import finalise
-from ranp.graph._flags import follow_flags, idle, modules_of, some
+from ranp.graph._flags import Tries, follow_flags, idle, modules_of, some
 from ranp.graph._run import Failure, Insisting, Recorder, failed, run
+from ranp.graph.flow import look_up
 from ranp.graph.graph import Graph
-from ranp.graph.labels import look_up
 from ranp.graph.tape import Site
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
@@ -117,15 +117,19 @@ def _trace(
         other, _ = _started(Trace(stuck), model, inputs, outputs)
         grown = other if _removable(other, order) > _removable(grown, order) else grown
     notes = []
+    tries = Tries(grown, model, inputs)
     try:
-        run(grown, model, inputs, Recorder(grown), training=True)
+        if tries.mode_matters():
+            run(grown, model, inputs, Recorder(grown), training=True)
+        else:
+            grown.runs["train"] = grown.runs["eval"]
     except Failure as failure:
         grown.runs.pop("train")
         said = told(failure.error, 200)
         notes.append(f"not traced in training mode: {failure.where}: {said}")
     if reads_values:
         _other_paths(grown, model, inputs, first.read)
-    notes += follow_flags(grown, model, inputs)
+    notes += follow_flags(grown, model, inputs, tries)
     if left := idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(modules_of(left, model))}")
     _fix_by_user(grown, patterns)
@@ -149,13 +153,13 @@ def _stuck(grown: Trace, order: list[str]) -> frozenset[Site]:
     """Return where views split channels of which those that follow are frozen and others could."""
     if not grown.splits:
         return frozenset()
-    graph, table = finalise(grown, order)
+    graph, table = finalise(grown, order, runs=False)
     return frozenset(site for site, labels in grown.splits if look_up(graph.frozen, look_up(table, labels), True).all())
 
 
 def _removable(grown: Trace, order: list[str]) -> int:
     """Return how many channels of layers may go."""
-    graph, _ = finalise(grown, order)
+    graph, _ = finalise(grown, order, runs=False)
     free = ~graph.frozen
     return sum(int(free[layer.units[layer.units >= 0]].sum()) for layer in graph.layers)
 

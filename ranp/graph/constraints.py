@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Group, Mask, staying
-from ranp.graph.labels import Ints
 
 
 def grow(graph: Graph, kept: Mask, priority: NDArray[np.float64], align: int = 1) -> Mask:

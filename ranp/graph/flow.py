@@ -4,19 +4,43 @@ A **field** is an integer array that broadcasts against the tensor: an axis of f
 does not. A plain feature map (B, C, D, H, W) has one field of shape (1, C, 1, 1, 1). After `view(B, g, C / g, ...)` the
 field has shape (1, g, C / g, ...), so that permutes and views stay exact. A weight has one field per dimension.
 
+So one channel alone has no label. It needs none: a width of 1 can't shrink, and slim networks, where widths of 1 come
+about, are compared by their shapes (`ranp.graph._check`); fields that name their axes would say nothing more.
+
 A dimension no field varies over is either fixed (batch, voxels, image channels) or free (a constant made in the
 forward, whose size follows from the tensors it meets).
+
+A label stands for one index of one dimension of one parameter. Two values are no labels: `FIXED` marks an index that
+can never go (an image channel, a voxel), `FREE` one that follows whatever it meets (a tensor of zeros made in the
+forward).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ranp.graph.labels import FIXED, FREE, Ints
+FREE = -1
+FIXED = -2
 
+Ints = NDArray[np.int64]
+Entry = TypeVar("Entry", np.int64, np.bool_)
 Shape = tuple[int, ...]
+
+
+def look_up(table: NDArray[Entry], numbers: Ints, otherwise: Any = None) -> NDArray[Entry]:
+    """Return the entry of a table for each label or unit; what is none has another one, or by default stays as it is.
+
+    >>> look_up(np.array([False, True]), np.array([1, FREE, 0]), True).tolist()
+    [True, True, False]
+    """
+    real = numbers >= 0
+    entries = np.array(numbers if otherwise is None else np.full(numbers.shape, otherwise), dtype=table.dtype)
+    entries[real] = table[numbers[real]]
+    return entries
 
 
 @dataclass(frozen=True, slots=True)

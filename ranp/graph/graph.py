@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranp.graph.flow import Flow
-from ranp.graph.labels import Ints, look_up
+from ranp.graph.flow import Flow, Ints, look_up
 from ranp.graph.origins import Held, Number, Read, leaves, solved
 from ranp.graph.sizes import Key
 from ranp.graph.tape import Layer, Run

@@ -299,6 +299,22 @@ def line() -> str:
 
 
 _SHAPE = Tensor.shape.__get__  # type: ignore[attr-defined]
+_PRODUCTS = {torch._C._nn.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__}
+
+
+def _in_rows(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Multiply what has more than two dimensions by a matrix as so many rows.
+
+    PyTorch does either this or a batch of products, by the strides of what it is given, which a width of 1 decides.
+    """
+
+    def rows(left: Tensor, right: Tensor, *rest: Any, **kwargs: Any) -> Tensor:
+        if left.ndim < 3 or right.ndim != 2 or not left.numel():
+            return product(left, right, *rest, **kwargs)
+        flat = product(left.reshape(-1, left.shape[-1]), right, *rest, **kwargs)
+        return flat.view(*left.shape[:-1], flat.shape[-1])
+
+    return rows
 
 
 class Asks(TorchFunctionMode):
@@ -329,9 +345,11 @@ class Asks(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.tolist:
             return self.listed(args[0])
+        name = getattr(func, "__name__", "")
+        if func in _PRODUCTS and len(args) > 1:
+            func = _in_rows(func)
         if self.sizes is None:
             return func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
         if (name == "__get__" and func == _SHAPE) or func is Tensor.size:
             marked = self.sizes(args[0])
             if marked is not None:

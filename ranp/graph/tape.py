@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from ranp.graph.flow import Flow
-from ranp.graph.labels import Ints
+from ranp.graph.flow import Flow, Ints
 
 Places = dict[int, tuple[int, ...]]
 """Where an op acts (starts, steps, shifts, paddings), by dimension."""

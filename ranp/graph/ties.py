@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ranp.graph.flow import Flow, Shape, first_along, squeeze_constant, varying
-from ranp.graph.labels import FIXED, FREE, Ints, Labels
+from ranp.graph._labels import Labels
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, first_along, squeeze_constant, varying
 
 
 class Ties:
@@ -19,7 +19,7 @@ class Ties:
         wide: labels whose groups keep at least two units.
         consumers: labels of weights that read channels.
         summed: labels of parameters a norm runs over, with the reason: they stay unless they are read.
-        frozen: labels that stay, and the number of the reason in `reasons`.
+        frozen: labels that stay, with the reason; of several the first counts.
         shadows: labels of tensors made in the forward, which no parameter has.
     """
 
@@ -31,8 +31,7 @@ class Ties:
         self.wide: list[Ints] = []
         self.consumers: list[Ints] = []
         self.summed: list[tuple[Ints, str]] = []
-        self.reasons: list[str] = []
-        self.frozen: list[tuple[Ints, int]] = []
+        self.frozen: list[tuple[Ints, str]] = []
         self.shadows: list[Ints] = []
 
     def fresh(self, count: int) -> Ints:
@@ -59,14 +58,18 @@ class Ties:
             why: reason given for labels that meet a fixed index.
             alias: both sides are computed from parameters alone.
         """
-        left, right = (side.ravel() for side in np.broadcast_arrays(a, b))
-        self.freeze(left[right == FIXED], why)
-        self.freeze(right[left == FIXED], why)
+        if a.shape != b.shape:
+            a, b = np.broadcast_arrays(a, b)
+        left, right = a.ravel(), b.ravel()
         both = (left >= 0) & (right >= 0)
-        if both.any():
-            self.labels.tie(left[both], right[both])
+        if not both.all():
+            self.freeze(left[right == FIXED], why)
+            self.freeze(right[left == FIXED], why)
+            left, right = left[both], right[both]
+        if left.size:
+            self.labels.tie(left, right)
             if alias:
-                self.alias.tie(left[both], right[both])
+                self.alias.tie(left, right)
 
     def tie_along(self, field: Ints, axis: int) -> None:
         """Tie the labels of a field along an axis."""
@@ -78,9 +81,7 @@ class Ties:
         """Keep labels for ever, with the reason."""
         real = labels[labels >= 0]
         if real.size:
-            if why not in self.reasons:
-                self.reasons.append(why)
-            self.frozen.append((np.unique(real), self.reasons.index(why)))
+            self.frozen.append((real, why))
 
     def sum_parameter(self, flow: Flow, dims: Iterable[int], why: str) -> None:
         """Say that a sum or norm runs over some dimensions of a parameter.

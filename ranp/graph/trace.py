@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ranp.graph.flow import Flow, Shape, activation, constant, varying, vector_field
-from ranp.graph.labels import FIXED, Ints
+from ranp.graph.flow import FIXED, Flow, Ints, Shape, activation, constant, varying, vector_field
 from ranp.graph.origins import Held, Number, Read, held_in, line
 from ranp.graph.tape import Layer, Mixing, Run, Site
 from ranp.graph.ties import Ties

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ranp.graph.flow import FIXED
 from ranp.graph.graph import Graph
-from ranp.graph.labels import FIXED
 from ranp.graph.tape import Layer
 
 

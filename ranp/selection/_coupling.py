@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, staying
-from ranp.graph.labels import Ints
 from ranp.graph.tape import Layer
 
 Floats = NDArray[np.float64]

@@ -10,8 +10,8 @@ from ranp import cost
 from ranp.cost.polynomials import Evaluator
 from ranp.errors import InfeasibleError, UsageError, named
 from ranp.figures import amount, amount_of, share
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import Ints
 
 FIGURES = {"params": "params", "flops": "flops", "activations": "memory_bytes"}
 """The figure of `cost.Costs` that a limit is of; the others have a meter."""

@@ -2,20 +2,36 @@
 
 `uniform`: every group keeps the same share of its units. `profile`: every group of one resolution keeps equally many,
 and each coarser resolution `growth` times as many as the one before it, so far as the full network is as wide. At
-growth 1 all are equal: the flat profile, which learned best where much had to go (docs/budgets.md).
+growth 1 all are equal: the flat profile, which learned best in U-Nets, and badly in networks that read a class or a
+disparity off coarse maps (docs/evidence.md). `auto` takes it where a decoder comes back to the finest resolution, and
+narrows uniformly elsewhere.
 
 Both are rankings of units: a unit that is p-th of its group stays once the factor is large enough for p + 1/2 units, so
 that widths are rounded as by hand and all groups step at once.
 """
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranp.graph.graph import Graph
 from ranp.selection._ranking import Global
-from ranp.selection._stages import levels
+from ranp.selection._stages import encoding, levels
 
 Floats = NDArray[np.float64]
+
+
+def fitting(graph: Graph) -> Literal["profile", "uniform"]:
+    """Return the pattern of `auto`: a flat profile where layers behind the coarsest work at the finest resolution.
+
+    That of the finest layer that can lose any: what makes the outputs has their width, whatever the plan.
+    """
+    parts = encoding(graph)
+    if parts is None:
+        return "uniform"
+    inside, behind = (levels(graph)[groups] for groups in parts)
+    return "profile" if behind.min() <= inside.min() else "uniform"
 
 
 def pattern(graph: Graph, priority: Floats, growth: float | None) -> Global:

@@ -19,6 +19,7 @@ from ranp.scores import Scores
 from ranp.scores.result import summary
 from ranp.selection._goal import Goal, achieved
 from ranp.selection._limits import Limits
+from ranp.selection._patterns import fitting
 from ranp.selection._ranked import ranked
 from ranp.selection._solve import Search, threshold
 from ranp.selection._space import Space
@@ -50,7 +51,8 @@ def select(
             neurons to drop from the ranking, in [0, 1)) and `max_sparsity` (take the largest feasible) is needed.
             `rule`: "global", "layerwise", "random", or "snip" (over weight elements; needs scores of method "snip");
             "isomorphic" (equal layers among themselves); "uniform" and "profile", which give widths and let scores say
-            which units stay inside them, with `growth` for the latter (`ranp.selection._patterns`).
+            which units stay inside them, with `growth` for the latter, and "auto", one of these by the network
+            (`ranp.selection._patterns`).
             `weighting`: "layer" divides each layer by its mean score (Eq. 5.9); "none" is the paper's vanilla.
             `reweight`: "flops", "memory" or "latency" multiplies by 1 + lambda softmax(-tau / max tau) (Eq. 5.10), for
             the global rule, with lambda = `strength`, by default the number of ranked layers. `coupling`: "paper" ranks
@@ -76,7 +78,8 @@ def select(
     method = scores.method if scores else None
     asked.check(method, seed)
     least: int | str = (FLOOR if asked.limits else 1) if asked.min_width is None else asked.min_width
-    asked = asked.model_copy(update={"min_width": least})
+    rule = fitting(graph) if asked.rule == "auto" else asked.rule
+    asked = asked.model_copy(update={"min_width": least, "rule": rule})
     goal = ranked(graph, scores, asked, seed, price, ties)
     if least != 1 or asked.limits:
         goal = goal.spared()

@@ -18,8 +18,8 @@ from scipy.sparse import coo_array
 
 from ranp import cost
 from ranp.errors import UnsupportedError, named
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Mask
-from ranp.graph.labels import Ints
 from ranp.selection._limits import FIGURES, Limits
 from ranp.selection._space import Space
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ranp.graph.flow import Ints
 from ranp.graph.graph import Graph, Mask
-from ranp.graph.labels import Ints
 
 Floats = NDArray[np.float64]
 

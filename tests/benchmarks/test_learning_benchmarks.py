@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+import ranp
 from ranp.errors import UsageError
 from ranp.jobs import _kept
+from ranp.selection._patterns import fitting
 
 nibabel = pytest.importorskip("nibabel")
 pytest.importorskip("scipy")
@@ -163,5 +165,37 @@ def test_at_equal_time_a_network_trains_for_the_steps_that_uniform_narrowing_has
 
 def test_the_page_shows_the_results(script: Any) -> None:
     learning = script("learning.py")
-    page = (HERE.parent / "docs" / "evidence.md").read_text()
-    assert learning["table"](learning["read"](learning["RESULTS"])) in page
+    page, lines = (HERE.parent / "docs" / "evidence.md").read_text(), learning["read"](learning["RESULTS"])
+    assert learning["table"](lines) in page
+    assert learning["paired"](lines) in page
+
+
+def test_rules_are_paired_with_narrowing_by_hand(script: Any) -> None:
+    learning = script("learning.py")
+    lines = [
+        {"task": task, "rule": rule, "budget": budget, "seed": seed, "score": score, "steps": asked.steps}
+        for task, asked in learning["TASKS"].items()
+        if asked.unit != "EPE"
+        for seed in (0, 1)
+        for rule, score in (("uniform", 0.5), ("profile", 0.7 + 0.1 * seed if task != "clips" else 0.1))
+        for budget in (learning["CUTS"] if rule == "uniform" or task == "clips" else learning["CUTS"][1:])
+    ]
+    shown = learning["paired"](lines).splitlines()[2:]
+    assert shown == [
+        "| 5% FLOPs, 10% FLOPs, 20% FLOPs | auto, the default | +0.167 (0.030) | 12 of 18 |",
+        "| 5% FLOPs, 10% FLOPs, 20% FLOPs | profile | +0.033 (0.075) | 12 of 18 |",
+        "| 5% FLOPs | auto, the default | +0.000 (0.000) | 0 of 2 |",
+        "| 5% FLOPs | profile | -0.400 (0.000) | 0 of 2 |",
+        "| 10% FLOPs | auto, the default | +0.188 (0.044) | 6 of 8 |",
+        "| 10% FLOPs | profile | +0.087 (0.108) | 6 of 8 |",
+        "| 20% FLOPs | auto, the default | +0.188 (0.044) | 6 of 8 |",
+        "| 20% FLOPs | profile | +0.087 (0.108) | 6 of 8 |",
+    ]
+
+
+@pytest.mark.parametrize("task", ["shapes", "clips", "stereo"])
+def test_the_default_of_each_task_is_what_its_network_takes(script: Any, task: str) -> None:
+    learning = script("learning.py")
+    asked = learning["TASKS"][task]
+    graph = ranp.trace(asked.network(0), learning["example"](asked))
+    assert fitting(graph) == asked.auto

@@ -33,7 +33,7 @@ def test_a_profile_needs_no_data_and_its_config_repeats_it(tmp_path: Path) -> No
     assert (first / "plan.json").read_bytes() == (second / "plan.json").read_bytes()
 
 
-def test_a_limit_takes_flat_widths_and_what_was_trained_a_ranking(tmp_path: Path) -> None:
+def test_a_limit_takes_flat_widths_of_a_u_net_and_what_was_trained_a_ranking(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     words = ["--flops", "70%", "--min-width", 1, "--method", "l1"]
     run("prune", *SMALL, *words, "--out", first)
@@ -41,7 +41,8 @@ def test_a_limit_takes_flat_widths_and_what_was_trained_a_ranking(tmp_path: Path
     assert len({width for name, width in widths.items() if name != "final"}) < len(widths) / 2
     run("prune", first, *words, "--out", second)
     rules = [yaml.safe_load((path / "config.yaml").read_text())["rule"] for path in (first, second)]
-    assert rules == ["profile", "global"]
+    assert rules == ["auto", "global"]
+    assert json.loads((first / "plan.json").read_text())["choice"]["rule"] == "profile"
 
 
 def test_the_limit_that_binds_and_the_uniform_network_are_printed(tmp_path: Path) -> None:

@@ -377,3 +377,74 @@ def test_what_can_not_be_copied_is_never_switched() -> None:
     graph = ranp.trace(model, torch.zeros(1, 1, 8, 8))
     assert any(note.startswith("never ran, keeps its full size: aux") for note in graph.notes)
     assert model.config.auxiliary is False
+
+
+class Counted(nn.Module):
+    """Counts how often it runs; of its flags none is read unless the first is on, or it sets one itself."""
+
+    runs = 0
+
+    def __init__(self, **flags: bool) -> None:
+        super().__init__()
+        self.first = self.sets = False
+        for name, value in flags.items():
+            setattr(self, name, value)
+        self.a, self.head, self.aux = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        type(self).runs += 1
+        x = self.a(x).relu()
+        if self.sets:
+            self.sets = True
+        return (self.head(x), self.aux(x)) if self.first and self.training else self.head(x)
+
+
+def runs_of(model: nn.Module) -> tuple[int, tuple[str, ...]]:
+    Counted.runs = 0
+    notes = ranp.trace(model, torch.zeros(1, 1, 8, 8)).notes
+    return Counted.runs, notes
+
+
+def test_flags_that_the_forward_never_reads_are_not_tried() -> None:
+    few, notes = runs_of(Counted())
+    many, same = runs_of(Counted(alpha=True, beta=False, gamma=True, delta=False))
+    assert many == few
+    assert notes == same == ("off the path as it is, and coupled with it: aux, by Counted.first=True",)
+
+
+@pytest.mark.parametrize("asked", ["", "a", "drop"])
+def test_a_network_that_asks_any_module_for_its_mode_is_run_in_training_mode(asked: str) -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.drop, self.head = nn.Conv2d(1, 8, 3), nn.Dropout(0.0), nn.Conv2d(8, 2, 1)
+            self.aux = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.drop(self.a(x).relu())
+            return (self.head(x), self.aux(x)) if self.get_submodule(asked).training else self.head(x)
+
+    graph = ranp.trace(Asks(), torch.zeros(1, 1, 8, 8))
+    assert graph.notes == ()
+    assert "aux.weight" in graph.parameters
+
+
+def test_a_network_that_asks_for_no_mode_is_not_run_again() -> None:
+    class Plain(Counted):
+        def forward(self, x: Tensor) -> Any:
+            type(self).runs += 1
+            return self.head(self.drop(self.a(x).relu())), self.aux(self.a(x))
+
+    few, many = Plain(), Plain()
+    few.drop, many.drop = nn.Dropout(0.0), nn.Dropout(0.5)
+    counts = []
+    for model in (few, many):
+        Plain.runs = 0
+        graph = ranp.trace(model, torch.zeros(1, 1, 8, 8))
+        counts.append(Plain.runs)
+        assert [len(run.records) > 0 for run in graph.runs.values()] == [True, True]
+    assert counts[0] < counts[1]
+
+
+def test_flags_that_the_forward_sets_are_tried() -> None:
+    assert runs_of(Counted(sets=True))[1] == ("off the path as it is, and coupled with it: aux, by Counted.first=True",)

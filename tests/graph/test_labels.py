@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ranp.graph.labels import FIXED, FREE, Labels, look_up
+from ranp.graph._labels import Labels
+from ranp.graph.flow import FIXED, FREE, look_up
 
 
 def test_ties_are_transitive_and_indexwise() -> None:

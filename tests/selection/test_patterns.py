@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from monai.networks.nets import UNet
 from small_networks import small
-from torch import nn
+from torch import Tensor, nn
 
 import ranp
 from ranp import models
@@ -37,7 +39,8 @@ def widths(plan: ranp.Plan) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"flops": "10%"}, "profile"),
+        ({"flops": "10%"}, "auto"),
+        ({"params": "1M", "align": 8}, "auto"),
         ({"params": "1M", "growth": 1.5, "align": 8}, "profile"),
         ({"params": "1M", "tie": "stage"}, "global"),
         ({"sparsity": 0.5}, "global"),
@@ -50,11 +53,58 @@ def widths(plan: ranp.Plan) -> dict[str, tuple[int, int]]:
         ({"flops": "10%", "rule": "uniform"}, "uniform"),
     ],
 )
-def test_a_limit_takes_flat_widths_unless_a_ranking_is_asked_for(options: dict[str, Any], rule: str) -> None:
+def test_a_limit_takes_widths_unless_a_ranking_is_asked_for(options: dict[str, Any], rule: str) -> None:
     asked = Selection.read(options)
     asked.check()
     assert asked.ruled().rule == rule
-    assert asked.ruled(trained=True).rule == ("global" if rule == "profile" else rule)
+    assert asked.ruled(trained=True).rule == ("global" if rule == "auto" or "growth" in options else rule)
+
+
+class Classes(nn.Module):
+    """Reads classes off its coarsest maps, or lets their resolution rise by interpolation."""
+
+    def __init__(self, dense: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1)
+        self.head = nn.Conv2d(32, 3, 1)
+        self.dense = dense
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(self.c(self.b(self.a(x).relu()).relu()).relu())
+        return F.interpolate(x, scale_factor=4.0) if self.dense else x.mean((2, 3))
+
+
+class HalfBack(nn.Module):
+    """A decoder that comes back to half of the finest resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1))
+        self.up = nn.Sequential(nn.ConvTranspose2d(32, 16, 2, 2), nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("model", [Classes(dense=False), Classes(dense=True), HalfBack()])
+def test_widths_are_uniform_where_no_decoder_comes_back_to_the_finest_resolution(model: nn.Module) -> None:
+    graph = ranp.trace(model, torch.empty(1, 1, 16, 16, device="meta"))
+    scores = ranp.importance(model, graph, method="l1")
+    plan = ranp.select(graph, scores, params="50%", min_width=1)
+    assert plan.choice.rule == "uniform"
+    assert widths(plan) == widths(ranp.select(graph, scores, params="50%", min_width=1, rule="uniform"))
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_widths_are_flat_where_a_decoder_comes_back(scored: tuple[Graph, Scores], strided: bool) -> None:
+    graph, scores = scored
+    if strided:  # what makes the outputs alone works at full resolution, and has their width
+        model = UNet(2, 1, 3, (8, 16, 32), (2, 2), num_res_units=1)
+        graph = ranp.trace(model, torch.empty(1, 1, 16, 16, device="meta"))
+        scores = ranp.importance(model, graph, method="l1")
+    plan = ranp.select(graph, scores, flops="30%", rule="auto")
+    assert plan.choice.rule == "profile"
+    assert widths(plan) == widths(ranp.select(graph, scores, flops="30%", rule="profile"))
 
 
 @pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.8])

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from ranp.graph.flow import Flow, activation, varying, vector_field
-from ranp.graph.labels import FREE, Ints
+from ranp.graph.flow import FREE, Flow, Ints, activation, varying, vector_field
 from ranp.graph.rules._sized import hold
 from ranp.graph.rules.op import Op
 from ranp.graph.rules.registry import rule

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ranp.graph.flow import Flow, activation
-from ranp.graph.rules._view import reshaped
+from ranp.graph.rules._sized import reshaped
 from ranp.graph.rules.op import Op
 from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind

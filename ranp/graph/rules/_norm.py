@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ranp.graph.flow import Flow, activation
-from ranp.graph.labels import Ints
+from ranp.graph.flow import Flow, Ints, activation
 from ranp.graph.rules._sized import hold
 from ranp.graph.rules.op import Op
 from ranp.graph.rules.registry import rule

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ranp.graph.flow import Flow, varying
-from ranp.graph.labels import Ints
+from ranp.graph.flow import Flow, Ints, varying
 from ranp.graph.rules.op import Op
 from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind

@@ -1,23 +1,19 @@
 """Ops that move elements without changing them: fields move along."""
 
 from dataclasses import replace
-from math import gcd, prod
+from math import gcd
 from typing import Any
 
 import numpy as np
 
-from ranp.graph.flow import Flow, Shape, blocks, merged_size, reshape_field, varying, vector_field
-from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, varying, vector_field
 from ranp.graph.origins import Asking, Number, held_in
-from ranp.graph.rules._sized import cut, equal_parts, filled, sized, stepped, written
+from ranp.graph.rules._sized import VIEWS, cut, equal_parts, filled, permuted, reshaped, stepped, written
 from ranp.graph.rules.op import Op
 from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind, Places
 from ranp.graph.ties import joined_roots
 from ranp.graph.trace import Trace
-
-LARGE = 1 << 24  # entries of a field
-VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten", "flatten", "view_copy", "_reshape_copy")
 
 
 @rule(*VIEWS, kind=Kind.VIEW)
@@ -26,84 +22,10 @@ def view(op: Op, trace: Trace) -> Flow:
     return reshaped(trace, trace.flow(op["self"]), op.shape(), op)
 
 
-def reshaped(trace: Trace, flow: Flow, shape: Shape, op: Op | None = None) -> Flow:
-    """Return a flow under another shape.
-
-    Where dimensions of a parameter are flattened into one, the first counts channels and the others are frozen.
-
-    Args:
-        trace: what grows.
-        flow: before.
-        shape: after.
-        op: the view, where the network may have asked for its sizes.
-    """
-    if prod(shape) == 0:
-        return Flow(shape, (), (True,) * len(shape), flow.roots)
-    fields: list[Ints] = []
-    taken: set[int] = set()
-    asked = op.asked.sizes(len(shape)) if op is not None and op.asked is not None and op.name in VIEWS else None
-    for field in _without_interleaving(trace, flow, shape):
-        moved = trace.simplify(reshape_field(field, flow.shape, shape))
-        if op is not None and asked is not None and moved.size > 1:
-            split = len(varying(moved)) > len(varying(trace.simplify(field)))
-            moved = sized(op, trace, moved, asked, split=split)
-        if flow.roots is not None and taken & set(varying(moved)):
-            trace.freeze(moved, "kernel position")
-            continue
-        taken |= set(varying(moved))
-        fields.append(moved)
-    return Flow(shape, tuple(f for f in fields if f.size > 1), _fixed(flow, shape), flow.roots, flow.layer)
-
-
-def _without_interleaving(trace: Trace, flow: Flow, shape: Shape) -> list[Ints]:
-    """Return the fields of a flow, tied along axes that a view merges with positions while others stay apart.
-
-    So the r channels of a pixel shuffle's output row live and die together. A single axis of channels may be flattened
-    with its positions, if that leaves a field of a size one can handle.
-    """
-    fields: list[Ints] = []
-    for field in flow.fields:
-        if merged_size(field, flow.shape, shape) > LARGE:
-            trace.freeze(field, "flattened with too many positions")
-            continue
-        axes = _merged_with_positions(field, flow.shape, shape) if len(varying(field)) > 1 else []
-        fields += trace.settle(flow.with_fields([field]), axes, "position").fields
-    return fields
-
-
-def _merged_with_positions(field: Ints, before: Shape, after: Shape) -> list[int]:
-    """Return the axes of a field that a view merges with axes of length over 1 along which the field is constant."""
-    axes: list[int] = []
-    for source, result in blocks(before, after):
-        own = [axis for axis in source if field.shape[axis] > 1]
-        others = [axis for axis in source if field.shape[axis] == 1 and before[axis] > 1]
-        if own and others and len(result) < len(source):
-            axes += own
-    return axes
-
-
-def _fixed(flow: Flow, shape: Shape) -> tuple[bool, ...]:
-    fixed = [True] * len(shape)
-    for source, result in blocks(flow.shape, shape):
-        some = any(flow.fixed[dim] and flow.shape[dim] > 1 for dim in source) or any(
-            f.shape[dim] > 1 for f in flow.fields for dim in source
-        )
-        for dim in result:
-            fixed[dim] = some or (not flow.constant and all(flow.shape[d] == 1 for d in source))
-    return tuple(fixed)
-
-
 @rule("permute", "permute_copy", kind=Kind.VIEW)
 def permute(op: Op, trace: Trace) -> Flow:
     """Reorder dimensions."""
     return permuted(trace.flow(op["self"]), [dim % op["self"].ndim for dim in op["dims"]])
-
-
-def permuted(flow: Flow, order: list[int]) -> Flow:
-    """Return a flow with its dimensions in another order."""
-    shape = tuple(flow.shape[dim] for dim in order)
-    fields = tuple(field.transpose(order) for field in flow.fields)
-    return Flow(shape, fields, tuple(flow.fixed[dim] for dim in order), flow.roots)
 
 
 @rule("transpose", "transpose_copy", "t", "t_copy", "numpy_T", "swapaxes", kind=Kind.VIEW)

@@ -66,6 +66,23 @@ def _schema(overload: torch._ops.OpOverload) -> tuple[list[str], dict[str, Any]]
     return [argument.name for argument in arguments], {argument.name: argument.default_value for argument in arguments}
 
 
+@cache
+def is_view(overload: torch._ops.OpOverload) -> bool:
+    """Whether a result shares the storage of an argument, which is not written into."""
+    return any(each.alias_info is not None and not each.alias_info.is_write for each in overload._schema.returns)
+
+
+def tensors_of(values: Any) -> list[torch.Tensor]:
+    """Return the tensors among an op's arguments or results in order, those inside lists too."""
+    tensors: list[torch.Tensor] = []
+    for each in values if isinstance(values, list | tuple) else (values,):
+        if isinstance(each, torch.Tensor):
+            tensors.append(each)
+        elif isinstance(each, list | tuple):
+            tensors += [part for part in each if isinstance(part, torch.Tensor)]
+    return tensors
+
+
 def bind(overload: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call by name."""
     names, defaults = _schema(overload)

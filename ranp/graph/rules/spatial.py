@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ranp.graph.flow import Flow, Shape, varying, vector_field
-from ranp.graph.labels import FIXED, FREE, Ints
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, varying, vector_field
 from ranp.graph.origins import Number, held_in
-from ranp.graph.rules._view import permuted, reshaped
+from ranp.graph.rules._sized import permuted, reshaped
 from ranp.graph.rules.op import Op
 from ranp.graph.rules.registry import rule
 from ranp.graph.tape import Kind, Places

@@ -1,32 +1,9 @@
-"""Union-find over integer labels, vectorised over whole channel vectors.
-
-A label stands for one index of one dimension of one parameter. Two values are no labels: `FIXED` marks an index that
-can never go (an image channel, a voxel), `FREE` one that follows whatever it meets (a tensor of zeros made in the
-forward).
-"""
-
-from typing import Any, TypeVar
+"""Union-find over integer labels, vectorised over whole channel vectors."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-FREE = -1
-FIXED = -2
-
 Ints = NDArray[np.int64]
-Entry = TypeVar("Entry", np.int64, np.bool_)
-
-
-def look_up(table: NDArray[Entry], numbers: Ints, otherwise: Any = None) -> NDArray[Entry]:
-    """Return the entry of a table for each label or unit; what is none has another one, or by default stays as it is.
-
-    >>> look_up(np.array([False, True]), np.array([1, FREE, 0]), True).tolist()
-    [True, True, False]
-    """
-    real = numbers >= 0
-    entries = np.array(numbers if otherwise is None else np.full(numbers.shape, otherwise), dtype=table.dtype)
-    entries[real] = table[numbers[real]]
-    return entries
 
 
 class Labels:
@@ -59,7 +36,7 @@ class Labels:
         return np.arange(start, self.count)
 
     def find(self, labels: Ints) -> Ints:
-        """Return the smallest-known representative of each label; FREE and FIXED stand for themselves."""
+        """Return the smallest-known representative of each label; what is no label stands for itself."""
         real = labels >= 0
         if not real.all():
             found = labels.copy()

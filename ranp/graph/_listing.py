@@ -1,0 +1,171 @@
+"""A run that is only listed: its ops, the parameters they take, and which boolean flags are read on the way.
+
+Flags are those of the network's own modules, in their plain dicts and configurations.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranp.graph._following import Follower
+from ranp.graph.rules.op import base_name, bind, tensors_of
+from ranp.graph.rules.registry import numbers
+from ranp.graph.trace import Trace, like_input
+from ranp.inputs import PLAIN
+
+Flag = tuple[type, str, bool]
+"""A class of modules, an attribute of theirs, and the value that is tried."""
+Reading = tuple[type, str]
+"""A class of modules, and an attribute of theirs that is read."""
+TRAINING: Reading = (nn.Module, "training")
+PYTORCH = f"{torch.__file__.rpartition('/')[0]}/"
+
+
+class Listing(Follower):
+    """Lists the ops of a run with the numbers and shapes they make, and the parameters they take; labels do not flow.
+
+    Args:
+        trace: told what the network's own tensors are.
+        watched: whether it is seen which flags are read.
+    """
+
+    def __init__(self, trace: Trace, *, watched: bool = True) -> None:
+        super().__init__()
+        self.trace, self.watched = trace, watched
+        self.steps: list[Any] = []
+        self.took: set[str] = set()
+        self.read_flags: set[Reading] = set()  # flags, and what holds them
+
+    def begin_(self, model: nn.Module) -> None:
+        """Watch the flags of the network's own modules, and the mode of all."""
+        for module in model.modules() if self.watched else ():
+            if not isinstance(module, torch.jit.ScriptModule):  # whose attributes lie elsewhere
+                _watch_(module, self.read_flags)
+
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the parameters an op takes."""
+        given = tensors_of((*args, *kwargs.values()))
+        self.took.update(self.trace.names[id(each)] for each in given if self.trace.is_parameter(each))
+
+    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
+        """Note an op."""
+        scalars = numbers(func, bind(func, args, kwargs), self.trace)
+        self.steps.append((base_name(func), scalars, [tuple(result.shape) for result in results]))
+        for result in results:
+            self.trace.set(result, like_input(tuple(result.shape)))
+
+    def finish(self, outputs: list[Tensor]) -> None:
+        """Note the shapes of the outputs."""
+        self.steps.append([tuple(each.shape) for each in outputs])
+
+
+class _Watched(dict[str, Any]):
+    """The submodules of a module, which `nn.Module` asks for what is no plain attribute: flags too, so that it is seen.
+
+    Args:
+        modules: the submodules.
+        flags: what the module held by these names, and holds no more.
+        read: told the name of each that is read.
+    """
+
+    def __init__(self, modules: dict[str, Any], flags: dict[str, Any], read: Callable[[str], None]) -> None:
+        super().__init__(modules)
+        self.flags, self.read = flags, read
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.flags or super().__contains__(name)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.flags:
+            self.read(name)
+            return self.flags[name]
+        return super().__getitem__(name)
+
+
+def _watch_(module: nn.Module, read: set[Reading]) -> None:
+    """Let a private module say whether its flags and its mode are read; flags of the class always count as read.
+
+    Of a module of PyTorch it is the mode alone, and what PyTorch itself reads (see `minds_mode`) is not said.
+    """
+    held, own = vars(module), _is_own(module)
+    names = {"training", *(name.partition(".")[0] for name, _ in (_bools(module) if own else ()))}
+
+    def key(name: str) -> Reading:
+        return TRAINING if name == "training" else read_as((type(module), name, True))
+
+    def seen(name: str) -> None:
+        if own or not sys._getframe(3).f_code.co_filename.startswith(PYTORCH):  # past `_Watched` and `__getattr__`
+            read.add(key(name))
+
+    by_class = {name for name in names if hasattr(type(module), name)}
+    read.update(map(key, by_class))
+    held["_modules"] = _Watched(held["_modules"], {name: held.pop(name) for name in names - by_class}, seen)
+
+
+def minds_mode(module: nn.Module) -> bool:
+    """Whether a module of PyTorch does anything else in training mode; the network's own are watched instead."""
+    if _is_own(module):
+        return False
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.running_mean is not None
+    if isinstance(module, torch.jit.ScriptModule):  # which does not show its code
+        return True
+    methods = (each for kind in type(module).__mro__ if kind is not nn.Module for each in vars(kind).values())
+    return any(isinstance(each, FunctionType) and "training" in each.__code__.co_names for each in methods)
+
+
+def read_as(flag: Flag) -> Reading:
+    """Return the class and the attribute that is read where a flag is: a configuration counts as a whole."""
+    return flag[0], flag[1].partition(".")[0]
+
+
+def flags_of(model: nn.Module) -> dict[tuple[type, str], list[bool]]:
+    """Return the flags of a network's own modules, and the value of each in every module of the class."""
+    held: dict[tuple[type, str], list[bool]] = {}
+    for module in filter(_is_own, model.modules()):
+        for name, value in _bools(module):
+            held.setdefault((type(module), name), []).append(value)
+    return held
+
+
+def _is_own(module: nn.Module) -> bool:
+    """Whether a module is none of PyTorch's."""
+    return not type(module).__module__.startswith("torch.")
+
+
+def switched(flags: dict[tuple[type, str], list[bool]]) -> list[Flag]:
+    """Return each flag with each value that not all modules of its class have."""
+    return [(*key, value) for key, held in flags.items() for value in (True, False) if {value} != set(held)]
+
+
+def _bools(module: nn.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the flags that a module or its class holds, and those in its plain dicts and objects, as `config.aux`."""
+    for key, held in vars(module).items():
+        for name, value in _held(held).items() if key not in _OWN else ():
+            if type(name) is str and type(value) is bool and not name.startswith("_") and not ACTS.search(name.lower()):
+                yield f"{key}.{name}", value
+    own = {name: value for kind in reversed(type(module).__mro__) for name, value in vars(kind).items()}
+    for name, value in {**own, **vars(module)}.items():
+        hidden = hasattr(nn.Module, name) or name in _OWN or name.startswith("__") or ACTS.search(name.lower())
+        if isinstance(value, bool) and not hidden:
+            yield name, value
+
+
+def _held(value: Any) -> dict[Any, Any]:
+    """Return what a plain dict or object, such as a configuration, holds by name."""
+    if type(value) is dict:
+        return value
+    plain = not isinstance(value, (*PLAIN, Tensor, nn.Module, ModuleType)) and type(value).__module__ != "builtins"
+    return dict(getattr(value, "__dict__", {})) if plain and not type(value).__module__.startswith("torch") else {}
+
+
+ACTS = re.compile("debug|verbose|print|plot|draw|show|save|write|dump|profil|visuali|logging")
+"""In the names of flags that are never switched: what they switch on acts outside of the network."""
+_OWN = frozenset(vars(nn.Module()))
