@@ -10,6 +10,8 @@ from torch import Tensor, nn
 import ranp
 from ranp import models
 from ranp.adapters.jobs import fuse as fused_runs
+from ranp.adapters.jobs._parts import save_run
+from ranp.adapters.jobs.folder import WEIGHTS
 from ranp.adapters.jobs.options import Fuse, Fused
 from ranp.errors import CheckFailed, UsageError
 from ranp.models.spec import resolve
@@ -56,7 +58,7 @@ def test_trained_weights_survive_the_round_trip(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1)
-    fused_runs.save(tmp_path / "run", network, SMALL, {})
+    save_run(tmp_path / "run", network, WEIGHTS, SMALL.model_dump(mode="json"), {}, {}, force=False)
     assert torch.equal(fused_runs.load_fused(str(tmp_path / "run"))(image()), network(image()))
 
 
