@@ -131,6 +131,12 @@ def varying(field: Ints) -> tuple[int, ...]:
     return tuple(axis for axis, size in enumerate(field.shape) if size > 1)
 
 
+def along(flow: Flow, dim: int) -> Ints | None:
+    """Return the labels along a dimension where one field varies over it and over nothing else."""
+    over = flow.over(dim)
+    return over[0].ravel() if len(over) == 1 and varying(over[0]) == (dim,) else None
+
+
 def first_along(field: Ints, axis: int) -> Ints:
     """Return the first entry along an axis that is not FREE, of length 1 there; FREE where all are.
 

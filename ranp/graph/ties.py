@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ranp.graph._labels import Labels
-from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, first_along, squeeze_constant, varying
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, along, first_along, squeeze_constant, varying
 
 
 class Ties:
@@ -123,6 +123,8 @@ class Ties:
 
     def channels(self, flow: Flow, dim: int, why: str) -> Ints:
         """Return one label for each index of a dimension; fields over other dimensions too are tied along those."""
+        if (alone := along(flow, dim)) is not None:
+            return alone
         over = flow.over(dim)
         if not over:
             return np.full(flow.shape[dim], flow.sentinel(dim))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ranp.graph.flow import FIXED, Flow, Ints, Shape, activation, constant, varying, vector_field
+from ranp.graph.flow import FIXED, Flow, Ints, Shape, activation, along, constant, varying, vector_field
 from ranp.graph.origins import Held, Number, Read, held_in, line
 from ranp.graph.tape import Layer, Mixing, Run, Site
 from ranp.graph.ties import Ties
@@ -185,12 +185,6 @@ def _found(tensor: torch.Tensor) -> Flow:
         return flow
     differs = (bool((tensor != tensor.narrow(dim, 0, 1)).any()) for dim in range(tensor.ndim))
     return replace(flow, fixed=tuple(differs))
-
-
-def along(flow: Flow, dim: int) -> Ints | None:
-    """Return the labels along a dimension where one field varies over it and over nothing else."""
-    over = flow.over(dim)
-    return over[0].ravel() if len(over) == 1 and varying(over[0]) == (dim,) else None
 
 
 def like_input(shape: Shape) -> Flow:
