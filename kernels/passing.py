@@ -16,7 +16,7 @@ from torch.library import custom_op
 from ranp.kernels import _native_passing as native_passing
 from ranp.kernels import _reference_backward as reference_backward
 from ranp.kernels import reference
-from ranp.kernels.proof import prove
+from ranp.kernels._proof import prove
 from ranp.kernels.reference import METHODS, Result, Spec, empty_indices
 
 LIMIT = 1024

@@ -2,16 +2,14 @@
 
 import json
 import re
-import runpy
 import shlex
+import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import forked
 from typer.testing import CliRunner
 
 import ranp
@@ -36,14 +34,6 @@ def write_images(folder: Path) -> None:
             nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)), folder / name / f"{number}.nii.gz")
 
 
-def run_module(option: str, name: str, *words: str) -> None:
-    """Do what `python -m` does."""
-    assert option == "-m"
-    warnings.simplefilter("default")  # as in a process of its own: MONAI's warnings are no errors of ours
-    sys.argv = [name, *words]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the whole page in one folder, and return it."""
@@ -56,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 place = path / words[0]
                 write_images(place / "data")
             elif program == "python":
-                code, _, err = forked(lambda words=words: run_module(*words), cwd=place, count=1)  # type: ignore[misc]
-                assert code == 0, f"{line}\n{err[-2000:]}"
+                done = subprocess.run([sys.executable, *words], cwd=place, capture_output=True, text=True, check=False)
+                assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
             else:
                 said = CliRunner().invoke(app, words)
                 assert said.exit_code == 0, f"{line}\n{said.output[-2000:]}"

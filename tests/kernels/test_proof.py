@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ranp.kernels import _native_passing as native_passing
-from ranp.kernels import native, proof
+from ranp.kernels import _proof as proof
+from ranp.kernels import native
 
 CPU = torch.device("cpu")
 
@@ -17,6 +18,7 @@ def believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been compared yet, and what is refused here is so only here."""
     if native.library("cpu") is None:
         pytest.skip(f"no library: {native.reason('cpu')}")
+    monkeypatch.setenv("RANP_NATIVE", "auto")
     monkeypatch.setattr(native, "_loaded", dict(native._loaded))
     monkeypatch.setattr(native, "_reasons", {})
     proof._difference.cache_clear()
