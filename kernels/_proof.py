@@ -16,8 +16,8 @@ from ranp.kernels import _reference_backward as reference_backward
 from ranp.kernels import native, reference
 from ranp.kernels.reference import METHODS, Spec
 
-WIDTHS = (5, 40, 96, 128, 130)
-"""Labels: one to four registers of a thread, and more."""
+WIDTHS = (5, 40, 96, 128, 130, 250, 300)
+"""Labels: one to four registers of a thread, more by one or by four at a time, and indices of two bytes."""
 
 
 def prove(device: torch.device, dtype: torch.dtype) -> None:
