@@ -163,6 +163,7 @@ def carry_out(
         keep=Keep(prepared.place, options.save_every, options.resume, asked),
         **options.only(Budget), **options.only(Shared),
     )  # fmt: skip
+    processes.gather(None)  # all have read the winner's weights before the first takes their folder away
     return processes.from_first(lambda: _kept(prepared, found))
 
 

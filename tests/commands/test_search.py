@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import torch
 from processes import forked_ranp
 
-from ranp import runs
+from ranp import processes, runs
 from ranp.pipeline import CANDIDATES
+from ranp.pipeline._trials import Trials
 from ranp.training import Training
 
 Call = Callable[..., Any]
@@ -233,12 +235,21 @@ def test_the_commands_of_the_page_in_their_order(ranp: Call, tmp_path: Path, mon
     assert {row.name for row in table.rows} == set(CANDIDATES)
 
 
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Trials.weights
+
+    def late(*given: Any) -> Any:
+        """Let the second process read the winner's weights when the first would long have put them into its run."""
+        time.sleep(processes.rank())
+        return read(*given)
+
     (line,) = re.findall(r"^    torchrun --standalone --nproc_per_node=2 -m ranp (.*)$", PAGE, flags=re.MULTILINE)
     words = [*shlex.split(line), *SMALLER, "--candidates", "profile,weighted"]
     for count, name in ((1, "one"), (2, "two")):
         (tmp_path / name).mkdir()
-        code, out, err = forked_ranp(*words, cwd=tmp_path / name, count=count)
+        with monkeypatch.context() as slowly:
+            slowly.setattr(Trials, "weights", late)
+            code, out, err = forked_ranp(*words, cwd=tmp_path / name, count=count)
         assert code == 0, err
         assert out.count("wrote") == 1
     one, two = (tmp_path / name / "runs" / "two" for name in ("one", "two"))
