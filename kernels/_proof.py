@@ -14,6 +14,7 @@ from torch import Tensor
 from ranp.kernels import _native_passing as native_passing
 from ranp.kernels import _reference_backward as reference_backward
 from ranp.kernels import native, reference
+from ranp.kernels._streams import table_stream
 from ranp.kernels.reference import METHODS, Spec
 
 WIDTHS = (5, 40, 96, 128, 130, 250, 300)
@@ -28,7 +29,7 @@ def prove(device: torch.device, dtype: torch.dtype) -> None:
     Raises:
         native.NativeError: it is not, and `RANP_NATIVE=require`.
     """
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if table_stream(device) is None:
         return
     if native.library(device.type) is not None and (difference := _difference(device, dtype)):
         native.refuse(device.type, f"{difference} than PyTorch on {device}")
