@@ -1,21 +1,22 @@
 """What boolean flags switch on: paths of a network that do not run as it is, followed so that they are tied too.
 
-Flags are those of the network's own modules (`ranp.graph._listing`), and among the arguments of the forward. They are
+Flags are those of the network's own modules (`ranp.graph._reading`), and among the arguments of the forward. They are
 switched in private copies.
 """
 
 import inspect
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ranp.graph._listing import ACTS, TRAINING, Flag, Listing, flags_of, minds_mode, read_as, switched
+from ranp.graph._reading import ACTS, TRAINING, Flag, Reading, flags_of, minds_mode, read_as, switched, watch_
 from ranp.graph._run import Failure, Recorder, run
 from ranp.graph.flow import FIXED
+from ranp.graph.tape import Run
 from ranp.graph.trace import Trace
 from ranp.inputs import as_arguments
 from ranp.modules import copy_with
@@ -34,8 +35,8 @@ def follow_flags(grown: Trace, model: nn.Module, inputs: Any, tries: "Tries") ->
         for training in (False, True):
             if not (left := idle(grown, model)):
                 break
-            listing = tries.listed(flags, given, training=training)
-            if listing is not None and left & listing.took:
+            tried = tries.new(flags, given, training=training)
+            if tried is not None and left & tried.took:
                 _follow(grown, model, inputs if given is None else given, flags, training=training)
                 what = ", ".join(modules_of(left & grown.read, model))
                 notes.append(f"off the path as it is, and coupled with it: {what}, by {words}")
@@ -54,47 +55,83 @@ class Tries:
     """
 
     def __init__(self, grown: Trace, model: nn.Module, inputs: Any) -> None:
-        self.model, self.inputs, self.outline = model, inputs, _outline(grown)
-        self.known: dict[tuple[tuple[Flag, ...], bool], Listing] = {}
+        self.grown, self.model, self.inputs, self.outline = grown, model, inputs, _outline(grown.runs["eval"])
+        self.known: dict[tuple[tuple[Flag, ...], bool], Tried] = {}
 
     def mode_matters(self) -> bool:
         """Whether the network may do anything else in training mode."""
-        return any(map(minds_mode, self.model.modules())) or TRAINING in self._like((), training=False).read_flags
+        return any(map(minds_mode, self.model.modules())) or TRAINING in self._like((), training=False).read
 
-    def listed(self, flags: tuple[Flag, ...], given: Any = None, *, training: bool) -> Listing | None:
+    def new(self, flags: tuple[Flag, ...], given: Any = None, *, training: bool) -> "Tried | None":
         """Return what a copy does under some flags, or with some arguments; None where another run told it already."""
         if given is not None:
             return self._run(flags, given, training=training)
         told = self._like((), training=training), self._like(flags, training=False) if training else None
-        listing = self._like(flags, training=training)
-        return None if listing in told else listing
+        tried = self._like(flags, training=training)
+        return None if any(tried is other for other in told) else tried
 
-    def _like(self, flags: tuple[Flag, ...], *, training: bool) -> Listing:
+    def _like(self, flags: tuple[Flag, ...], *, training: bool) -> "Tried":
         """Return the run that one under some flags is like."""
-        if training and TRAINING not in (listing := self._like(flags, training=False)).read_flags:
-            return listing
-        read = self._like((), training=training).read_flags if flags else set()
+        if training and TRAINING not in (tried := self._like(flags, training=False)).read:
+            return tried
+        read = self._like((), training=training).read if flags else set()
         if len(flags) > 1:  # each by itself was tried: together they do something else where two of them are read
-            read = read.union(*(listing.read_flags for listing in self.known.values()))
+            read = read.union(*(tried.read for tried in self.known.values()))
         if sum(read_as(flag) in read for flag in flags) < min(len(flags), 2):
             return self._like((), training=training)
         if (flags, training) not in self.known:
             self.known[flags, training] = self._run(flags, self.inputs, training=training)
         return self.known[flags, training]
 
-    def _run(self, flags: tuple[Flag, ...], given: Any, *, training: bool) -> Listing:
+    def _run(self, flags: tuple[Flag, ...], given: Any, *, training: bool) -> "Tried":
         everything = {read_as((*key, True)) for key in flags_of(self.model)} | {TRAINING}
-        listing = Listing(Trace())
-        failure = _runs(listing, self.model, given, flags, training=training)
+        tried = Tried(self.grown.fork())
+        failure = _runs(Watching(tried.trace, tried.read), self.model, given, flags, training=training)
         if failure is not None and "as child module" in str(failure.error):  # a flag was set while it was watched
-            listing = Listing(Trace(), watched=False)
-            failure = _runs(listing, self.model, given, flags, training=training)
-            listing.read_flags = everything
-        if failure is not None:
-            listing.steps, listing.took = [], set()
-        if not flags and given is self.inputs and not training and listing.steps != self.outline:
-            listing.read_flags = everything
-        return listing
+            tried = Tried(self.grown.fork(), everything)
+            failure = _runs(Recorder(tried.trace), self.model, given, flags, training=training)
+        if failure is None:
+            tried.outline = _outline(tried.trace.current)
+            tried.took.update(*(record.weights for record in tried.trace.current.records))
+        if not flags and given is self.inputs and not training and tried.outline != self.outline:
+            tried.read = everything
+        return tried
+
+
+@dataclass
+class Tried:
+    """What a copy of a network did.
+
+    Args:
+        trace: what had grown, and what the run adds.
+        read: the flags it read.
+        outline: its ops and shapes; none where it does not run.
+        took: the parameters it took.
+    """
+
+    trace: Trace
+    read: set[Reading] = field(default_factory=set)
+    outline: list[Any] = field(default_factory=list)
+    took: set[str] = field(default_factory=set)
+
+
+class Watching(Recorder):
+    """Records a run and sees which flags are read on the way.
+
+    Args:
+        trace: what grows.
+        read: told the flags.
+    """
+
+    def __init__(self, trace: Trace, read: set[Reading]) -> None:
+        super().__init__(trace)
+        self.read_flags = read
+
+    def begin_(self, model: nn.Module) -> None:
+        """Watch the flags of the network's own modules, and the mode of all."""
+        super().begin_(model)
+        for module in model.modules():
+            watch_(module, self.read_flags)
 
 
 def _ways(model: nn.Module, inputs: Any) -> Iterator[tuple[tuple[Flag, ...], Any, str]]:
@@ -138,11 +175,10 @@ def _follow_switches(grown: Trace, model: nn.Module, inputs: Any, tries: Tries) 
     notes: list[str] = []
     flags = {(kind, name): held for (kind, name), held in flags_of(model).items() if "." not in name}
     for flag in switched(flags):
-        listing, scratch = tries.listed((flag,), training=False), Trace(grown.second)
-        if listing is None or listing.steps in ([], tries.outline) or listing.steps[-1] != tries.outline[-1]:
+        tried = tries.new((flag,), training=False)
+        if tried is None or tried.outline in ([], tries.outline) or tried.outline[-1] != tries.outline[-1]:
             continue
-        _runs(Recorder(scratch), model, inputs, (flag,), training=False)
-        tied, frozen = _more_of(scratch, grown)
+        tied, frozen = _more_of(tried.trace, grown)
         words, what = _words(flag), some([*tied, *frozen])
         if tied and not frozen and len(flags[flag[:2]]) == 1:
             _follow(grown, model, inputs, (flag,), training=False)
@@ -159,9 +195,8 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _outline(grown: Trace) -> list[Any]:
-    """Return the ops of a run in evaluation mode with the shapes they make, and the shapes that come out at the end."""
-    run = grown.runs["eval"]
+def _outline(run: Run) -> list[Any]:
+    """Return the ops of a run with the shapes they make, and the shapes that come out at the end."""
     ops = [(record.op, record.scalars, [flow.shape for flow in record.outputs]) for record in run.records]
     return [*ops, [flow.shape for flow in run.outputs]]
 
@@ -205,7 +240,7 @@ def _switch_(module: nn.Module, name: str, value: bool, originals: set[int]) -> 
 
 
 def _runs(
-    follower: Recorder | Listing, model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool
+    follower: Recorder, model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool
 ) -> Failure | None:
     """Run a copy of a network under some flags, and return what stopped it, if anything."""
     copied, originals = copy_with(model), {id(held) for each in model.modules() for held in vars(each).values()}

@@ -7,7 +7,7 @@ real tensors. Nothing is captured: Python control flow just runs.
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,7 @@ class Recorder(Follower):
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
         self._weights: list[str] = []
+        self._given: list[Flow | str] = []  # both in order
 
     def begin_(self, model: nn.Module) -> None:
         """Mark the numbers that modules hold."""
@@ -68,12 +69,14 @@ class Recorder(Follower):
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Read the flows of an op's arguments."""
-        self._tensors, self._before, self._weights = tensors_of((*args, *kwargs.values())), [], []
+        self._tensors, self._before, self._weights, self._given = tensors_of((*args, *kwargs.values())), [], [], []
         for tensor in self._tensors:
             if self.trace.is_parameter(tensor):
                 self._weights.append(self.trace.names[id(tensor)])
+                self._given.append(self._weights[-1])
             else:
                 self._before.append(self.trace.flow(tensor))
+                self._given.append(self._before[-1])
         self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
@@ -83,23 +86,43 @@ class Recorder(Follower):
         given = bind(func, args, kwargs)
         op = Op(base_name(func), func, given, self._tensors, results, frame.path, site, self.asks.asked)
         scalars = numbers(func, op.arguments, self.trace)
-        before = self._before
-        for flow in before:
-            self.trace.freeze_picks(flow)
-        self._hold_attention(op)
-        flows = apply(op, self.trace)
-        for result, flow in zip(results, flows, strict=True):
+        key = self._key(op, args, kwargs, scalars)
+        record = self.trace.known.get(key)
+        if record is None:
+            record = self._applied(op, scalars)
+            if not func._schema.is_mutable and not any(map(_chooses, results)):
+                self.trace.known[key] = record
+        for result, flow in zip(results, record.outputs, strict=True):
             self.trace.set(result, flow)
         if func._schema.is_mutable:  # inside ops that functionalisation keeps whole, circular padding among them
             for written in op.tensors:
                 if written is results[0] and (base := self.trace.bases.get(written)) is not None:
-                    self.trace.write_through(base, flows[0], f"written in part in {op.where}")
-        record = Record(op.name, op.module, site, before, flows, scalars=scalars)
-        record.view = is_view(func)
+                    self.trace.write_through(base, record.outputs[0], f"written in part in {op.where}")
         if record.view and op.tensors:
             base = self.trace.bases.get(op.tensors[0], op.tensors[0])
             for result in results:
                 self.trace.bases[result] = base
+        self.trace.current.records.append(record)
+
+    def _key(
+        self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], scalars: tuple[float | str, ...]
+    ) -> Hashable:
+        """Return all that the record of an op follows from: of equal ones the labels are tied already."""
+        asked = None if op.asked is None else op.asked.marks
+        layouts = [(each.dtype, each.stride()) for each in op.tensors]
+        shapes = [each.shape for each in op.results]
+        plain = _plain((*args, *kwargs.items()))
+        return op.overload, op.module, op.site, scalars, (*self._given,), (*layouts,), (*shapes,), plain, asked
+
+    def _applied(self, op: Op, scalars: tuple[float | str, ...]) -> Record:
+        """Apply the rule of an op and return its record."""
+        before, func, results, self.trace.mixing = self._before, op.overload, op.results, None
+        for flow in before:
+            self.trace.freeze_picks(flow)
+        self._hold_attention(op)
+        flows = [self.trace.once(flow) for flow in apply(op, self.trace)]
+        record = Record(op.name, op.module, op.site, before, flows, scalars=scalars, mixing=self.trace.mixing)
+        record.view = is_view(func)
         whole = flows[0] if record.op.endswith("scatter") else before[0] if before else None
         if whole is not None and len(whole.shape) == len(flows[0].shape) + (record.op == "select"):
             found = places(record.op, op.arguments, whole.shape)
@@ -113,7 +136,7 @@ class Recorder(Follower):
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
-        self.trace.current.records.append(record)
+        return record
 
     def _hold_attention(self, op: Op) -> None:
         """Keep the width of `nn.MultiheadAttention`, by which it cuts its weights, and whose queries and keys stay."""
@@ -179,6 +202,13 @@ class Insisting(Recorder):
             return value
         self.left -= 1
         return self.answer if self.left > 0 else value
+
+
+def _plain(values: Any) -> Hashable:
+    """Return values in a form that can be compared, without tensors."""
+    if isinstance(values, list | tuple):
+        return tuple(map(_plain, values))
+    return None if isinstance(values, Tensor) else values
 
 
 def _chooses(result: Tensor) -> bool:
@@ -365,7 +395,7 @@ def _call(trace: Trace, model: nn.Module, tensors: dict[str, Tensor], inputs: In
 
     def marked(tensor: Tensor) -> Tensor:
         copied = tensor.detach()
-        trace.set(copied, like_input(tuple(tensor.shape)))
+        trace.set(copied, trace.once(like_input(tuple(tensor.shape))))
         return copied
 
     args, kwargs = as_arguments(map_tensors(inputs, marked))

@@ -43,9 +43,9 @@ def look_up(table: NDArray[Entry], numbers: Ints, otherwise: Any = None) -> NDAr
     return entries
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Flow:
-    """The labels of one tensor.
+    """The labels of one tensor. Two are the same where they are one object.
 
     Args:
         shape: the tensor's shape.

@@ -8,8 +8,9 @@ NumPy), which the code around the call tells.
 
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -271,6 +272,11 @@ class Asked:
             here += not (isinstance(part, int) and not isinstance(part, bool))
         return None, None
 
+    @cached_property
+    def marks(self) -> Hashable:
+        """Return what tells a call from another of the same values: where its numbers come from."""
+        return self.name, _marks(self.args), tuple((key, _marks(value)) for key, value in self.kwargs.items())
+
     def _forgets(self) -> bool:
         frame = _frame()
         return (
@@ -278,6 +284,19 @@ class Asked:
             or bool(FORGETFUL & {*frame.f_code.co_names, *frame.f_code.co_varnames})
             or ("einops" in frame.f_code.co_filename)
         )
+
+
+def _marks(value: Any) -> Hashable:
+    if isinstance(value, Number):
+        origin = value.origin
+        if isinstance(origin, Made):
+            return origin.action, _marks(origin.left), _marks(origin.right)
+        return (origin.flow, origin.dim) if isinstance(origin, Read) else origin
+    if isinstance(value, list | tuple):
+        return tuple(map(_marks, value))
+    if isinstance(value, slice):
+        return _marks(value.start), _marks(value.stop), _marks(value.step)
+    return value if isinstance(value, int | str) else None
 
 
 LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")

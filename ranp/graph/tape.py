@@ -1,4 +1,4 @@
-"""What ran, for whoever reads a run afterwards: its ops, its layers, its calls of modules, its channel statistics."""
+"""What ran, for whoever reads a run afterwards: its ops, its layers, its calls of modules."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -65,6 +65,14 @@ class Layer:
     norm: tuple[str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """How an op mixes channels in a statistic, a norm or a softmax: over these dimensions, each of some groups apart."""
+
+    dims: tuple[int, ...]
+    groups: int
+
+
 @dataclass(slots=True)
 class Record:
     """One op of the run.
@@ -85,6 +93,7 @@ class Record:
         places: where it acts, by dimension, in those that can't shrink.
         summed: how many entries of a constant each of its results is a sum of, else 0.
         made: how many of its results are feature maps; None for all.
+        mixing: the channels it mixes in a statistic, if any.
         chosen: of a run on real tensors, the conditions and numbers that the op's results are, for a slim run to take
             the same path; None for any other result.
     """
@@ -104,6 +113,7 @@ class Record:
     summed: int = 0
     kind: Kind = Kind.OTHER
     made: int | None = None
+    mixing: Mixing | None = None
     chosen: tuple[torch.Tensor | None, ...] = ()
 
 
@@ -125,23 +135,13 @@ class Call:
 
 
 @dataclass(slots=True)
-class Mixing:
-    """An op that mixes channels in a statistic: a norm over channels or a softmax over channels."""
-
-    record: int
-    dims: tuple[int, ...]
-    groups: int
-
-
-@dataclass(slots=True)
 class Run:
-    """What one run of the network left: its ops, its calls of childless modules, its channel statistics, its outputs.
+    """What one run of the network left: its ops, its calls of childless modules, its outputs.
 
     `answers` holds the conditions and numbers the network read, for a slim run to take the same path.
     """
 
     records: list[Record] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    mixing: list[Mixing] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
     outputs: list[Flow] = field(default_factory=list)

@@ -1,15 +1,16 @@
 """The state that grows while a network runs: constraints, what each tensor carries, and the tape of what ran."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ranp.graph._labels import Labels
 from ranp.graph.flow import FIXED, Flow, Ints, Shape, activation, along, constant, varying, vector_field
 from ranp.graph.origins import Held, Number, Read, held_in, line
-from ranp.graph.tape import Layer, Mixing, Run, Site
+from ranp.graph.tape import Layer, Mixing, Record, Run, Site
 from ranp.graph.ties import Ties
 
 
@@ -40,12 +41,25 @@ class Trace(Ties):
         self.layers: dict[str, Layer] = {}
         self.runs: dict[str, Run] = {}
         self.current = Run()
+        self.mixing: Mixing | None = None  # of the op that runs
+        self.known: dict[Hashable, Record] = {}  # what ran before, by the op and all that it was given
+        self._once: dict[Hashable, Flow] = {}  # each flow, by its fields
         self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
         self.read: set[str] = set()  # parameters that some op took
         self.counts: dict[Held, Count] = {}
         self.second = second
         self.splits: list[tuple[Site, Ints]] = []  # labels of each view that splits channels among heads
         self.checked: list[tuple[Ints, str]] = []  # labels whose number the network compares with one written in it
+
+    def fork(self) -> "Trace":
+        """Return the same state, to be grown apart by a further run."""
+        other = Trace(self.second)
+        for name, value in vars(self).items():
+            if name not in ("current", "_flows", "bases"):
+                setattr(other, name, value.copy() if isinstance(value, Labels | list | dict | set) else value)
+        other.born = {name: dict(dims) for name, dims in self.born.items()}
+        other.layers = {name: replace(layer) for name, layer in self.layers.items()}
+        return other
 
     def begin(self, name: str, tensors: list[torch.Tensor]) -> None:
         """Start the record of a run over these parameter tensors."""
@@ -61,7 +75,7 @@ class Trace(Ties):
             return known
         name = self.names.get(id(tensor))
         if name is None:
-            return _found(tensor)
+            return self.once(_found(tensor))
         shape = tuple(tensor.shape)
         fields = [vector_field(self.axis(tensor, dim), dim, len(shape)) for dim, n in enumerate(shape) if n > 1]
         return Flow(shape, tuple(fields), (True,) * len(shape), frozenset([name]))
@@ -106,6 +120,11 @@ class Trace(Ties):
     def is_unknown(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is none of the run's: made outside it, as `torch.tensor(2.0)` is."""
         return id(tensor) not in self.names and tensor not in self._flows
+
+    def once(self, flow: Flow) -> Flow:
+        """Return the one flow of these very fields, so that a repeated op is known by what it is given."""
+        fields = tuple(map(id, flow.fields)), tuple(map(id, flow.picks))
+        return self._once.setdefault((flow.shape, fields, flow.fixed, flow.roots, flow.layer), flow)
 
     def set(self, tensor: torch.Tensor, flow: Flow) -> None:
         """Say what a tensor carries."""
@@ -171,7 +190,7 @@ class Trace(Ties):
 
     def mix(self, dims: Sequence[int], groups: int = 1) -> None:
         """Remember that the op that runs mixes channels in a statistic."""
-        self.current.mixing.append(Mixing(len(self.current.records), tuple(dims), groups))
+        self.mixing = Mixing(tuple(dims), groups)
 
     def add_layer(self, layer: Layer) -> None:
         """Remember a layer on its first call."""

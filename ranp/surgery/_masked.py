@@ -19,7 +19,7 @@ from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.rules import RULES
 from ranp.graph.rules.op import base_name
-from ranp.graph.tape import Kind, Mixing, Record
+from ranp.graph.tape import Kind, Record
 from ranp.modules import Change, Module, copy_with
 
 Subset = dict[int, tuple[int, Tensor]]  # dimension -> its length, and the kept indices
@@ -70,17 +70,16 @@ class KeptStatistics(TorchDispatchMode):
         self._queues: dict[tuple[str, str], list[Subset]] = defaultdict(list)  # by module and op
         self._model, self._running, self._hooks = model, [""], list[RemovableHandle]()
         records = graph.runs[run].records
-        mixing = {each.record: each for each in graph.runs[run].mixing}
-        mixed = {records[index].op for index in mixing}
-        for index, record in enumerate(records):
+        mixed = {record.op for record in records if record.mixing is not None}
+        for record in records:
             if record.op in mixed:
-                self._queues[record.module, record.op].append(self._subset(kept, record, mixing.get(index)))
+                self._queues[record.module, record.op].append(self._subset(kept, record))
 
-    def _subset(self, kept: Mask, record: Record, mixing: Mixing | None) -> Subset:
-        if mixing is None:
+    def _subset(self, kept: Mask, record: Record) -> Subset:
+        if record.mixing is None:
             return {}
         flow, found = record.inputs[0], {}
-        for dim in mixing.dims:
+        for dim in record.mixing.dims:
             for units in flow.over(dim):
                 units = squeeze_constant(units, units)
                 mask = staying(kept, units)

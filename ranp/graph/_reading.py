@@ -1,4 +1,4 @@
-"""A run that is only listed: its ops, the parameters they take, and which boolean flags are read on the way.
+"""Which boolean flags a network reads while it runs, and whether it asks for its mode.
 
 Flags are those of the network's own modules, in their plain dicts and configurations.
 """
@@ -12,10 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.graph._following import Follower
-from ranp.graph.rules.op import base_name, bind, tensors_of
-from ranp.graph.rules.registry import numbers
-from ranp.graph.trace import Trace, like_input
 from ranp.inputs import PLAIN
 
 Flag = tuple[type, str, bool]
@@ -24,44 +20,6 @@ Reading = tuple[type, str]
 """A class of modules, and an attribute of theirs that is read."""
 TRAINING: Reading = (nn.Module, "training")
 PYTORCH = f"{torch.__file__.rpartition('/')[0]}/"
-
-
-class Listing(Follower):
-    """Lists the ops of a run with the numbers and shapes they make, and the parameters they take; labels do not flow.
-
-    Args:
-        trace: told what the network's own tensors are.
-        watched: whether it is seen which flags are read.
-    """
-
-    def __init__(self, trace: Trace, *, watched: bool = True) -> None:
-        super().__init__()
-        self.trace, self.watched = trace, watched
-        self.steps: list[Any] = []
-        self.took: set[str] = set()
-        self.read_flags: set[Reading] = set()  # flags, and what holds them
-
-    def begin_(self, model: nn.Module) -> None:
-        """Watch the flags of the network's own modules, and the mode of all."""
-        for module in model.modules() if self.watched else ():
-            if not isinstance(module, torch.jit.ScriptModule):  # whose attributes lie elsewhere
-                _watch_(module, self.read_flags)
-
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note the parameters an op takes."""
-        given = tensors_of((*args, *kwargs.values()))
-        self.took.update(self.trace.names[id(each)] for each in given if self.trace.is_parameter(each))
-
-    def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
-        """Note an op."""
-        scalars = numbers(func, bind(func, args, kwargs), self.trace)
-        self.steps.append((base_name(func), scalars, [tuple(result.shape) for result in results]))
-        for result in results:
-            self.trace.set(result, like_input(tuple(result.shape)))
-
-    def finish(self, outputs: list[Tensor]) -> None:
-        """Note the shapes of the outputs."""
-        self.steps.append([tuple(each.shape) for each in outputs])
 
 
 class _Watched(dict[str, Any]):
@@ -87,11 +45,13 @@ class _Watched(dict[str, Any]):
         return super().__getitem__(name)
 
 
-def _watch_(module: nn.Module, read: set[Reading]) -> None:
+def watch_(module: nn.Module, read: set[Reading]) -> None:
     """Let a private module say whether its flags and its mode are read; flags of the class always count as read.
 
     Of a module of PyTorch it is the mode alone, and what PyTorch itself reads (see `minds_mode`) is not said.
     """
+    if isinstance(module, torch.jit.ScriptModule):  # whose attributes lie elsewhere
+        return
     held, own = vars(module), _is_own(module)
     names = {"training", *(name.partition(".")[0] for name, _ in (_bools(module) if own else ()))}
 
