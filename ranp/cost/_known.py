@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ranp.dispatch import Mode
 
 aten = torch.ops.aten
 _SAME = {  # the result of which holds what the first operand holds
@@ -29,11 +30,11 @@ _HALVES = {torch.bfloat16, torch.float16}  # whose statistics are kept in the fl
 _UNCHANGED = {aten._amp_foreach_non_finite_check_and_unscale_}  # of a step that does not overflow
 
 
-class Known(TorchDispatchMode):
+class Known(Mode):
     """Answers what is asked of fake tensors that hold one number everywhere; torch refuses to answer of others."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._values: dict[int, float | int | bool] = {}  # by storage
         self._ranges: dict[int, range] = {}  # by storage
 

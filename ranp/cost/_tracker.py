@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ranp.dispatch import Mode
 from ranp.inputs import flatten
 
 _KNOWN = "ranp"
@@ -38,11 +38,11 @@ class Block:
         return -(-self.bytes // BLOCK) * BLOCK
 
 
-class StorageTracker(TorchDispatchMode):
+class StorageTracker(Mode):
     """Follows the storages that are alive; what happens after `begin` is kept, so that its peak can be looked at."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.phase = ""
         self.modules: list[str] = [""]  # that are running, the innermost last
         self.live: dict[int, Block] = {}

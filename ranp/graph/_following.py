@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp.dispatch import Mode
 from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks
@@ -23,11 +23,11 @@ class Frame:
     flow: Flow | None = None
 
 
-class Follower(TorchDispatchMode):
+class Follower(Mode):
     """Counts the ops that yield tensors and knows the module that runs, and which kinds of values the network read."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.stack = [Frame()]
         self.last = ""
         self.count = 0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 POINTWISE = {"add", "sub", "mul", "div", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "hardtanh"}
 POINTWISE |= {"hardswish", "hardsigmoid", "mish", "softplus"}
+EXACT = {"add", "sub", "mul"}  # whole numbers stay whole numbers
 SAME = {"slice_scatter", "select_scatter", "_softmax", "_log_softmax"}
 
 
@@ -23,7 +24,7 @@ def quick(name: str, args: tuple[Any, ...]) -> Tensor | tuple[Tensor, ...] | Non
         args: its positional arguments.
     """
     if name in POINTWISE:
-        return _pointwise(args)
+        return _pointwise(name, args)
     if name == "native_batch_norm":
         return _batch_norm(args)
     if name == "convolution":
@@ -47,10 +48,12 @@ def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device="meta")
 
 
-def _pointwise(args: tuple[Any, ...]) -> Tensor | None:
+def _pointwise(name: str, args: tuple[Any, ...]) -> Tensor | None:
     tensors = [each for each in args if isinstance(each, Tensor)]
     first = max(tensors, key=Tensor.numel)
-    if not all(each.is_meta and each.dtype == first.dtype for each in tensors) or not first.is_floating_point():
+    if not all(each.is_meta and each.dtype == first.dtype for each in tensors):
+        return None
+    if not first.is_floating_point() and (name not in EXACT or any(isinstance(each, float) for each in args)):
         return None
     if any(each.ndim > first.ndim or not _fits(each, first) for each in tensors):
         return None

@@ -104,9 +104,7 @@ class Recorder(Follower):
                 self.trace.bases[result] = base
         self.trace.current.records.append(record)
 
-    def _key(
-        self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], scalars: tuple[float | str, ...]
-    ) -> Hashable:
+    def _key(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], scalars: tuple[float | str, ...]) -> Hashable:
         """Return all that the record of an op follows from: of equal ones the labels are tied already."""
         asked = None if op.asked is None else op.asked.marks
         layouts = [(each.dtype, each.stride()) for each in op.tensors]

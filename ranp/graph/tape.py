@@ -67,7 +67,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """How an op mixes channels in a statistic, a norm or a softmax: over these dimensions, each of some groups apart."""
+    """How an op mixes channels in a statistic (norm, softmax): over these dimensions, in groups apart."""
 
     dims: tuple[int, ...]
     groups: int

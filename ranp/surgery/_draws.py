@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp.dispatch import Mode
 from ranp.graph.rules.op import base_name
 
 Shape = tuple[int, ...]
@@ -21,7 +21,7 @@ SIZED = {"rand", "randn", "randint"}
 FILLING = {"bernoulli", "cauchy", "exponential", "geometric", "log_normal", "normal", "random", "uniform"}
 
 
-class Draws(TorchDispatchMode):
+class Draws(Mode):
     """Seeds every draw of a run by its number; use under `torch.random.fork_rng`.
 
     Args:
@@ -33,7 +33,7 @@ class Draws(TorchDispatchMode):
     """
 
     def __init__(self, seed: int = 0, shapes: list[Shape] | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.made: list[Shape] = []
         self._seed, self._shapes = seed, shapes
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from ranp.dispatch import Mode
 
 WIDER = dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64)
 WIDER |= {torch.complex64: torch.complex128, torch.complex32: torch.complex128}
 
 
-class Doubles(TorchDispatchMode):
+class Doubles(Mode):
     """Gives every floating-point tensor of a forward double precision; use under `torch.no_grad`.
 
     >>> with torch.no_grad(), Doubles():
@@ -25,7 +26,7 @@ class Doubles(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._default = torch.float32
 
     def __enter__(self) -> "Doubles":

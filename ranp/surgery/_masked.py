@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from ranp.dispatch import Mode
 from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.rules import RULES
@@ -50,7 +50,7 @@ class OtherSize(RuntimeError):
     """A statistic over channels that lie in a dimension which changes with the size of the input."""
 
 
-class KeptStatistics(TorchDispatchMode):
+class KeptStatistics(Mode):
     """Takes statistics over channels from the kept channels alone: in each module in the order of the traced run.
 
     Args:
@@ -64,7 +64,7 @@ class KeptStatistics(TorchDispatchMode):
     """
 
     def __init__(self, graph: Graph, kept: Mask, model: nn.Module, run: str = "eval") -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.uncompared: list[str] = []
         self._fast = True
         self._queues: dict[tuple[str, str], list[Subset]] = defaultdict(list)  # by module and op

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from ranp.dispatch import Mode
 
 LIMIT = 256 * 2**20  # bytes of unfolded input at a time
 
 
-class Slabs(TorchDispatchMode):
+class Slabs(Mode):
     """Runs every convolution whose unfolded input is larger than a limit in slabs; use under `torch.no_grad`.
 
     Args:
@@ -29,7 +30,7 @@ class Slabs(TorchDispatchMode):
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._limit = limit
 
     def __torch_dispatch__(

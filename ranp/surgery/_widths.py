@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp.dispatch import Mode
 from ranp.graph.graph import Graph
 from ranp.graph.resize import sets_sizes
 from ranp.graph.sizes import Key, numbers_of, set_number
@@ -96,9 +96,9 @@ def _pairs(full: nn.Module, slim: dict[str, nn.Module], names: tuple[str, ...]) 
                 yield path, getattr(module, name), getattr(slim[path], name)
 
 
-class _Steps(TorchDispatchMode):
+class _Steps(Mode):
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.steps: list[Any] = []
 
     def __torch_dispatch__(

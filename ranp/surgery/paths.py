@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from ranp.dispatch import Mode
 from ranp.graph.rules.op import base_name, bind
 from ranp.inputs import Shape, flatten
 from ranp.modules import copy_with, on_meta
@@ -135,7 +135,7 @@ _LAYOUT = ("as_strided", "as_strided_", "clone", "view", "_unsafe_view", "reshap
 """Ops that lay out values anew: which of them run depends on strides, and strides on sizes of 1; values do not."""
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Mode):
     """Notes the ops of a run and over how many elements each statistic is taken.
 
     Args:
@@ -143,7 +143,7 @@ class _Recorder(TorchDispatchMode):
     """
 
     def __init__(self, expected: list[Any] | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.steps: list[Any] = []
         self.statistics: list[int] = []
         self._expected = expected

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp.dispatch import Mode
 from ranp.graph.rules.op import base_name
 from ranp.inputs import Inputs, as_arguments, draw, flatten, map_tensors
 from ranp.modules import copy_with, on_meta
@@ -139,7 +139,7 @@ class _AllThere(Exception):
     """A run has made what it was to make."""
 
 
-class _Until(TorchDispatchMode):
+class _Until(Mode):
     """Ends a run when a condition holds.
 
     Args:
@@ -147,7 +147,7 @@ class _Until(TorchDispatchMode):
     """
 
     def __init__(self, holds: Callable[[], bool]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._holds = holds
 
     def __torch_dispatch__(
@@ -191,7 +191,7 @@ def _run(model: nn.Module, inputs: Inputs) -> tuple[set[str], set[str]]:
     return changed - read, read
 
 
-class _Reads(TorchDispatchMode):
+class _Reads(Mode):
     """Notes which of some tensors are read by an op, and which are filled before that.
 
     Args:
@@ -199,7 +199,7 @@ class _Reads(TorchDispatchMode):
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.read: set[int] = set()
         self.filled: set[int] = set()
         self._watched = {id(each) for each in tensors.values()}
