@@ -15,7 +15,6 @@ from torch import nn
 
 from ranp.graph._reading import ACTS, TRAINING, Flag, Reading, flags_of, minds_mode, read_as, switched, watch_
 from ranp.graph._run import Failure, Recorder, run
-from ranp.graph.flow import FIXED
 from ranp.graph.tape import Run
 from ranp.graph.trace import Trace
 from ranp.inputs import as_arguments
@@ -55,7 +54,7 @@ class Tries:
     """
 
     def __init__(self, grown: Trace, model: nn.Module, inputs: Any) -> None:
-        self.grown, self.model, self.inputs, self.outline = grown, model, inputs, _outline(grown.runs["eval"])
+        self.grown, self.model, self.inputs, self.run = grown, model, inputs, grown.runs["eval"]
         self.known: dict[tuple[tuple[Flag, ...], bool], Tried] = {}
 
     def mode_matters(self) -> bool:
@@ -91,9 +90,9 @@ class Tries:
             tried = Tried(self.grown.fork(), everything)
             failure = _runs(Recorder(tried.trace), self.model, given, flags, training=training)
         if failure is None:
-            tried.outline = _outline(tried.trace.current)
+            tried.run = tried.trace.current
             tried.took.update(*(record.weights for record in tried.trace.current.records))
-        if not flags and given is self.inputs and not training and tried.outline != self.outline:
+        if not flags and given is self.inputs and not training and not _alike(tried.run, self.run):
             tried.read = everything
         return tried
 
@@ -105,13 +104,13 @@ class Tried:
     Args:
         trace: what had grown, and what the run adds.
         read: the flags it read.
-        outline: its ops and shapes; none where it does not run.
+        run: what ran; None where it stopped.
         took: the parameters it took.
     """
 
     trace: Trace
     read: set[Reading] = field(default_factory=set)
-    outline: list[Any] = field(default_factory=list)
+    run: Run | None = None
     took: set[str] = field(default_factory=set)
 
 
@@ -176,7 +175,7 @@ def _follow_switches(grown: Trace, model: nn.Module, inputs: Any, tries: Tries) 
     flags = {(kind, name): held for (kind, name), held in flags_of(model).items() if "." not in name}
     for flag in switched(flags):
         tried = tries.new((flag,), training=False)
-        if tried is None or tried.outline in ([], tries.outline) or tried.outline[-1] != tries.outline[-1]:
+        if tried is None or not _ends_alike(tried.run, tries.run) or _alike(tried.run, tries.run):
             continue
         tied, frozen = _more_of(tried.trace, grown)
         words, what = _words(flag), some([*tied, *frozen])
@@ -195,26 +194,30 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _outline(run: Run) -> list[Any]:
-    """Return the ops of a run with the shapes they make, and the shapes that come out at the end."""
-    ops = [(record.op, record.scalars, [flow.shape for flow in record.outputs]) for record in run.records]
-    return [*ops, [flow.shape for flow in run.outputs]]
+def _alike(run: Run | None, other: Run) -> bool:
+    """Whether two runs are of the same ops, which compute with the same numbers and make the same shapes."""
+    if run is None or len(run.records) != len(other.records) or not _ends_alike(run, other):
+        return False
+    return all(a is b or a.outline == b.outline for a, b in zip(run.records, other.records, strict=True))
 
 
-def _more_of(tried: Trace, grown: Trace) -> tuple[list[str], list[str]]:
+def _ends_alike(run: Run | None, other: Run) -> bool:
+    """Whether the same shapes come out at the end of two runs."""
+    return run is not None and [flow.shape for flow in run.outputs] == [flow.shape for flow in other.outputs]
+
+
+def _more_of(tried: Trace, grown: Trace) -> list[list[str]]:
     """Return the modules of the layers that one trace ties further than another, and of those that it freezes."""
-    names = [name for name in grown.layers if name in tried.layers]
-    sides = [[trace.labels.find(trace.layers[name].units) for name in names] for trace in (tried, grown)]
-    pairs = np.unique(np.stack([np.concatenate([*side, [FIXED]]) for side in sides]), axis=1)
-    classes, counts = np.unique(pairs[0], return_counts=True)
-    spans = classes[(counts > 1) & (classes >= 0)]
-    stays, stayed = (
-        np.unique(trace.labels.find(np.concatenate([[FIXED], *(each for each, _ in trace.frozen)])))
-        for trace in (tried, grown)
+    layers = [layer for layer in grown.layers.values() if (layer.units >= 0).any()]
+    labels = [layer.units[layer.units >= 0] for layer in layers]
+    owner, every = (
+        np.repeat(np.arange(len(layers)), list(map(len, labels))),
+        np.concatenate([np.zeros(0, int), *labels]),
     )
-    rows = list(zip((grown.layers[name].module for name in names), *sides, strict=True))
-    tied = [module for module, new, _ in rows if np.isin(new, spans).any()]
-    return tied, [module for module, new, old in rows if (np.isin(new, stays) & ~np.isin(old, stayed)).any()]
+    new, old = (trace.labels.find(every) for trace in (tried, grown))
+    classes, counts = np.unique(np.unique(new * tried.labels.count + old) // tried.labels.count, return_counts=True)
+    ties, stays = np.isin(new, classes[counts > 1]), tried.stays(every) & ~grown.stays(every)
+    return [[layers[index].module for index in np.unique(owner[told])] for told in (ties, stays)]
 
 
 def _follow(grown: Trace, model: nn.Module, inputs: Any, flags: tuple[Flag, ...], *, training: bool) -> None:

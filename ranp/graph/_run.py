@@ -23,7 +23,7 @@ from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
 from ranp.graph.rules.op import Op, base_name, bind, is_view, tensors_of
-from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of
+from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of, single_value
 from ranp.graph.tape import Call, Kind, Record
 from ranp.graph.trace import Trace, like_input
 from ranp.inputs import Inputs, as_arguments, flatten, map_tensors, places_of
@@ -55,7 +55,7 @@ class Recorder(Follower):
         self._tensors: list[Tensor] = []
         self._before: list[Flow] = []
         self._weights: list[str] = []
-        self._given: list[Flow | str] = []  # both in order
+        self._given: list[Hashable] = []  # both in order, with what else a rule may ask of them
 
     def begin_(self, model: nn.Module) -> None:
         """Mark the numbers that modules hold."""
@@ -71,61 +71,55 @@ class Recorder(Follower):
         """Read the flows of an op's arguments."""
         self._tensors, self._before, self._weights, self._given = tensors_of((*args, *kwargs.values())), [], [], []
         for tensor in self._tensors:
-            if self.trace.is_parameter(tensor):
-                self._weights.append(self.trace.names[id(tensor)])
-                self._given.append(self._weights[-1])
-            else:
-                self._before.append(self.trace.flow(tensor))
-                self._given.append(self._before[-1])
+            flow, name, value = self.trace.carried(tensor), None, None
+            if flow is None:
+                name = self.trace.names.get(id(tensor))
+                if name is None:
+                    flow = self.trace.flow(tensor)
+                    value = single_value(tensor)
+            if flow is not None:
+                self._before.append(flow)
+            elif name is not None:
+                self._weights.append(name)
+            self._given.append((flow, name, value, tensor.dtype, tensor.stride()))
         self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
-        """Apply the rule of an op and record it."""
-        frame = self.stack[-1]
-        site = frame.place, frame.count, base_name(func)
-        given = bind(func, args, kwargs)
-        op = Op(base_name(func), func, given, self._tensors, results, frame.path, site, self.asks.asked)
-        scalars = numbers(func, op.arguments, self.trace)
-        key = self._key(op, args, kwargs, scalars)
+        """Record an op: by its rule, or as it was recorded before where all that it is given is the same."""
+        frame, asked, given, plain = self.stack[-1], self.asks.asked, (*self._given,), _plain((*args, *kwargs.items()))
+        shapes, marks = tuple(result.shape for result in results), None if asked is None else asked.marks
+        key = func, frame.path, frame.place, frame.count, given, plain, shapes, marks
         record = self.trace.known.get(key)
         if record is None:
-            record = self._applied(op, scalars)
+            site = frame.place, frame.count, base_name(func)
+            arguments = bind(func, args, kwargs)
+            record = self._applied(Op(site[-1], func, arguments, self._tensors, results, frame.path, site, asked))
             if not func._schema.is_mutable and not any(map(_chooses, results)):
                 self.trace.known[key] = record
+        base = self.trace.base(self._tensors[0]) if record.view and self._tensors else None
         for result, flow in zip(results, record.outputs, strict=True):
-            self.trace.set(result, flow)
-        if func._schema.is_mutable:  # inside ops that functionalisation keeps whole, circular padding among them
-            for written in op.tensors:
-                if written is results[0] and (base := self.trace.bases.get(written)) is not None:
-                    self.trace.write_through(base, record.outputs[0], f"written in part in {op.where}")
-        if record.view and op.tensors:
-            base = self.trace.bases.get(op.tensors[0], op.tensors[0])
-            for result in results:
-                self.trace.bases[result] = base
+            self.trace.set(result, flow, base)
         self.trace.current.records.append(record)
 
-    def _key(self, op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], scalars: tuple[float | str, ...]) -> Hashable:
-        """Return all that the record of an op follows from: of equal ones the labels are tied already."""
-        asked = None if op.asked is None else op.asked.marks
-        layouts = [(each.dtype, each.stride()) for each in op.tensors]
-        shapes = [each.shape for each in op.results]
-        plain = _plain((*args, *kwargs.items()))
-        return op.overload, op.module, op.site, scalars, (*self._given,), (*layouts,), (*shapes,), plain, asked
-
-    def _applied(self, op: Op, scalars: tuple[float | str, ...]) -> Record:
+    def _applied(self, op: Op) -> Record:
         """Apply the rule of an op and return its record."""
-        before, func, results, self.trace.mixing = self._before, op.overload, op.results, None
+        before, results, self.trace.mixing = self._before, op.results, None
         for flow in before:
             self.trace.freeze_picks(flow)
         self._hold_attention(op)
         flows = [self.trace.once(flow) for flow in apply(op, self.trace)]
-        record = Record(op.name, op.module, op.site, before, flows, scalars=scalars, mixing=self.trace.mixing)
-        record.view = is_view(func)
+        if op.overload._schema.is_mutable and any(written is results[0] for written in op.tensors):
+            # inside ops that functionalisation keeps whole, circular padding among them
+            self.trace.write_through(results[0], flows[0], f"written in part in {op.where}")
+        record = Record(
+            op.name, op.module, op.site, before, flows, scalars=numbers(op.overload, op.arguments, self.trace)
+        )
+        record.mixing, record.view = self.trace.mixing, is_view(op.overload)
         whole = flows[0] if record.op.endswith("scatter") else before[0] if before else None
         if whole is not None and len(whole.shape) == len(flows[0].shape) + (record.op == "select"):
             found = places(record.op, op.arguments, whole.shape)
             record.places = {dim: where for dim, where in found.items() if whole.immovable(dim)}
-        rule = rule_of(op.name, func)
+        rule = rule_of(op.name, op.overload)
         if rule is not None:
             record.kind, record.made = rule.kind, rule.results
         if record.kind == Kind.SUM and before and before[0].constant:

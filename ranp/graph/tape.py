@@ -116,6 +116,11 @@ class Record:
     mixing: Mixing | None = None
     chosen: tuple[torch.Tensor | None, ...] = ()
 
+    @property
+    def outline(self) -> tuple[object, ...]:
+        """What the op is to a network, whatever its channels: its name, its numbers, the shapes it makes."""
+        return self.op, self.scalars, [flow.shape for flow in self.outputs]
+
 
 @dataclass(slots=True)
 class Call:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranp.graph._labels import Labels
 from ranp.graph.flow import FIXED, FREE, Flow, Ints, Shape, along, first_along, squeeze_constant, varying
@@ -82,6 +83,13 @@ class Ties:
         real = labels[labels >= 0]
         if real.size:
             self.frozen.append((real, why))
+
+    def stays(self, labels: Ints) -> NDArray[np.bool_]:
+        """Return which of some labels are tied to one that is kept for ever."""
+        stays = np.zeros(self.labels.count, dtype=bool)
+        for kept, _ in self.frozen:
+            stays[self.labels.find(kept)] = True
+        return stays[self.labels.find(labels)]
 
     def sum_parameter(self, flow: Flow, dims: Iterable[int], why: str) -> None:
         """Say that a sum or norm runs over some dimensions of a parameter.

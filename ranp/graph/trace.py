@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ class Trace(Ties):
         super().__init__()
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
-        self._flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # what each tensor of a run carries
-        self.bases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # whose storage a tensor is a view of
+        self._flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # what each tensor of a run carries, and
+        # the tensor it is a view of
         self.born: dict[str, dict[int, Ints]] = {}
         self.grouped: dict[str, Ints] = {}
         self.shapes: dict[str, Shape] = {}
@@ -55,7 +56,7 @@ class Trace(Ties):
         """Return the same state, to be grown apart by a further run."""
         other = Trace(self.second)
         for name, value in vars(self).items():
-            if name not in ("current", "_flows", "bases"):
+            if name not in ("current", "_flows"):
                 setattr(other, name, value.copy() if isinstance(value, Labels | list | dict | set) else value)
         other.born = {name: dict(dims) for name, dims in self.born.items()}
         other.layers = {name: replace(layer) for name, layer in self.layers.items()}
@@ -68,9 +69,14 @@ class Trace(Ties):
 
     # Flows of tensors
 
+    def carried(self, tensor: torch.Tensor) -> Flow | None:
+        """Return what a tensor of the run carries; None of a parameter, or of one made elsewhere."""
+        known = self._flows.get(tensor)
+        return None if known is None else cast(Flow, known[0])
+
     def flow(self, tensor: torch.Tensor) -> Flow:
         """Return what a tensor carries; a parameter is born with labels on every dimension longer than 1."""
-        known: Flow | None = self._flows.get(tensor)
+        known = self.carried(tensor)
         if known is not None:
             return known
         name = self.names.get(id(tensor))
@@ -103,8 +109,16 @@ class Trace(Ties):
         """Whether a tensor is a parameter, buffer or tensor attribute itself, not computed from one."""
         return id(tensor) in self.names and tensor not in self._flows
 
-    def write_through(self, base: torch.Tensor, view: Flow, why: str) -> None:
-        """Say that a tensor was written into through a view of it; fields along a part of a dimension are frozen."""
+    def base(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor whose storage another one shares, itself where it is no view."""
+        known = self._flows.get(tensor)
+        return tensor if known is None or known[1] is None else cast(torch.Tensor, known[1])
+
+    def write_through(self, written: torch.Tensor, view: Flow, why: str) -> None:
+        """Say that what a view shows was written into; fields along a part of a dimension are frozen."""
+        base = self.base(written)
+        if base is written:
+            return
         shape, fields = tuple(base.shape), []
         for part in view.fields:
             if len(view.shape) == len(shape) and all(view.shape[axis] == shape[axis] for axis in varying(part)):
@@ -112,8 +126,8 @@ class Trace(Ties):
             else:
                 self.freeze(part, why)
         known = self.flow(base)
-        written = Flow(shape, tuple(fields), (False,) * len(shape), view.roots)
-        merged = self.merge([replace(known, fixed=(False,) * len(shape)), written], shape, why)
+        fresh = Flow(shape, tuple(fields), (False,) * len(shape), view.roots)
+        merged = self.merge([replace(known, fixed=(False,) * len(shape)), fresh], shape, why)
         fixed = tuple(not merged.over(dim) and not (known.constant and view.constant) for dim in range(len(shape)))
         self.set(base, replace(merged, fixed=fixed))
 
@@ -126,10 +140,10 @@ class Trace(Ties):
         fields = tuple(map(id, flow.fields)), tuple(map(id, flow.picks))
         return self._once.setdefault((flow.shape, fields, flow.fixed, flow.roots, flow.layer), flow)
 
-    def set(self, tensor: torch.Tensor, flow: Flow) -> None:
-        """Say what a tensor carries."""
+    def set(self, tensor: torch.Tensor, flow: Flow, base: torch.Tensor | None = None) -> None:
+        """Say what a tensor carries, and of which one it is a view."""
         assert tuple(tensor.shape) == flow.shape, (tuple(tensor.shape), flow.shape)
-        self._flows[tensor] = flow
+        self._flows[tensor] = flow, base
 
     # Sizes that the network reads and asks for
 
@@ -137,7 +151,7 @@ class Trace(Ties):
         """Return a tensor's shape with marks on the sizes that channels decide; None where none is."""
         if torch._is_functional_tensor(tensor):
             tensor = torch._from_functional_tensor(tensor)
-        known = self._flows.get(tensor)
+        known = self.carried(tensor)
         if known is not None:
             if not known.fields:
                 return None

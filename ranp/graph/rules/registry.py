@@ -69,11 +69,16 @@ def numbers(overload: torch._ops.OpOverload, arguments: dict[str, Any], trace: T
     for name in _scalar_names(overload):
         value = arguments[name]
         if isinstance(value, torch.Tensor):
-            if value.numel() == 1 and not value.is_meta and trace.is_unknown(value):
-                scalars.append(str(value.item()))
+            if trace.is_unknown(value) and (single := single_value(value)) is not None:
+                scalars.append(str(single))
         elif isinstance(value, bool | int | float | complex):
             scalars.append(str(value))
     return tuple(scalars)
+
+
+def single_value(tensor: torch.Tensor) -> float | None:
+    """Return the value of a tensor that Python made from one."""
+    return tensor.item() if tensor.numel() == 1 and not tensor.is_meta else None
 
 
 @cache
