@@ -21,7 +21,7 @@ from ranp.graph.resize import resized
 from ranp.graph.rules.op import base_name, bind, tensors_of
 from ranp.graph.rules.registry import numbers, places
 from ranp.graph.tape import Places, Record, Run
-from ranp.graph.trace import Trace
+from ranp.graph.trace import Trace, like_input
 from ranp.inputs import Inputs
 
 VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"}
@@ -62,7 +62,8 @@ class Outline(Follower):
         op, arguments = base_name(func), bind(func, args, kwargs)
         scalars = numbers(func, arguments, self.trace)
         for result in results:
-            self.trace.set(result, Flow(tuple(result.shape), (), (False,) * result.ndim, None))
+            if not result.is_meta:  # so that its value is not taken for a number that Python made
+                self.trace.set(result, like_input(tuple(result.shape)))
         if op in LAYOUT:
             return
         self.skip_layout()
@@ -77,7 +78,7 @@ class Outline(Follower):
         if not _same_groups(full, arguments.get("groups", arguments.get("group", 1))):
             raise Mismatch("", self.next)
         for chosen, flow, result in zip(full.chosen, full.outputs, results, strict=False):
-            if chosen is not None and not flow.fields and result.ndim == chosen.ndim:
+            if chosen is not None and _takes(flow, result, chosen):
                 result.resize_(chosen.shape).copy_(chosen)
         for flow, result in zip(full.outputs, results, strict=True):
             if not self._right_shape(flow, result):
@@ -100,6 +101,11 @@ class Outline(Follower):
         """Whether the labels of a dimension say how long it is in a slim run; free entries have no fixed number."""
         over = flow.over(dim)
         return all((units != FREE).all() for units in over) if over else flow.fixed[dim]
+
+
+def _takes(flow: Flow, result: Tensor, chosen: Tensor) -> bool:
+    """Whether a result is to have the full network's values: nothing of it can shrink."""
+    return not flow.fields and (result.shape == chosen.shape or (all(flow.fixed) and result.ndim == chosen.ndim))
 
 
 def _same_groups(full: Record, groups: int) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ranp.graph._groups import grouped
 from ranp.graph.constraints import held_by_balance
-from ranp.graph.flow import FIXED, FREE, Flow, Ints, look_up
+from ranp.graph.flow import FIXED, FREE, Flow, Ints, look_up, varying
 from ranp.graph.graph import Graph, Mask, Members, Size
 from ranp.graph.origins import in_units
 from ranp.graph.tape import Layer, Record, Run
@@ -49,7 +49,7 @@ def finalise(trace: Trace, order: Iterable[str], *, runs: bool = True) -> tuple[
         _balance(trace, table),
         {name: units.run(run) for name, run in trace.runs.items()} if runs else {},
         outputs=trace.outputs,
-        some=tuple(some[some >= 0] for labels in trace.some if not ((some := look_up(table, labels)) == FIXED).any()),
+        some=_some(trace, table),
         least=_least(table, trace.wide, group_of, len(groups)),
     )
     graph = replace(graph, sizes=tuple(size for size in sizes if size.counts(graph)))
@@ -65,16 +65,24 @@ class _Units:
 
     def __init__(self, table: Ints) -> None:
         self.table = table
-        self.known: dict[int, Flow] = {}  # by the id of the flow of labels, which the trace holds
+        self.known: dict[Flow, Flow] = {}
+        self.records: dict[int, Record] = {}  # by the id of the record of labels, which the trace holds
 
     def flow(self, labels: Flow) -> Flow:
-        """Return a tensor's flow; one that several records share is made once."""
+        """Return a tensor's flow; one that records share is made once, and fields without units are left out."""
         if not labels.fields:
             return labels
-        if id(labels) not in self.known:
-            fields = tuple(look_up(self.table, field) for field in labels.fields)
-            self.known[id(labels)] = replace(labels, fields=fields)
-        return self.known[id(labels)]
+        if labels not in self.known:
+            fields, fixed = [], list(labels.fixed)
+            for field in labels.fields:
+                units = look_up(self.table, field)
+                if (units >= 0).any() or (units != units.flat[0]).any():
+                    fields.append(units)
+                    continue
+                for dim in varying(units):
+                    fixed[dim] |= bool(units.flat[0] == FIXED)
+            self.known[labels] = replace(labels, fields=tuple(fields), fixed=tuple(fixed))
+        return self.known[labels]
 
     def run(self, run: Run) -> Run:
         """Return a run."""
@@ -86,12 +94,14 @@ class _Units:
         )
 
     def _record(self, record: Record) -> Record:
-        return replace(
-            record,
-            inputs=[self.flow(flow) for flow in record.inputs],
-            outputs=[self.flow(flow) for flow in record.outputs],
-            arguments={k: self.flow(v) if isinstance(v, Flow) else v for k, v in record.arguments.items()},
-        )
+        if id(record) not in self.records:
+            self.records[id(record)] = replace(
+                record,
+                inputs=[self.flow(flow) for flow in record.inputs],
+                outputs=[self.flow(flow) for flow in record.outputs],
+                arguments={k: self.flow(v) if isinstance(v, Flow) else v for k, v in record.arguments.items()},
+            )
+        return self.records[id(record)]
 
 
 def _balance(trace: Trace, table: Ints) -> tuple[Ints, ...]:
@@ -102,6 +112,16 @@ def _balance(trace: Trace, table: Ints) -> tuple[Ints, ...]:
         rows = rows[(rows != FREE).any(axis=1)]
         if len(rows) > 1 and (rows >= 0).any() and (np.sort(rows, axis=1) != np.sort(rows[:1], axis=1)).any():
             distinct[rows.shape, rows.tobytes()] = rows
+    return tuple(distinct.values())
+
+
+def _some(trace: Trace, table: Ints) -> tuple[Ints, ...]:
+    """Return units of which one stays; where something of no unit is among them, one stays anyway."""
+    distinct: dict[bytes, Ints] = {}
+    for labels in trace.some:
+        units = look_up(table, labels)
+        if (units >= 0).any() and not (units == FIXED).any():
+            distinct[units.tobytes()] = units[units >= 0]
     return tuple(distinct.values())
 
 

@@ -45,11 +45,20 @@ class Labels:
         root = self._parent[labels]
         while True:
             above = self._parent[root]
-            if np.array_equal(above, root):
+            if (above == root).all():
                 break
             root = above
         self._parent[labels] = root
         return root
+
+    def alike(self, a: int, b: int) -> bool:
+        """Whether two labels, or what is none, are of one set."""
+        return a == b or (min(a, b) >= 0 and self._root(a) == self._root(b))
+
+    def _root(self, label: int) -> int:
+        while (above := int(self._parent[label])) != label:
+            label = above
+        return label
 
     def tie(self, a: Ints, b: Ints) -> None:
         """Put `a[i]` and `b[i]` into one set, for each i; both hold labels only."""
@@ -59,7 +68,10 @@ class Labels:
             if not differ.any():
                 return
             first, second = first[differ], second[differ]
-            np.minimum.at(self._parent, np.maximum(first, second), np.minimum(first, second))
+            high, low = np.maximum(first, second), np.minimum(first, second)
+            np.minimum.at(self._parent, high, low)
+            if (self._parent[high] == low).all():
+                return  # else one is tied to several, and those are not yet tied to one another
 
     def roots(self) -> Ints:
         """Return the representative of every label ever made, shape (count,)."""

@@ -81,14 +81,14 @@ class Recorder(Follower):
                 self._before.append(flow)
             elif name is not None:
                 self._weights.append(name)
-            self._given.append((flow, name, value, tensor.dtype, tensor.stride()))
+            self._given += [flow or name, value, tensor.dtype, tensor.stride()]
         self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
         """Record an op: by its rule, or as it was recorded before where all that it is given is the same."""
-        frame, asked, given, plain = self.stack[-1], self.asks.asked, (*self._given,), _plain((*args, *kwargs.items()))
-        shapes, marks = tuple(result.shape for result in results), None if asked is None else asked.marks
-        key = func, frame.path, frame.place, frame.count, given, plain, shapes, marks
+        frame, asked, plain = self.stack[-1], self.asks.asked, _plain((*args, *kwargs.items()))
+        shapes, marks = tuple((*result.shape,) for result in results), None if asked is None else asked.marks
+        key = func, frame.path, frame.place, frame.count, plain, shapes, marks, *self._given
         record = self.trace.known.get(key)
         if record is None:
             site = frame.place, frame.count, base_name(func)

@@ -16,7 +16,6 @@ from ranp.graph._flags import Tries, follow_flags, idle, modules_of, some
 from ranp.graph._run import Failure, Insisting, Recorder, failed, run
 from ranp.graph.flow import look_up
 from ranp.graph.graph import Graph
-from ranp.graph.tape import Site
 from ranp.graph.trace import Trace
 from ranp.inputs import Inputs, check_outputs, describe, draw, generator_of, map_tensors
 from ranp.modules import (
@@ -113,9 +112,8 @@ def _trace(
 ) -> Graph:
     grown, first = _started(Trace(), model, inputs, outputs)
     order = list(tensors_of(model))
-    if stuck := _stuck(grown, order):  # heads whose channels all stay may go as a whole
-        other, _ = _started(Trace(stuck), model, inputs, outputs)
-        grown = other if _removable(other, order) > _removable(grown, order) else grown
+    if grown.splits:
+        grown = _split_otherwise(grown, model, inputs, order)
     notes = []
     tries = Tries(grown, model, inputs)
     try:
@@ -149,19 +147,22 @@ def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ..
     return grown, first
 
 
-def _stuck(grown: Trace, order: list[str]) -> frozenset[Site]:
-    """Return where views split channels of which those that follow are frozen and others could."""
-    if not grown.splits:
-        return frozenset()
+def _split_otherwise(grown: Trace, model: nn.Module, inputs: Any, order: list[str]) -> Trace:
+    """Return what grew, or what grows where views split channels otherwise of which all that follow are frozen.
+
+    Of attention whose heads' channels all stay, heads may go as a whole.
+    """
     graph, table = finalise(grown, order, runs=False)
-    return frozenset(site for site, labels in grown.splits if look_up(graph.frozen, look_up(table, labels), True).all())
+    stuck = {site for site, labels in grown.splits if look_up(graph.frozen, look_up(table, labels), True).all()}
+    if not stuck:
+        return grown
+    other, _ = _started(Trace(frozenset(stuck)), model, inputs, grown.outputs)
+    return other if _removable(finalise(other, order, runs=False)[0]) > _removable(graph) else grown
 
 
-def _removable(grown: Trace, order: list[str]) -> int:
+def _removable(graph: Graph) -> int:
     """Return how many channels of layers may go."""
-    graph, _ = finalise(grown, order, runs=False)
-    free = ~graph.frozen
-    return sum(int(free[layer.units[layer.units >= 0]].sum()) for layer in graph.layers)
+    return sum(int((~graph.frozen[layer.units[layer.units >= 0]]).sum()) for layer in graph.layers)
 
 
 def _other_paths(grown: Trace, model: nn.Module, inputs: Any, read: set[type]) -> None:

@@ -17,6 +17,7 @@ forward).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeVar
 
@@ -84,7 +85,8 @@ class Flow:
 
     def with_fields(self, fields: Iterable[Ints]) -> "Flow":
         """Return the same flow with other fields; those that vary nowhere are dropped."""
-        return replace(self, fields=tuple(field for field in fields if field.size > 1))
+        kept = tuple([field for field in fields if field.size > 1])
+        return Flow(self.shape, kept, self.fixed, self.roots, self.layer, self.picks, self.why)
 
     def apart(self, dims: Iterable[int]) -> "Flow":
         """Return the same flow with the fields that vary over none of some dimensions."""
@@ -95,7 +97,7 @@ class Flow:
         """Return what lies over the other dimensions alone: these are of length 1, and not fixed."""
         shape = tuple(1 if dim in dims else size for dim, size in enumerate(self.shape))
         fixed = tuple(each and dim not in dims for dim, each in enumerate(self.fixed))
-        return replace(self.apart(dims), shape=shape, fixed=fixed)
+        return Flow(shape, self.apart(dims).fields, fixed, self.roots, self.layer, self.picks, self.why)
 
     def fixing(self, dims: Iterable[int]) -> "Flow":
         """Return the same flow with some dimensions fixed, of which no layer is the direct maker any more."""
@@ -128,7 +130,7 @@ def vector_field(labels: Ints, dim: int, ndim: int) -> Ints:
 
 def varying(field: Ints) -> tuple[int, ...]:
     """Return the axes a field varies over."""
-    return tuple(axis for axis, size in enumerate(field.shape) if size > 1)
+    return tuple([axis for axis, size in enumerate(field.shape) if size > 1])
 
 
 def along(flow: Flow, dim: int) -> Ints | None:
@@ -158,11 +160,12 @@ def squeeze_constant(field: Ints, classes: Ints) -> Ints:
     return field
 
 
-def blocks(before: Shape, after: Shape) -> list[tuple[range, range]]:
+@lru_cache(4096)
+def blocks(before: Shape, after: Shape) -> tuple[tuple[range, range], ...]:
     """Split two shapes of equal product into the shortest runs of dimensions with equal products.
 
     >>> blocks((2, 6, 5), (2, 2, 3, 5))
-    [(range(0, 1), range(0, 1)), (range(1, 2), range(1, 3)), (range(2, 3), range(3, 4))]
+    ((range(0, 1), range(0, 1)), (range(1, 2), range(1, 3)), (range(2, 3), range(3, 4)))
     """
     pairs, i, j = [], 0, 0
     while i < len(before) or j < len(after):
@@ -177,7 +180,7 @@ def blocks(before: Shape, after: Shape) -> list[tuple[range, range]]:
             else:
                 right, j = right * after[j], j + 1
         pairs.append((range(start_i, i), range(start_j, j)))
-    return pairs
+    return tuple(pairs)
 
 
 def _stretched(field: Ints, before: Shape, after: Shape) -> tuple[list[int], list[int]]:

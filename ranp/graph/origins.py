@@ -222,6 +222,7 @@ class Asked:
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    _forgetful: bool | None = None
 
     def argument(self, place: int, name: str) -> Any:
         """Return an argument by its place or its name, None where it was not given."""
@@ -278,12 +279,11 @@ class Asked:
         return self.name, _marks(self.args), tuple((key, _marks(value)) for key, value in self.kwargs.items())
 
     def _forgets(self) -> bool:
-        frame = _frame()
-        return (
-            frame is None
-            or bool(FORGETFUL & {*frame.f_code.co_names, *frame.f_code.co_varnames})
-            or ("einops" in frame.f_code.co_filename)
-        )
+        if self._forgetful is None:
+            frame = _frame()
+            named = set() if frame is None else {*frame.f_code.co_names, *frame.f_code.co_varnames}
+            self._forgetful = frame is None or bool(FORGETFUL & named) or "einops" in frame.f_code.co_filename
+        return self._forgetful
 
 
 def _marks(value: Any) -> Hashable:

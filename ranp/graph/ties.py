@@ -149,7 +149,12 @@ class Ties:
 
     def simplify(self, part: Ints) -> Ints:
         """Shorten the axes of a field along which its classes are equal."""
-        return squeeze_constant(part, self.labels.find(part))
+        first = (0,) * part.ndim
+        for axis in varying(part):  # most differ from end to end, which two entries tell
+            last = (*first[:axis], -1, *first[axis + 1 :])
+            if self.labels.alike(int(part[first]), int(part[last])):
+                return squeeze_constant(part, self.labels.find(part))
+        return part
 
     def merge(self, flows: Sequence[Flow], shape: Shape, why: str) -> Flow:
         """Return the flow of an elementwise op with broadcasting: fields over the same dimensions are tied.

@@ -44,6 +44,7 @@ class Trace(Ties):
         self.current = Run()
         self.mixing: Mixing | None = None  # of the op that runs
         self.known: dict[Hashable, Record] = {}  # what ran before, by the op and all that it was given
+        self._own: dict[str, Flow] = {}  # of parameters, by name
         self._once: dict[Hashable, Flow] = {}  # each flow, by its fields
         self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
         self.read: set[str] = set()  # parameters that some op took
@@ -82,9 +83,11 @@ class Trace(Ties):
         name = self.names.get(id(tensor))
         if name is None:
             return self.once(_found(tensor))
-        shape = tuple(tensor.shape)
-        fields = [vector_field(self.axis(tensor, dim), dim, len(shape)) for dim, n in enumerate(shape) if n > 1]
-        return Flow(shape, tuple(fields), (True,) * len(shape), frozenset([name]))
+        if name not in self._own:
+            shape = tuple(tensor.shape)
+            fields = [vector_field(self.axis(tensor, dim), dim, len(shape)) for dim, n in enumerate(shape) if n > 1]
+            self._own[name] = Flow(shape, tuple(fields), (True,) * len(shape), frozenset([name]))
+        return self._own[name]
 
     def axis(self, tensor: torch.Tensor, dim: int) -> Ints:
         """Return the labels of one dimension of a parameter, made on first use."""

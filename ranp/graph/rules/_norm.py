@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ranp.graph.flow import Flow, Ints, activation
@@ -29,8 +30,7 @@ def batch_norm(op: Op, trace: Trace) -> list[Flow]:
     else:
         flow = trace.settle(flow, others, f"position in {op.where}")
     labels = trace.channels(flow, dim, f"meets a fixed dimension in {op.where}")
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        _tie_parameter(op, trace, op.arguments.get(name), labels)
+    _tie_parameters(op, trace, ("weight", "bias", "running_mean", "running_var"), labels)
     _remember_affine(op, trace, flow)
     main = Flow(flow.shape, flow.fields, flow.fixed, flow.roots)
     return [main if tuple(r.shape) == flow.shape else _statistic(r, labels) for r in op.results]
@@ -42,10 +42,11 @@ def _statistic(result: torch.Tensor, labels: Ints) -> Flow:
     return activation(tuple(result.shape), [], fixed=(False,) * result.ndim)
 
 
-def _tie_parameter(op: Op, trace: Trace, parameter: object, labels: Ints) -> None:
-    if isinstance(parameter, torch.Tensor):
-        why = f"meets a fixed dimension in {op.where}"
-        trace.tie(labels, trace.channels(trace.flow(parameter), 0, why), why)
+def _tie_parameters(op: Op, trace: Trace, names: tuple[str, ...], labels: Ints) -> None:
+    why = f"meets a fixed dimension in {op.where}"
+    given = [op.arguments[name] for name in names if isinstance(op.arguments.get(name), torch.Tensor)]
+    if given:
+        trace.tie(labels, np.stack([trace.channels(trace.flow(each), 0, why) for each in given]), why)
 
 
 def _remember_affine(op: Op, trace: Trace, flow: Flow) -> None:
@@ -67,8 +68,7 @@ def group_norm(op: Op, trace: Trace) -> list[Flow]:
     """
     flow = trace.settle(trace.flow(op["input"]), range(2, op["input"].ndim), f"position in {op.where}")
     labels = trace.channels(flow, 1, f"meets a fixed dimension in {op.where}")
-    for name in ("weight", "bias"):
-        _tie_parameter(op, trace, op.arguments.get(name), labels)
+    _tie_parameters(op, trace, ("weight", "bias"), labels)
     _remember_affine(op, trace, flow)
     groups = op["group"]
     if groups == len(labels) and op.asked is not None and op.asked.name == "group_norm":
