@@ -1,12 +1,12 @@
 """The state that grows while a network runs: constraints, what each tensor carries, and the tape of what ran."""
 
+import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef
 
 from ranp.graph._labels import Labels
 from ranp.graph.flow import FIXED, Flow, Ints, Shape, activation, along, constant, varying, vector_field
@@ -34,8 +34,7 @@ class Trace(Ties):
         super().__init__()
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
-        self._flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # what each tensor of a run carries, and
-        # the tensor it is a view of
+        self._flows: dict[int, _Carried] = {}  # by the id of the tensor
         self.born: dict[str, dict[int, Ints]] = {}
         self.grouped: dict[str, Ints] = {}
         self.shapes: dict[str, Shape] = {}
@@ -72,8 +71,8 @@ class Trace(Ties):
 
     def carried(self, tensor: torch.Tensor) -> Flow | None:
         """Return what a tensor of the run carries; None of a parameter, or of one made elsewhere."""
-        known = self._flows.get(tensor)
-        return None if known is None else cast(Flow, known[0])
+        known = self._flows.get(id(tensor))
+        return None if known is None else known.flow
 
     def flow(self, tensor: torch.Tensor) -> Flow:
         """Return what a tensor carries; a parameter is born with labels on every dimension longer than 1."""
@@ -110,12 +109,13 @@ class Trace(Ties):
 
     def is_parameter(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter, buffer or tensor attribute itself, not computed from one."""
-        return id(tensor) in self.names and tensor not in self._flows
+        return id(tensor) in self.names and self.carried(tensor) is None
 
     def base(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the tensor whose storage another one shares, itself where it is no view."""
-        known = self._flows.get(tensor)
-        return tensor if known is None or known[1] is None else cast(torch.Tensor, known[1])
+        known = self._flows[id(tensor)].base if self.carried(tensor) is not None else None
+        base = None if known is None else known()
+        return tensor if base is None else base
 
     def write_through(self, written: torch.Tensor, view: Flow, why: str) -> None:
         """Say that what a view shows was written into; fields along a part of a dimension are frozen."""
@@ -136,7 +136,7 @@ class Trace(Ties):
 
     def is_unknown(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is none of the run's: made outside it, as `torch.tensor(2.0)` is."""
-        return id(tensor) not in self.names and tensor not in self._flows
+        return id(tensor) not in self.names and self.carried(tensor) is None
 
     def once(self, flow: Flow) -> Flow:
         """Return the one flow of these very fields, so that a repeated op is known by what it is given."""
@@ -146,7 +146,13 @@ class Trace(Ties):
     def set(self, tensor: torch.Tensor, flow: Flow, base: torch.Tensor | None = None) -> None:
         """Say what a tensor carries, and of which one it is a view."""
         assert tuple(tensor.shape) == flow.shape, (tuple(tensor.shape), flow.shape)
-        self._flows[tensor] = flow, base
+        key, flows = id(tensor), self._flows
+        flows[key] = carried = _Carried(tensor, self._gone)
+        carried.key, carried.flow, carried.base = key, flow, None if base is None else TensorWeakRef(base)
+
+    def _gone(self, carried: "_Carried") -> None:
+        if self._flows.get(carried.key) is carried:
+            del self._flows[carried.key]
 
     # Sizes that the network reads and asks for
 
@@ -212,6 +218,15 @@ class Trace(Ties):
     def add_layer(self, layer: Layer) -> None:
         """Remember a layer on its first call."""
         self.layers.setdefault(layer.name, layer)
+
+
+class _Carried(weakref.ref[torch.Tensor]):
+    """What a tensor carries, and what it is a view of. `WeakTensorKeyDictionary` would do, in ten times as long."""
+
+    __slots__ = ("base", "flow", "key")
+    key: int
+    flow: Flow
+    base: TensorWeakRef | None
 
 
 def _found(tensor: torch.Tensor) -> Flow:

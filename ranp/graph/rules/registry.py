@@ -93,8 +93,13 @@ def _scalar_names(overload: torch._ops.OpOverload) -> list[str]:
 
 def rule_of(name: str, overload: torch._ops.OpOverload) -> Rule | None:
     """Return the rule of an op; one that acts on each element needs none of its own."""
-    pointwise = RULES["pointwise"] if torch.Tag.pointwise in overload.tags else None
-    return RULES.get(name, pointwise)
+    known = RULES.get(name)
+    return RULES["pointwise"] if known is None and _is_pointwise(overload) else known
+
+
+@cache
+def _is_pointwise(overload: torch._ops.OpOverload) -> bool:
+    return torch.Tag.pointwise in overload.tags
 
 
 def places(op: str, arguments: dict[str, Any], shape: Shape) -> Places:
