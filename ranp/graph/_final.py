@@ -97,8 +97,8 @@ class _Units:
         if id(record) not in self.records:
             self.records[id(record)] = replace(
                 record,
-                inputs=[self.flow(flow) for flow in record.inputs],
-                outputs=[self.flow(flow) for flow in record.outputs],
+                inputs=tuple([self.flow(flow) for flow in record.inputs]),
+                outputs=tuple([self.flow(flow) for flow in record.outputs]),
                 arguments={k: self.flow(v) if isinstance(v, Flow) else v for k, v in record.arguments.items()},
             )
         return self.records[id(record)]

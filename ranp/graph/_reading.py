@@ -5,7 +5,7 @@ Flags are those of the network's own modules, in their plain dicts and configura
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -26,23 +26,25 @@ class _Watched(dict[str, Any]):
     """The submodules of a module, which `nn.Module` asks for what is no plain attribute: flags too, so that it is seen.
 
     Args:
-        modules: the submodules.
-        flags: what the module held by these names, and holds no more.
-        read: told the name of each that is read.
+        module: whose flags it takes.
+        names: of them.
+        read: told what is read.
     """
 
-    def __init__(self, modules: dict[str, Any], flags: dict[str, Any], read: Callable[[str], None]) -> None:
-        super().__init__(modules)
-        self.flags, self.read = flags, read
+    def __init__(self, module: nn.Module, names: set[str], read: set[Reading]) -> None:
+        held = vars(module)
+        super().__init__(held["_modules"])
+        self.flags, self.kind, self.read = {name: held.pop(name) for name in names}, type(module), read
 
     def __contains__(self, name: object) -> bool:
         return name in self.flags or super().__contains__(name)
 
     def __getitem__(self, name: str) -> Any:
-        if name in self.flags:
-            self.read(name)
-            return self.flags[name]
-        return super().__getitem__(name)
+        if name not in self.flags:
+            return super().__getitem__(name)
+        if _is_own(self.kind) or not sys._getframe(2).f_code.co_filename.startswith(PYTORCH):  # past `__getattr__`
+            self.read.add(_reading(self.kind, name))
+        return self.flags[name]
 
 
 def watch_(module: nn.Module, read: set[Reading]) -> None:
@@ -52,24 +54,20 @@ def watch_(module: nn.Module, read: set[Reading]) -> None:
     """
     if isinstance(module, torch.jit.ScriptModule):  # whose attributes lie elsewhere
         return
-    held, own = vars(module), _is_own(module)
-    names = {"training", *(name.partition(".")[0] for name, _ in (_bools(module) if own else ()))}
+    kind = type(module)
+    names = {"training", *(name.partition(".")[0] for name, _ in (_bools(module) if _is_own(kind) else ()))}
+    by_class = {name for name in names if hasattr(kind, name)}
+    read.update(_reading(kind, name) for name in by_class)
+    vars(module)["_modules"] = _Watched(module, names - by_class, read)
 
-    def key(name: str) -> Reading:
-        return TRAINING if name == "training" else read_as((type(module), name, True))
 
-    def seen(name: str) -> None:
-        if own or not sys._getframe(3).f_code.co_filename.startswith(PYTORCH):  # past `_Watched` and `__getattr__`
-            read.add(key(name))
-
-    by_class = {name for name in names if hasattr(type(module), name)}
-    read.update(map(key, by_class))
-    held["_modules"] = _Watched(held["_modules"], {name: held.pop(name) for name in names - by_class}, seen)
+def _reading(kind: type, name: str) -> Reading:
+    return TRAINING if name == "training" else read_as((kind, name, True))
 
 
 def minds_mode(module: nn.Module) -> bool:
     """Whether a module of PyTorch does anything else in training mode; the network's own are watched instead."""
-    if _is_own(module):
+    if _is_own(type(module)):
         return False
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
@@ -89,15 +87,15 @@ def read_as(flag: Flag) -> Reading:
 def flags_of(model: nn.Module) -> dict[tuple[type, str], list[bool]]:
     """Return the flags of a network's own modules, and the value of each in every module of the class."""
     held: dict[tuple[type, str], list[bool]] = {}
-    for module in filter(_is_own, model.modules()):
-        for name, value in _bools(module):
+    for module in model.modules():
+        for name, value in _bools(module) if _is_own(type(module)) else ():
             held.setdefault((type(module), name), []).append(value)
     return held
 
 
-def _is_own(module: nn.Module) -> bool:
-    """Whether a module is none of PyTorch's."""
-    return not type(module).__module__.startswith("torch.")
+def _is_own(kind: type) -> bool:
+    """Whether a class of modules is none of PyTorch's."""
+    return not kind.__module__.startswith("torch.")
 
 
 def switched(flags: dict[tuple[type, str], list[bool]]) -> list[Flag]:

@@ -7,7 +7,7 @@ real tensors. Nothing is captured: Python control flow just runs.
 
 import random
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -103,11 +103,11 @@ class Recorder(Follower):
 
     def _applied(self, op: Op) -> Record:
         """Apply the rule of an op and return its record."""
-        before, results, self.trace.mixing = self._before, op.results, None
+        before, results, self.trace.mixing = (*self._before,), op.results, None
         for flow in before:
             self.trace.freeze_picks(flow)
         self._hold_attention(op)
-        flows = [self.trace.once(flow) for flow in apply(op, self.trace)]
+        flows = tuple(self.trace.once(flow) for flow in apply(op, self.trace))
         if op.overload._schema.is_mutable and any(written is results[0] for written in op.tensors):
             # inside ops that functionalisation keeps whole, circular padding among them
             self.trace.write_through(results[0], flows[0], f"written in part in {op.where}")
@@ -124,7 +124,7 @@ class Recorder(Follower):
             record.kind, record.made = rule.kind, rule.results
         if record.kind == Kind.SUM and before and before[0].constant:
             record.summed = entries_of(op.tensors[0], results[0])
-        record.weights = self._weights
+        record.weights = (*self._weights,)
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
         self._keep_arguments(op, record)
@@ -236,16 +236,32 @@ def _follow_modules(model: nn.Module, follower: Follower) -> None:
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
             continue
-        module.register_forward_pre_hook(_entering(path, places[path], follower), with_kwargs=True)
-        module.register_forward_hook(_leaving(follower))
+        calls = _Calls(path, places[path], follower)
+        module.register_forward_pre_hook(calls.enter, with_kwargs=True)
+        module.register_forward_hook(calls.leave)
 
 
-def _entering(path: str, place: str, follower: Follower) -> Callable[..., None]:
-    return lambda _, args, kwargs: follower.enter(path, place, _first([args, kwargs]))
+class _Calls:
+    """Tells the follower of the calls of one module; slim, because a network has many and every run its own.
 
+    Args:
+        path: of the module.
+        place: of it in its class.
+        follower: that is told.
+    """
 
-def _leaving(follower: Follower) -> Callable[..., None]:
-    return lambda module, _, output: follower.leave(module, _first(output))
+    __slots__ = ("follower", "path", "place")
+
+    def __init__(self, path: str, place: str, follower: Follower) -> None:
+        self.path, self.place, self.follower = path, place, follower
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """See what goes in."""
+        self.follower.enter(self.path, self.place, _first([args, kwargs]))
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        """See what comes out."""
+        self.follower.leave(module, _first(output))
 
 
 def _first(values: Any) -> Tensor | None:

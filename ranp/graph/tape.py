@@ -101,13 +101,13 @@ class Record:
     op: str
     module: str
     site: Site
-    inputs: list[Flow]
-    outputs: list[Flow]
+    inputs: tuple[Flow, ...]
+    outputs: tuple[Flow, ...]
     groups: int = 1
     transposed: bool = False
     view: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
-    weights: list[str] = field(default_factory=list)
+    weights: tuple[str, ...] = ()
     scalars: tuple[float | str, ...] = ()
     places: Places = field(default_factory=dict)
     summed: int = 0
