@@ -6,11 +6,11 @@ from ranp.graph.flow import blocks, merged_size, reshape_field, squeeze_constant
 
 
 def test_blocks_are_the_shortest() -> None:
-    assert blocks((2, 6, 5), (2, 2, 3, 5)) == [
+    assert blocks((2, 6, 5), (2, 2, 3, 5)) == (
         (range(0, 1), range(0, 1)),
         (range(1, 2), range(1, 3)),
         (range(2, 3), range(3, 4)),
-    ]
+    )
 
 
 def test_channels_split_into_factors() -> None:
