@@ -15,7 +15,7 @@ from torch import nn
 
 from ranp.graph._reading import ACTS, TRAINING, Flag, Reading, flags_of, minds_mode, read_as, switched, watch_
 from ranp.graph._run import Failure, Recorder, run
-from ranp.graph.tape import Run
+from ranp.graph.tape import Run, Site
 from ranp.graph.trace import Trace
 from ranp.inputs import as_arguments
 from ranp.modules import copy_with
@@ -61,6 +61,20 @@ class Tries:
         """Whether the network may do anything else in training mode."""
         return any(map(minds_mode, self.model.modules())) or TRAINING in self._like((), training=False).read
 
+    def train(self) -> Failure | None:
+        """Go on with a run in training mode, or with what it left before it stopped, and return what stopped it."""
+        tried = self.known[(), True] = self._run((), self.inputs, training=True)
+        self.grown = tried.trace
+        if tried.run is None:
+            self.grown.runs.pop("train")
+        return tried.failure
+
+    def anew(self, second: frozenset[Site]) -> Trace | None:
+        """Return what grows from the start where views split channels otherwise."""
+        tried = self._run((), self.inputs, training=False, start=Trace(second, self.grown.outputs))
+        self.known[(), False] = tried
+        return tried.trace if _alike(tried.run, self.run) else None
+
     def new(self, flags: tuple[Flag, ...], given: Any = None, *, training: bool) -> "Tried | None":
         """Return what a copy does under some flags, or with some arguments; None where another run told it already."""
         if given is not None:
@@ -82,13 +96,15 @@ class Tries:
             self.known[flags, training] = self._run(flags, self.inputs, training=training)
         return self.known[flags, training]
 
-    def _run(self, flags: tuple[Flag, ...], given: Any, *, training: bool) -> "Tried":
+    def _run(self, flags: tuple[Flag, ...], given: Any, *, training: bool, start: Trace | None = None) -> "Tried":
         everything = {read_as((*key, True)) for key in flags_of(self.model)} | {TRAINING}
-        tried = Tried(self.grown.fork())
+        start = self.grown if start is None else start
+        tried = Tried(start.fork())
         failure = _runs(Watching(tried.trace, tried.read), self.model, given, flags, training=training)
         if failure is not None and "as child module" in str(failure.error):  # a flag was set while it was watched
-            tried = Tried(self.grown.fork(), everything)
+            tried = Tried(start.fork(), everything)
             failure = _runs(Recorder(tried.trace), self.model, given, flags, training=training)
+        tried.failure = failure
         if failure is None:
             tried.run = tried.trace.current
             tried.took.update(*(record.weights for record in tried.trace.current.records))
@@ -105,12 +121,14 @@ class Tried:
         trace: what had grown, and what the run adds.
         read: the flags it read.
         run: what ran; None where it stopped.
+        failure: what stopped it.
         took: the parameters it took.
     """
 
     trace: Trace
     read: set[Reading] = field(default_factory=set)
     run: Run | None = None
+    failure: Failure | None = None
     took: set[str] = field(default_factory=set)
 
 

@@ -110,21 +110,18 @@ def _trace_real(model: nn.Module, inputs: Inputs, patterns: tuple[str, ...], out
 def _trace(
     model: nn.Module, inputs: Any, patterns: tuple[str, ...], outputs: tuple[int, ...], *, reads_values: bool = False
 ) -> Graph:
-    grown, first = _started(Trace(), model, inputs, outputs)
-    order = list(tensors_of(model))
+    grown = Trace(outputs=outputs)
+    first = Recorder(grown)
+    run(grown, model, inputs, first, training=False)
+    check_outputs(outputs, first.given)
+    tries, order, notes = Tries(grown, model, inputs), list(tensors_of(model)), []
     if grown.splits:
-        grown = _split_otherwise(grown, model, inputs, order)
-    notes = []
-    tries = Tries(grown, model, inputs)
-    try:
-        if tries.mode_matters():
-            run(grown, model, inputs, Recorder(grown), training=True)
-        else:
-            grown.runs["train"] = grown.runs["eval"]
-    except Failure as failure:
-        grown.runs.pop("train")
-        said = told(failure.error, 200)
-        notes.append(f"not traced in training mode: {failure.where}: {said}")
+        _split_otherwise(tries, order)
+    if not tries.mode_matters():
+        tries.grown.runs["train"] = tries.grown.runs["eval"]
+    elif (failure := tries.train()) is not None:
+        notes.append(f"not traced in training mode: {failure.where}: {told(failure.error, 200)}")
+    grown = tries.grown
     if reads_values:
         _other_paths(grown, model, inputs, first.read)
     notes += follow_flags(grown, model, inputs, tries)
@@ -138,26 +135,17 @@ def _trace(
     return replace(graph, notes=tuple(notes))
 
 
-def _started(grown: Trace, model: nn.Module, inputs: Any, outputs: tuple[int, ...]) -> tuple[Trace, Recorder]:
-    """Run a network in evaluation mode and return what grew."""
-    grown.outputs = outputs
-    first = Recorder(grown)
-    run(grown, model, inputs, first, training=False)
-    check_outputs(outputs, first.given)
-    return grown, first
-
-
-def _split_otherwise(grown: Trace, model: nn.Module, inputs: Any, order: list[str]) -> Trace:
-    """Return what grew, or what grows where views split channels otherwise of which all that follow are frozen.
+def _split_otherwise(tries: Tries, order: list[str]) -> None:
+    """Split channels otherwise in views of which all that follow are frozen, and go on with it where more may go.
 
     Of attention whose heads' channels all stay, heads may go as a whole.
     """
-    graph, table = finalise(grown, order, runs=False)
-    stuck = {site for site, labels in grown.splits if look_up(graph.frozen, look_up(table, labels), True).all()}
-    if not stuck:
-        return grown
-    other, _ = _started(Trace(frozenset(stuck)), model, inputs, grown.outputs)
-    return other if _removable(finalise(other, order, runs=False)[0]) > _removable(graph) else grown
+    graph, table = finalise(tries.grown, order, runs=False)
+    sites = tries.grown.splits
+    stuck = {site for site, labels in sites if look_up(graph.frozen, look_up(table, labels), True).all()}
+    other = tries.anew(frozenset(stuck)) if stuck else None
+    if other is not None and _removable(finalise(other, order, runs=False)[0]) > _removable(graph):
+        tries.grown = other
 
 
 def _removable(graph: Graph) -> int:

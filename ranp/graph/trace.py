@@ -28,9 +28,10 @@ class Trace(Ties):
 
     Args:
         second: where views that split channels among heads let others of them follow than at first.
+        outputs: places of the tensors that must keep their shape, of those that the network puts out; () means all.
     """
 
-    def __init__(self, second: frozenset[Site] = frozenset()) -> None:
+    def __init__(self, second: frozenset[Site] = frozenset(), outputs: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.names: dict[int, str] = {}  # of the run's parameters, by the id of their tensor
         self._alive: list[torch.Tensor] = []  # keeps those ids taken
@@ -45,7 +46,7 @@ class Trace(Ties):
         self.known: dict[Hashable, Record] = {}  # what ran before, by the op and all that it was given
         self._own: dict[str, Flow] = {}  # of parameters, by name
         self._once: dict[Hashable, Flow] = {}  # each flow, by its fields
-        self.outputs: tuple[int, ...] = ()  # those that must keep their shape, by place; none named means all
+        self.outputs = outputs
         self.read: set[str] = set()  # parameters that some op took
         self.counts: dict[Held, Count] = {}
         self.second = second
