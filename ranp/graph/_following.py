@@ -1,5 +1,6 @@
 """See every ATen op of a run and the module it runs in: what recording, listing and comparing runs have in common."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,14 @@ from ranp.graph.rules.op import base_name, tensors_of
 
 @dataclass(slots=True)
 class Frame:
-    """A call of a module on the way: its path, where it stands in its class, its ops so far, its first input."""
+    """A call of a module on the way: its path, where it stands in its class, which of the module's calls it is.
+
+    Then its ops so far, and what its first input carries.
+    """
 
     path: str = ""
     place: str = ""
+    call: int = 0
     count: int = 0
     flow: Flow | None = None
 
@@ -29,6 +34,7 @@ class Follower(Mode):
     def __init__(self) -> None:
         super().__init__()
         self.stack = [Frame()]
+        self.calls: Counter[str] = Counter()  # of each module
         self.last = ""
         self.count = 0
         self.read: set[type] = set()
@@ -79,7 +85,8 @@ class Follower(Mode):
 
     def enter(self, path: str, place: str, first: Tensor | None) -> None:
         """Enter a module with its first input."""
-        self.stack.append(Frame(path, place))
+        self.stack.append(Frame(path, place, self.calls[path]))
+        self.calls[path] += 1
 
     def leave(self, module: nn.Module, first: Tensor | None) -> None:
         """Leave a module with its first output."""

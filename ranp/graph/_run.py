@@ -85,10 +85,10 @@ class Recorder(Follower):
         self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
-        """Record an op: by its rule, or as it was recorded before where all that it is given is the same."""
+        """Record an op: by its rule, or as in another run where all that it is given is the same."""
         frame, asked, plain = self.stack[-1], self.asks.asked, _plain((*args, *kwargs.items()))
         shapes, marks = tuple((*result.shape,) for result in results), None if asked is None else asked.marks
-        key = func, frame.path, frame.place, frame.count, plain, shapes, marks, *self._given
+        key = func, frame.path, frame.call, frame.count, plain, shapes, marks, *self._given
         record = self.trace.known.get(key)
         if record is None:
             site = frame.place, frame.count, base_name(func)

@@ -43,7 +43,7 @@ class Trace(Ties):
         self.runs: dict[str, Run] = {}
         self.current = Run()
         self.mixing: Mixing | None = None  # of the op that runs
-        self.known: dict[Hashable, Record] = {}  # what ran before, by the op and all that it was given
+        self.known: dict[Hashable, Record] = {}  # what ran, by the op, its place in the run, and all that it was given
         self._own: dict[str, Flow] = {}  # of parameters, by name
         self._once: dict[Hashable, Flow] = {}  # each flow, by its fields
         self.outputs = outputs
