@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ranp.dispatch import Mode
+from ranp.graph.rules.op import Mode
 
 aten = torch.ops.aten
 _SAME = {  # the result of which holds what the first operand holds

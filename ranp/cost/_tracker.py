@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ranp.dispatch import Mode
+from ranp.graph.rules.op import Mode
 from ranp.inputs import flatten
 
 _KNOWN = "ranp"

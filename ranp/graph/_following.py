@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.dispatch import Mode
 from ranp.graph._quick import quick
 from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks
-from ranp.graph.rules.op import base_name, tensors_of
+from ranp.graph.rules.op import Mode, base_name, tensors_of
 
 
 @dataclass(slots=True)

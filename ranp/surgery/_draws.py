@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ranp.dispatch import Mode
-from ranp.graph.rules.op import base_name
+from ranp.graph.rules.op import Mode, base_name
 
 Shape = tuple[int, ...]
 Found = TypeVar("Found")

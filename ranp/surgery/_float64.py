@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ranp.dispatch import Mode
+from ranp.graph.rules.op import Mode
 
 WIDER = dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64)
 WIDER |= {torch.complex64: torch.complex128, torch.complex32: torch.complex128}

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ranp.dispatch import Mode
 from ranp.graph.flow import squeeze_constant
 from ranp.graph.graph import Graph, Mask, staying
 from ranp.graph.rules import RULES
-from ranp.graph.rules.op import base_name
+from ranp.graph.rules.op import Mode, base_name
 from ranp.graph.tape import Kind, Record
 from ranp.modules import Change, Module, copy_with
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ranp.dispatch import Mode
+from ranp.graph.rules.op import Mode
 
 LIMIT = 256 * 2**20  # bytes of unfolded input at a time
 

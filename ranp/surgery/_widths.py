@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranp.dispatch import Mode
 from ranp.graph.graph import Graph
 from ranp.graph.resize import sets_sizes
+from ranp.graph.rules.op import Mode
 from ranp.graph.sizes import Key, numbers_of, set_number
 from ranp.inputs import InputSpec, as_arguments, flatten, refill
 from ranp.modules import copy_with, on_meta

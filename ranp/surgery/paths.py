@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ranp.dispatch import Mode
-from ranp.graph.rules.op import base_name, bind
+from ranp.graph.rules.op import Mode, base_name, bind
 from ranp.inputs import Shape, flatten
 from ranp.modules import copy_with, on_meta
 

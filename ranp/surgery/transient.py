@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ranp.dispatch import Mode
-from ranp.graph.rules.op import base_name
+from ranp.graph.rules.op import Mode, base_name
 from ranp.inputs import Inputs, as_arguments, draw, flatten, map_tensors
 from ranp.modules import copy_with, on_meta
 

@@ -1,14 +1,27 @@
-"""One call of an ATen op, and what is read off its schema."""
+"""One call of an ATen op, what is read off its schema, and a mode that sees every call."""
 
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.graph.flow import Shape
 from ranp.graph.origins import Asked
 from ranp.graph.tape import Site
+
+
+class Mode(TorchDispatchMode):
+    """Sees every call. Nothing is compiled under it, so that PyTorch's compiler, a second to import, is left alone."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether PyTorch imports its compiler, to keep it away from what the mode does."""
+        return False
 
 
 @dataclass(slots=True)
