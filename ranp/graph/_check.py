@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ranp.graph._following import Follower
-from ranp.graph._run import Failure, entries_of, run
+from ranp.graph._recording import entries_of
+from ranp.graph._run import Failure, run
 from ranp.graph.constraints import grow, held_by_balance, random_plan
 from ranp.graph.flow import FREE, Flow, Ints
 from ranp.graph.graph import Graph, Mask

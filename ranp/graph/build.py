@@ -12,8 +12,10 @@ import ranp.graph.rules  # noqa: F401  so that every op has its rule
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
 from ranp.graph._final import finalise
-from ranp.graph._flags import Tries, follow_flags, idle, modules_of, some
-from ranp.graph._run import Failure, Insisting, Recorder, failed, run
+from ranp.graph._flags import follow_flags, idle, modules_of, some
+from ranp.graph._recording import Insisting, Recorder
+from ranp.graph._run import Failure, failed, run
+from ranp.graph._tries import Tries
 from ranp.graph.flow import look_up
 from ranp.graph.graph import Graph
 from ranp.graph.trace import Trace
@@ -121,10 +123,10 @@ def _trace(
         tries.grown.runs["train"] = tries.grown.runs["eval"]
     elif (failure := tries.train()) is not None:
         notes.append(f"not traced in training mode: {failure.where}: {told(failure.error, 200)}")
-    grown = tries.grown
     if reads_values:
-        _other_paths(grown, model, inputs, first.read)
-    notes += follow_flags(grown, model, inputs, tries)
+        _other_paths(tries.grown, model, inputs, first.read)
+    notes += follow_flags(tries)
+    grown = tries.grown
     if left := idle(grown, model):
         notes.append(f"never ran, keeps its full size: {', '.join(modules_of(left, model))}")
     _fix_by_user(grown, patterns)
