@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ranp.graph._following import Follower
 from ranp.graph._recording import entries_of
 from ranp.graph._run import Failure, run
-from ranp.graph.constraints import grow, held_by_balance, random_plan
+from ranp.graph.constraints import grow, held_by_balance, plan_without
 from ranp.graph.flow import FREE, Flow, Ints
 from ranp.graph.graph import Graph, Mask
 from ranp.graph.resize import resized
@@ -157,11 +157,15 @@ def checked(graph: Graph, model: nn.Module, inputs: Inputs, compared: list[tuple
     generator = np.random.default_rng(0)
     lost = np.zeros(len(graph.groups), dtype=bool)
     shares: list[Any] = [generator.uniform(0.2, 0.8, size=len(graph.groups)), 1.0, *SHARES]
+    priority = generator.random(graph.count)
     for number, share in enumerate(shares):
         whole = ~lost & _losing(graph, graph.frozen)
         if number > 1 and not whole.any():
             break  # the first two plans, and then what removes something of a group that was left whole
-        plan = random_plan(graph, share, generator)
+        plan = plan_without(graph, share, priority)
+        priority = (
+            -priority if number == 0 else generator.random(graph.count)
+        )  # what stays in the first goes in the next
         if number > 1 and not (_losing(graph, plan) & whole).any():
             continue
         while True:

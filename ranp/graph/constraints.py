@@ -76,7 +76,13 @@ def random_plan(
         generator: draws which.
         least: how many of each group stay.
     """
-    priority = generator.random(graph.count)
+    return plan_without(graph, removed, generator.random(graph.count), least)
+
+
+def plan_without(
+    graph: Graph, removed: float | NDArray[np.float64], priority: NDArray[np.float64], least: int = 1
+) -> Mask:
+    """Return a plan without about a share of the units of each group, those of least priority; see `random_plan`."""
     kept = np.ones(graph.count, dtype=bool)
     for group, share in zip(graph.groups, np.broadcast_to(removed, len(graph.groups)), strict=True):
         count = min(max(round(len(group.units) * share), 1), len(group.units) - least)

@@ -72,11 +72,9 @@ class Ties:
             if alias:
                 self.alias.tie(left, right)
 
-    def tie_along(self, field: Ints, axis: int) -> None:
-        """Tie the labels of a field along an axis."""
-        first = np.broadcast_to(first_along(field, axis), field.shape)
-        real = (field >= 0) & (first >= 0)
-        self.labels.tie(field[real], first[real])
+    def tie_along(self, field: Ints, axis: int, why: str) -> None:
+        """Tie the labels of a field along an axis; what meets a fixed index there is frozen."""
+        self.tie(field, first_along(field, axis), why)
 
     def freeze(self, labels: Ints, why: str) -> None:
         """Keep labels for ever, with the reason."""

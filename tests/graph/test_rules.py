@@ -91,6 +91,15 @@ def test_what_freezes_and_why(op: Callable[[Tensor], Tensor], word: str) -> None
     assert {str(graph.reasons[unit]).partition(" at ")[0] for unit in units} == {word}
 
 
+def test_a_channel_that_a_shuffle_ties_to_one_without_a_label_stays() -> None:
+    def shuffled(x: Tensor) -> Tensor:
+        x = torch.cat([x[:, 1:], x[:, :1]], 1)
+        return x.view(2, 2, x.shape[1] // 2, 4, 4).transpose(1, 2).flatten(1, 2)
+
+    made, _, stays = classes(shuffled, 4, 4)
+    assert (made, stays) == ([0, 1, 2, 1], [True, False, True, False])
+
+
 def test_groups_of_a_norm_and_of_a_convolution_keep_equally_many() -> None:
     net = nn.Sequential(nn.Conv2d(1, 6, 1), nn.GroupNorm(2, 6), nn.Conv2d(6, 4, 1, groups=2), nn.Conv2d(4, 1, 1))
     graph = trace(net, torch.zeros(1, 1, 4, 4))

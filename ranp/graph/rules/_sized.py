@@ -47,7 +47,7 @@ def sized(op: Op, trace: Trace, field: Ints, asked: list[Asking], *, split: bool
     follow = options[trace.option(op.site, field, len(options))]
     for axis in axes:
         if axis not in follow:
-            trace.tie_along(field, axis)
+            trace.tie_along(field, axis, written(op))
             field = trace.simplify(field)
     (number, *others) = [asked[axis] for axis in follow]
     if isinstance(number, Number) and only_held(number) and not others and varying(field) == (follow[0],):
@@ -136,7 +136,7 @@ def stepped(op: Op, trace: Trace, flow: Flow, dim: int, step: int) -> None:
             trace.freeze(field, written(op))
         else:
             rows = np.moveaxis(field, dim, -1)
-            trace.tie_along(rows.reshape(*rows.shape[:-1], -1, step), rows.ndim)
+            trace.tie_along(rows.reshape(*rows.shape[:-1], -1, step), rows.ndim, written(op))
 
 
 def filled(trace: Trace, flow: Flow, asked: list[Asking] | None) -> Flow:

@@ -55,6 +55,15 @@ class WrittenCut(Net):
         return torch.cat([x[:, 4:], torch.tanh(x[:, :4])], 1)
 
 
+@network(*SHAPES, frozen=0.2)
+class ShuffledAfterACut(Net):
+    """A single channel is cut off by number; what comes to stand beside it in the shuffle stays with it."""
+
+    def middle(self, x: Tensor) -> Tensor:
+        x = torch.cat([x[:, 1:], x[:, :1]], 1)
+        return x.unflatten(1, (2, x.shape[1] // 2)).transpose(1, 2).flatten(1, 2)
+
+
 class _Attention(nn.Module):
     """Queries, keys and values of one layer; heads as a number, or heads and their width."""
 
@@ -160,7 +169,7 @@ for _count in (3, 7):  # the inner widths of each are free, however many there a
         f"ShuffledUnits{_count}",
         lambda count=_count: nn.Sequential(block(3, 16), *[_Unit(16) for _ in range(count)], nn.Conv2d(16, 5, 1)),
         SHAPES,
-        frozen=0.0 if _count == 3 else 0.33,  # pairs that live and die together are their groups
+        frozen=0.0 if _count == 3 else 0.34,  # pairs that live and die together are their groups
     )
 
 
