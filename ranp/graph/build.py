@@ -12,10 +12,9 @@ import ranp.graph.rules  # noqa: F401  so that every op has its rule
 from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
 from ranp.graph._check import checked
 from ranp.graph._final import finalise
-from ranp.graph._flags import follow_flags, idle, modules_of, some
+from ranp.graph._flags import Tries, follow_flags, idle, modules_of, some
 from ranp.graph._recording import Insisting, Recorder
 from ranp.graph._run import Failure, failed, run
-from ranp.graph._tries import Tries
 from ranp.graph.flow import look_up
 from ranp.graph.graph import Graph
 from ranp.graph.trace import Trace

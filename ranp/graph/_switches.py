@@ -1,18 +1,21 @@
-"""Which boolean flags a network reads while it runs, and whether it asks for its mode.
+"""The boolean flags of a network: which it holds and reads, whether it asks for its mode, and ways to run it otherwise.
 
-Flags are those of the network's own modules, in their plain dicts and configurations.
+Flags are those of the network's own modules, in their plain dicts and configurations; ways are arguments of the forward
+too.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ranp.inputs import PLAIN
+from ranp.inputs import PLAIN, as_arguments
 
 Flag = tuple[type, str, bool]
 """A class of modules, an attribute of theirs, and the value that is tried."""
@@ -127,3 +130,35 @@ def _held(value: Any) -> dict[Any, Any]:
 ACTS = re.compile("debug|verbose|print|plot|draw|show|save|write|dump|profil|visuali|logging")
 """In the names of flags that are never switched: what they switch on acts outside of the network."""
 _OWN = frozenset(vars(nn.Module()))
+
+
+def ways(model: nn.Module, inputs: Any) -> Iterator[tuple[tuple[Flag, ...], Any, str]]:
+    """Yield the flags or the inputs of each try, in words too: flags first, then arguments of the forward."""
+    flags = switched(flags_of(model))
+    tries: list[tuple[Flag, ...]] = [(flag,) for flag in flags]
+    tries += [tuple(flag for flag in flags if flag[2] is value) for value in (True, False)]
+    for tried in tries:
+        yield tried, None, ", ".join(dict.fromkeys(map(words_of, tried)))
+    for name, value, given in _other_arguments(model, inputs):
+        yield (), given, f"forward({name}={value})"
+
+
+def words_of(flag: Flag) -> str:
+    """Return a flag and its value as a person would write them."""
+    kind, name, value = flag
+    return f"{kind.__name__}.{name}={value}"
+
+
+def _other_arguments(model: nn.Module, inputs: Any) -> Iterator[tuple[str, bool, Any]]:
+    """Yield each boolean argument of the forward that the inputs leave out, its other value, and inputs with that."""
+    signature, (args, kwargs) = inspect.signature(model.forward), as_arguments(inputs)
+    kinds = {each.kind for each in signature.parameters.values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY}:
+        return
+    with suppress(TypeError):  # they do not fit, which the run has said
+        bound = signature.bind(*args, **kwargs)
+        placed = list(signature.parameters)[: len(bound.args)]
+        given = {**dict(zip(placed, bound.args, strict=True)), **bound.kwargs}
+        for name, each in signature.parameters.items():
+            if isinstance(each.default, bool) and name not in given and not ACTS.search(name.lower()):
+                yield name, not each.default, {**given, name: not each.default}
