@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ranp.graph._recording import Recorder
+from ranp.graph._run import Failure, run
 from ranp.graph._switches import (
     TRAINING,
     Flag,
@@ -23,8 +25,6 @@ from ranp.graph._switches import (
     ways,
     words_of,
 )
-from ranp.graph._recording import Recorder
-from ranp.graph._run import Failure, run
 from ranp.graph.tape import Run, Site
 from ranp.graph.trace import Trace
 from ranp.modules import copy_with
