@@ -130,7 +130,7 @@ class Tries:
         tried = self.known[(), True] = self._run((), self.inputs, training=True)
         self.grown = tried.trace
         if tried.run is None:
-            self.grown.runs.pop("train")
+            self.grown.runs.pop("train", None)
         return tried.failure
 
     def anew(self, second: frozenset[Site]) -> Trace | None:
@@ -168,20 +168,22 @@ class Tries:
         return self.known[flags, training]
 
     def _run(self, flags: tuple[Flag, ...], given: Any, *, training: bool, start: Trace | None = None) -> "Tried":
-        everything = {read_as((*key, True)) for key in flags_of(self.model)} | {TRAINING}
         start = self.grown if start is None else start
         tried = Tried(start.fork())
         failure = self._stopped(Watching(tried.trace, tried.read), flags, given, training=training)
         if failure is not None and "as child module" in str(failure.error):  # a flag was set while it was watched
-            tried = Tried(start.fork(), everything)
+            tried = Tried(start.fork(), self._everything())
             failure = self._stopped(Recorder(tried.trace), flags, given, training=training)
         tried.failure = failure
         if failure is None:
             tried.run = tried.trace.current
             tried.took.update(*(record.weights for record in tried.trace.current.records))
         if not flags and given is self.inputs and not training and not _alike(tried.run, self.run):
-            tried.read = everything
+            tried.read = self._everything()
         return tried
+
+    def _everything(self) -> set[Reading]:
+        return {read_as((*key, True)) for key in flags_of(self.model)} | {TRAINING}
 
     def _stopped(self, follower: Recorder, flags: tuple[Flag, ...], given: Any, *, training: bool) -> Failure | None:
         """Run a copy of the network under some flags, and return what stopped it, if anything."""
