@@ -162,10 +162,8 @@ def checked(graph: Graph, model: nn.Module, inputs: Inputs, compared: list[tuple
         whole = ~lost & _losing(graph, graph.frozen)
         if number > 1 and not whole.any():
             break  # the first two plans, and then what removes something of a group that was left whole
-        plan = plan_without(graph, share, priority)
-        priority = (
-            -priority if number == 0 else generator.random(graph.count)
-        )  # what stays in the first goes in the next
+        plan = plan_without(graph, share, priority)  # what the first keeps, the second lacks
+        priority = -priority if number == 0 else generator.random(graph.count)
         if number > 1 and not (_losing(graph, plan) & whole).any():
             continue
         while True:
