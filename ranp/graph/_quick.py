@@ -6,17 +6,16 @@ tensors of one floating type, laid out as usual. Everything else goes the usual 
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ranp.graph.rules.op import tensors_of
-
 POINTWISE = {"add", "sub", "mul", "div", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "hardtanh"}
 POINTWISE |= {"hardswish", "hardsigmoid", "mish", "softplus", "_prelu_kernel", "clamp_min", "rsub", "exp", "sqrt"}
 EXACT = {"add", "sub", "mul"}  # whole numbers stay whole numbers
+ANYHOW = {"convolution", "mm", "addmm", "bmm", "repeat", "native_layer_norm"}  # give new tensors, whatever they get
 FLOATS, WHOLES = {torch.float32, torch.float64}, {torch.int32, torch.int64}  # no others meet in networks often
 
 Sizes = Sequence[int]
@@ -33,10 +32,13 @@ def quick(name: str, args: tuple[Any, ...]) -> Tensor | tuple[Tensor, ...] | Non
     if name in POINTWISE:
         return _pointwise(name, args)
     kind = _kind(name)
-    if kind not in SHAPES or not _alike(tensors := tensors_of(args)):
+    joined = args[0] if kind == "cat" else args
+    if kind not in SHAPES or not _alike(tensors := [each for each in joined if isinstance(each, Tensor)]):
         return None
     first = tensors[0]
-    if first.dtype not in FLOATS or not _usual(first) or (kind != name and f"{first.ndim - 2}d" not in name):
+    if first.dtype not in FLOATS or (kind != name and f"{first.ndim - 2}d" not in name):
+        return None
+    if kind not in ANYHOW and not _usual(first):
         return None
     results = [_empty(shape, first.dtype) for shape in SHAPES[kind](*args)]
     if results and "max_pool" in name:
@@ -58,10 +60,13 @@ def _alike(tensors: list[Tensor]) -> bool:
 
 def _usual(tensor: Tensor) -> bool:
     """Whether each step along a dimension is past all of the next ones, as in a new tensor or a part of it."""
-    strides = (*tensor.stride(), 1)
-    return all(
-        step >= n * other > 0 for n, step, other in zip((*tensor.shape[1:], 1), strides, strides[1:], strict=False)
-    )
+    return _nested(tensor.shape, tensor.stride())
+
+
+@lru_cache(4096)  # most tensors are like others
+def _nested(shape: Sizes, strides: Sizes) -> bool:
+    inner = [n * step for n, step in zip(shape[1:], strides[1:], strict=True)]
+    return all(step >= least > 0 for step, least in zip(strides, [*inner, 1], strict=False))
 
 
 def _empty(shape: Sizes, dtype: torch.dtype) -> Tensor:
@@ -79,13 +84,13 @@ def _pointwise(name: str, args: tuple[Any, ...]) -> Tensor | None:
         return None
     if all(map(_usual, tensors)):
         return _empty(first.shape, first.dtype)
-    return torch.empty_like(first) if len(tensors) == 1 and 1 not in first.shape else None
+    return torch.empty_like(first) if len(tensors) == 1 and 1 not in first.shape[1:] else None
 
 
 def _fits(tensor: Tensor, shape: Sizes) -> bool:
     """Whether a tensor broadcasts to a shape."""
     pairs = zip(reversed(tensor.shape), reversed(shape), strict=False)
-    return tensor.ndim <= len(shape) and all(a == b or a == 1 for a, b in pairs)
+    return tensor.shape == shape or (tensor.ndim <= len(shape) and all(a == b or a == 1 for a, b in pairs))
 
 
 def _product(*args: Tensor, dims: int = 2) -> Shapes:
@@ -96,30 +101,34 @@ def _product(*args: Tensor, dims: int = 2) -> Shapes:
     return [shape] if all(_fits(each, shape) for each in added) else []
 
 
+def _new(tensor: Tensor) -> bool:
+    """Whether nothing about a tensor's layout sets it apart from a new one; norms look closer than others."""
+    return _usual(tensor) and tensor.is_contiguous() and tensor.stride()[-1] == 1
+
+
 def _normed(tensor: Tensor, parameters: Sequence[Tensor | None], sizes: Sizes, statistic: Sizes) -> Shapes:
-    """Return the shapes of a norm, of which the kernels read more strides than others."""
-    given = [each for each in parameters if each is not None]
-    dense = all(each.is_contiguous() and each.stride()[-1] == 1 for each in [tensor, *given])
-    return [tensor.shape, statistic, statistic] if dense and {each.shape for each in given} <= {tuple(sizes)} else []
+    fit = all(each is None or (each.shape == tuple(sizes) and _new(each)) for each in parameters)
+    return [tensor.shape, statistic, statistic] if fit else []
 
 
 def _batch_norm(tensor: Tensor, *rest: Any) -> Shapes:
     mean, variance, training = rest[2:5]
     channels = tensor.shape[1:2]
-    whole = (mean is None) == (variance is None) and (training or mean is not None)
-    return _normed(tensor, rest[:4], channels, channels) if whole and tensor.numel() > channels.numel() else []
+    enough = tensor.numel() > channels.numel() if training else mean is not None
+    fits = enough and (mean is None) == (variance is None) and _new(tensor)
+    return _normed(tensor, rest[:4], channels, channels) if fits else []
 
 
 def _group_norm(tensor: Tensor, *rest: Any) -> Shapes:
     samples, channels, size, groups = rest[2:6]
     whole = tensor.shape[:2] == (samples, channels) and tensor.numel() == samples * channels * size
-    fits = whole and groups > 0 and not channels % groups
+    fits = whole and groups > 0 and not channels % groups and _new(tensor)
     return _normed(tensor, rest[:2], (channels,), (samples, groups)) if fits else []
 
 
 def _layer_norm(tensor: Tensor, sizes: Sizes, *rest: Any) -> Shapes:
     outer = tensor.shape[: -len(sizes)]
-    fits = sizes and (*outer, *sizes) == tensor.shape
+    fits = sizes and (*outer, *sizes) == tensor.shape and (_new(tensor) or not tensor.is_contiguous())
     return _normed(tensor, rest[:2], sizes, (*outer, *(1,) * len(sizes))) if fits else []
 
 
