@@ -53,9 +53,11 @@ def _kind(name: str) -> str:
 
 
 def _alike(tensors: list[Tensor]) -> bool:
-    """Whether tensors are without data, dense, of one type and not empty."""
-    dtype = tensors[0].dtype
-    return all(t.is_meta and t.dtype == dtype and t.layout is torch.strided and t.numel() for t in tensors)
+    """Whether there are tensors, all without data, dense, of one type and not empty."""
+    dtype = tensors[0].dtype if tensors else None
+    return bool(dtype) and all(
+        t.is_meta and t.dtype == dtype and t.layout is torch.strided and t.numel() for t in tensors
+    )
 
 
 def _usual(tensor: Tensor) -> bool:
@@ -95,7 +97,11 @@ def _fits(tensor: Tensor, shape: Sizes) -> bool:
 
 def _product(*args: Tensor, dims: int = 2) -> Shapes:
     *added, left, right = args
-    if not left.ndim == right.ndim == dims or right.shape[:-1] != (*left.shape[:-2], left.shape[-1]):
+    if (
+        not isinstance(right, Tensor)
+        or not left.ndim == right.ndim == dims
+        or right.shape[:-1] != (*left.shape[:-2], left.shape[-1])
+    ):
         return []
     shape = (*left.shape[:-1], right.shape[-1])
     return [shape] if all(_fits(each, shape) for each in added) else []
@@ -115,7 +121,7 @@ def _batch_norm(tensor: Tensor, *rest: Any) -> Shapes:
     mean, variance, training = rest[2:5]
     channels = tensor.shape[1:2]
     enough = tensor.numel() > channels.numel() if training else mean is not None
-    fits = enough and (mean is None) == (variance is None) and _new(tensor)
+    fits = tensor.ndim > 1 and enough and (mean is None) == (variance is None) and _new(tensor)
     return _normed(tensor, rest[:4], channels, channels) if fits else []
 
 
@@ -153,6 +159,8 @@ def _windows(sizes: Sizes, *of_windows: Sizes, ceil: bool = False, added: Sizes 
 
 def _convolution(tensor: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Shapes:
     *windows, transposed, output_padding, groups = rest
+    if not weight.ndim == tensor.ndim > 2:
+        return []
     first, second = weight.shape[0], weight.shape[1] * groups
     inputs, outputs = (first, second) if transposed else (second, first)
     if groups < 1 or first % groups or tensor.shape[1:2] != (inputs,) or not (bias is None or bias.shape == (outputs,)):

@@ -44,9 +44,7 @@ class Made:
         if self.layout == "cropped":
             return torch.ones([n + 1 for n in shape], dtype=self.dtype, device=device)[(slice(1, None),) * len(shape)]
         if self.layout == "part" and len(shape) > 1:
-            return torch.ones([shape[0], *[n + 1 for n in shape[1:2]], *shape[2:]], dtype=self.dtype, device=device)[
-                :, 1:
-            ]
+            return torch.ones([shape[0], shape[1] + 1, *shape[2:]], dtype=self.dtype, device=device)[:, 1:]
         if self.layout == "expanded" and shape:
             return torch.ones([*shape[:-1], 1], dtype=self.dtype, device=device).expand(shape)
         return torch.ones(shape, dtype=self.dtype, device=device)
@@ -182,7 +180,7 @@ def paddings(draw: Draw) -> Call:
 
 @st.composite
 def norms(draw: Draw) -> Call:
-    dtype, shape = draw(DTYPES), draw(st.lists(st.integers(1, 4), min_size=2, max_size=5))
+    dtype, shape = draw(DTYPES), draw(st.lists(st.integers(1, 4), max_size=5))
     image, kind = draw(tensors(shape, dtype)), draw(st.sampled_from(["batch", "group", "layer"]))
     if kind == "batch":
         parameters = [draw(maybe(tensors(shape[1:2], dtype))) for _ in range(4)]
@@ -289,6 +287,31 @@ PLAIN: list[Call] = [
 @pytest.mark.parametrize(("name", "args"), PLAIN, ids=[name for name, _ in PLAIN])
 def test_plain_cases_are_quick(name: str, args: tuple[Any, ...]) -> None:
     assert check(name, args)
+
+
+WRONG: list[Call] = [
+    ("cat", ([],)),
+    ("cat", ([Made((2, 3)), Made((2,))], 1)),
+    ("mm", (Made((3,)), Made((3, 2)))),
+    ("bmm", (Made((2, 3)), Made((3, 2)))),
+    ("convolution", (of(2), Made((4,)), None, [1], [0], [1], False, [0], 1)),
+    ("convolution", (Made((2, 4)), Made((2, 4)), None, [], [], [], False, [], 1)),
+    ("convolution", (of(2), of(2), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 0)),
+    ("native_batch_norm", (Made((4,)), None, None, Made((4,)), Made((4,)), False, 0.1, 1e-5)),
+    ("native_layer_norm", (of(2), [], None, None, 1e-5)),
+    ("max_pool2d_with_indices", (of(3), [2, 2, 2])),
+    ("upsample_nearest2d", (of(3), [9, 9, 9])),
+    ("_softmax", (Made(()), 1, False)),
+    ("mean", (of(2), [1, -3])),
+    ("clamp_min", (of(2), 1j)),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), WRONG, ids=[name for name, _ in WRONG])
+def test_what_is_wrong_is_left_to_pytorch(name: str, args: tuple[Any, ...]) -> None:
+    assert quick(name, made(args, "meta")) is None
+    with pytest.raises((RuntimeError, ValueError, IndexError, AssertionError, TypeError)):
+        getattr(torch.ops.aten, name)(*made(args, "cpu"))
 
 
 def test_every_op_has_a_plain_case() -> None:
