@@ -190,7 +190,7 @@ def norms(draw: Draw) -> Call:
     if kind == "layer":
         return "native_layer_norm", (image, normed, weight, bias, 1e-5)
     size = torch.Size(shape[2:]).numel() + draw(st.sampled_from([0] * 9 + [1]))
-    return "native_group_norm", (image, weight, bias, *shape[:2], size, draw(st.integers(0, 2)), 1e-5)
+    return "native_group_norm", (image, weight, bias, *[*shape, 1, 1][:2], size, draw(st.integers(0, 2)), 1e-5)
 
 
 @st.composite
@@ -246,7 +246,7 @@ def test_the_kernel_agrees(family: Any) -> None:
         taken.append(check(*call))
 
     run()
-    assert 40 < sum(taken) < len(taken)
+    assert 30 < sum(taken) < len(taken)
 
 
 def of(dims: int, channels: int = 4) -> Made:
