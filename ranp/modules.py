@@ -276,7 +276,9 @@ def _copied(module: Module, memo: _Memo) -> Module:
     fresh = vars(copied)
     for key, value in vars(module).items():
         kind = type(value)
-        if kind in (OrderedDict, dict) and not value:  # most of what a module holds: hooks that nobody set
+        if (
+            kind in (OrderedDict, dict) and not value and id(value) not in memo
+        ):  # most of what a module holds: hooks that nobody set
             fresh[key] = memo[id(value)] = kind()
         elif key != "_compiled_call_impl":  # it calls the original, and is left out of PyTorch's own copies too
             fresh[key] = value if kind in _FLAT else _copied_value(value, memo)
