@@ -256,9 +256,6 @@ OLD_PICKLES = {
 OWN_COPY = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 
 
-_FLAT = EXACTLY_PLAIN - {FunctionType}  # a function may hold the module in its closure
-
-
 def _copied(module: Module, memo: _Memo) -> Module:
     """Deep-copy a module as `copy.deepcopy` does, several times faster: most of what a module holds is plain."""
     if id(module) in memo:
@@ -273,15 +270,9 @@ def _copied(module: Module, memo: _Memo) -> Module:
         return _own_copy(module, memo)
     copied = kind.__new__(kind)
     memo[id(module)] = copied
-    fresh = vars(copied)
     for key, value in vars(module).items():
-        kind = type(value)
-        if (
-            kind in (OrderedDict, dict) and not value and id(value) not in memo
-        ):  # most of what a module holds: hooks that nobody set
-            fresh[key] = memo[id(value)] = kind()
-        elif key != "_compiled_call_impl":  # it calls the original, and is left out of PyTorch's own copies too
-            fresh[key] = value if kind in _FLAT else _copied_value(value, memo)
+        if key != "_compiled_call_impl":  # it calls the original, and is left out of PyTorch's own copies too
+            copied.__dict__[key] = _copied_value(value, memo)
     return copied
 
 
@@ -301,7 +292,7 @@ def _own_copy(module: Module, memo: _Memo) -> Module:
 def _copied_value(value: Any, memo: _Memo) -> Any:
     """Copy what a module holds; what can't be copied (a lock, an open file) is shared."""
     kind = type(value)
-    if kind in _FLAT:
+    if kind in EXACTLY_PLAIN and kind is not FunctionType:
         return value
     if id(value) in memo:
         return memo[id(value)]
