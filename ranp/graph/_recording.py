@@ -86,7 +86,7 @@ class Recorder(Follower):
             self.trace.freeze_picks(flow)
         self._hold_attention(op)
         flows = tuple(self.trace.once(flow) for flow in apply(op, self.trace))
-        if op.overload._schema.is_mutable and any(written is results[0] for written in op.tensors):
+        if op.overload._schema.is_mutable:
             # inside ops that functionalisation keeps whole, circular padding among them
             self.trace.write_through(results[0], flows[0], f"written in part in {op.where}")
         record = Record(
