@@ -59,7 +59,7 @@ class Recorder(Follower):
                 self._before.append(flow)
             elif name is not None:
                 self._weights.append(name)
-            self._given += [flow or name, value, tensor.dtype, tensor.stride()]
+            self._given += [flow or name, value, tensor.dtype, tensor.stride(), tensor.storage_offset()]
         self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:

@@ -88,6 +88,16 @@ def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
     return x.clone(memory_format=layout).as_strided(x.shape, (64 * x.shape[1], 64, 8, 1))
 
 
+def cut_out(x: Tensor, place: int) -> Tensor:
+    return torch.cat([x, x]).narrow(0, place, 1).as_strided(x.shape, (64 * x.shape[1], 64, 8, 1), 0)
+
+
+def filled(x: Tensor, kind: torch.dtype) -> Tensor:
+    x = x.clone()
+    x[:, torch.ones(x.shape[1], dtype=kind)] = 0.0
+    return x
+
+
 WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "op": (torch.relu, torch.sigmoid),
     "argument": (partial(torch.flip, dims=(2,)), partial(torch.flip, dims=(1,))),
@@ -98,6 +108,8 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] =
         partial(laid_out, layout=torch.contiguous_format),
         partial(laid_out, layout=torch.channels_last),
     ),
+    "dtype": (partial(filled, kind=torch.bool), partial(filled, kind=torch.int64)),
+    "offset": (partial(cut_out, place=0), partial(cut_out, place=1)),
 }
 
 
@@ -121,6 +133,20 @@ def test_zeros_of_two_calls_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
     known = same_by_rules(PadsTwice(), torch.zeros(1, 1, 8, 8), monkeypatch)
     assert [len(units) for _, units in known["groups"]] == [8, 4, 2, 4, 2]
+
+
+def test_what_is_written_into_is_told_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class HeadOfPadded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.head, self.aux = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 3), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            x = nn.functional.pad(self.a(x), (1, 1, 1, 1), mode="circular")
+            return (self.head(x), self.aux(x)) if self.training else (self.head(x),)
+
+    known = same_by_rules(HeadOfPadded(), torch.zeros(1, 1, 8, 8), monkeypatch)
+    assert known["parameters"]["aux.weight"][1] == known["parameters"]["a.weight"][0]
 
 
 def test_what_is_given_the_same_again_is_the_same_record() -> None:
