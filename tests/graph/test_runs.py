@@ -94,13 +94,13 @@ def cut_out(x: Tensor, place: int) -> Tensor:
 
 def filled(x: Tensor, kind: torch.dtype) -> Tensor:
     x = x.clone()
-    x[:, torch.ones(x.shape[1], dtype=kind)] = 0.0
+    x[(x > 0).to(kind)] = 0.0
     return x
 
 
 WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "op": (torch.relu, torch.sigmoid),
-    "argument": (partial(torch.flip, dims=(2,)), partial(torch.flip, dims=(1,))),
+    "op": (torch.ops.aten.relu, torch.ops.aten.sigmoid),  # called so, only the op itself and its arguments tell
+    "argument": (partial(torch.ops.aten.flip, dims=[2]), partial(torch.ops.aten.flip, dims=[1])),
     "number": (partial(torch.mul, other=2), partial(torch.mul, other=3)),
     "value": (lambda x: x * torch.tensor(2.0), lambda x: x * torch.tensor(3.0)),
     "mark": (partial(as_wide, written=False), partial(as_wide, written=True)),
