@@ -40,7 +40,7 @@ def told(graph: Graph) -> dict[str, Any]:
         "sizes": [size.name for size in graph.sizes],
         "notes": graph.notes,
         "runs": {
-            name: [(record.outline, record.module, record.site, record.mixing) for record in run.records]
+            name: [(record.outline, record.module, record.site, record.places, record.mixing) for record in run.records]
             for name, run in graph.runs.items()
         },
     }
@@ -94,13 +94,14 @@ def cut_out(x: Tensor, place: int) -> Tensor:
 
 def filled(x: Tensor, kind: torch.dtype) -> Tensor:
     x = x.clone()
-    x[(x > 0).to(kind)] = 0.0
+    x[(x > 0).long().to(kind)] = 0.0
     return x
 
 
 WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "op": (torch.ops.aten.relu, torch.ops.aten.sigmoid),  # called so, only the op itself and its arguments tell
-    "argument": (partial(torch.ops.aten.flip, dims=[2]), partial(torch.ops.aten.flip, dims=[1])),
+    "op": (torch.relu, torch.sigmoid),
+    "argument": (partial(torch.flip, dims=(2,)), partial(torch.flip, dims=(1,))),
+    "part": (lambda x: torch.complex(x, x).real, lambda x: torch.complex(x, x).imag),  # which only the op's place tells
     "number": (partial(torch.mul, other=2), partial(torch.mul, other=3)),
     "value": (lambda x: x * torch.tensor(2.0), lambda x: x * torch.tensor(3.0)),
     "mark": (partial(as_wide, written=False), partial(as_wide, written=True)),
@@ -108,7 +109,7 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] =
         partial(laid_out, layout=torch.contiguous_format),
         partial(laid_out, layout=torch.channels_last),
     ),
-    "dtype": (partial(filled, kind=torch.bool), partial(filled, kind=torch.int64)),
+    "dtype": (partial(filled, kind=torch.bool), partial(filled, kind=torch.int32)),
     "offset": (partial(cut_out, place=0), partial(cut_out, place=1)),
 }
 
