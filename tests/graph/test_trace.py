@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ranp.graph._labels import Labels
 from ranp.graph._recording import Recorder
 from ranp.graph._run import run
+from ranp.graph.flow import activation, constant
 from ranp.graph.trace import Trace, like_input
 
 
@@ -91,6 +92,30 @@ def test_a_view_tells_its_base_while_that_lives() -> None:
     ] * 3
     del whole
     assert trace.base(part) is part
+
+
+def test_what_is_written_into_a_view_is_in_its_base() -> None:
+    trace = Trace()
+    mine, other, few = (trace.fresh(size).reshape(1, size, 1) for size in (8, 8, 4))
+    whole, columns, rows = torch.empty(1, 8, 4), torch.empty(1, 8, 2), torch.empty(1, 4, 4)
+    trace.set(whole, activation((1, 8, 4), [mine]))
+    trace.set(columns, activation((1, 8, 2), [mine]), whole)
+    trace.set(rows, constant((1, 4, 4)), whole)
+    trace.write_through(whole, activation((1, 8, 4), [other]), "the whole itself")
+    trace.write_through(columns, constant((1, 8, 2)), "zeros")
+    assert (trace.frozen, trace.flow(whole).fixed) == ([], (True, False, True))
+    assert not trace.labels.alike(mine[0, 3, 0], other[0, 3, 0])
+    trace.write_through(columns, activation((1, 8, 2), [other]), "all channels")
+    assert (trace.frozen, trace.labels.find(mine).tolist()) == ([], trace.labels.find(other).tolist())
+    trace.write_through(rows, activation((1, 4, 4), [few]), "some channels")
+    assert [(labels.tolist(), why) for labels, why in trace.frozen] == [(few.ravel().tolist(), "some channels")]
+    assert [field.tolist() for field in trace.flow(whole).fields] == [trace.labels.find(mine).tolist()]
+
+    empty, part = torch.empty(1, 8, 4), torch.empty(1, 8, 2)
+    trace.set(empty, constant((1, 8, 4)))
+    trace.set(part, constant((1, 8, 2)), empty)
+    trace.write_through(part, constant((1, 8, 2)), "zeros")
+    assert trace.flow(empty).fixed == (False, False, False)
 
 
 def test_flows_of_the_same_fields_are_one() -> None:
