@@ -80,6 +80,18 @@ def test_a_tensor_that_is_gone_leaves_nothing_to_one_in_its_place() -> None:
         del tensor
 
 
+def test_a_tensor_is_a_parameter_or_carries_something_or_is_unknown() -> None:
+    trace = Trace()
+    tensors = parameter, written, made, _ = [torch.empty(1, 8) for _ in range(4)]
+    trace.names = {id(parameter): "a", id(written): "b"}
+    trace.set(written, like_input((1, 8)))
+    trace.set(made, like_input((1, 8)))
+    assert list(map(trace.is_parameter, tensors)) == [True, False, False, False]
+    assert list(map(trace.is_unknown, tensors)) == [False, False, False, True]
+    born = trace.flow(parameter)
+    assert (len(born.over(0)), len(born.over(1)), born.immovable(0)) == (0, 1, True)  # a single index can never go
+
+
 def test_a_view_tells_its_base_while_that_lives() -> None:
     trace = Trace()
     whole, part, other = torch.empty(4, 3), torch.empty(2, 3), torch.empty(1, 3)
