@@ -23,6 +23,7 @@ def test_fields_without_units_are_left_out() -> None:
         return [field.ravel().tolist() for field in numbered.fields], numbered.fixed
 
     assert seen(flow([0, 6])) == ([[0, 2]], (False, False, False))
+    assert seen(flow([0, 0])) == ([[0, 0]], (False, False, False))
     assert seen(flow([2, 6])) == ([[FIXED, 2]], (False, False, False))
     assert seen(flow([2, 3])) == ([], (False, True, False))  # what can't go is as long as it was
     assert seen(flow([4, 5])) == ([], (False, False, False))
@@ -35,5 +36,5 @@ def test_fields_without_units_are_left_out() -> None:
 
 def test_of_a_part_of_a_cut_one_stays_unless_one_does_anyway() -> None:
     trace = Trace()
-    trace.some = [np.array(part) for part in ([0, 1], [1, 6, 4], [0, 1], [0, 2], [4, 5], [2, 3], [6, FREE], [6, FIXED])]
-    assert [units.tolist() for units in _some(trace, TABLE)] == [[0, 1], [1, 2], [2]]
+    trace.some = [np.array(part) for part in ([0, 1], [1, 6, 4], [0, 1], [0, 2], [4, 5], [2, 3], [0, FREE], [6, FIXED])]
+    assert [units.tolist() for units in _some(trace, TABLE)] == [[0, 1], [1, 2], [0]]
