@@ -16,9 +16,9 @@ class Labels:
     [0, 1, 2]
     """
 
-    def __init__(self, count: int = 0) -> None:
-        self._parent: Ints = np.arange(max(count, 1024))
-        self.count = count
+    def __init__(self) -> None:
+        self._parent: Ints = np.arange(1024)
+        self.count = 0
 
     def copy(self) -> "Labels":
         """Return the same sets, to be changed apart."""

@@ -59,7 +59,7 @@ class Recorder(Follower):
                 self._before.append(flow)
             elif name is not None:
                 self._weights.append(name)
-            self._given += [flow or name, value, tensor.dtype, tensor.stride()]
+            self._given += [flow or name, value, tensor.dtype, tensor.stride(), tensor.storage_offset()]
         self.trace.read.update(self._weights)
 
     def after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]) -> None:
@@ -86,7 +86,7 @@ class Recorder(Follower):
             self.trace.freeze_picks(flow)
         self._hold_attention(op)
         flows = tuple(self.trace.once(flow) for flow in apply(op, self.trace))
-        if op.overload._schema.is_mutable and any(written is results[0] for written in op.tensors):
+        if op.overload._schema.is_mutable:
             # inside ops that functionalisation keeps whole, circular padding among them
             self.trace.write_through(results[0], flows[0], f"written in part in {op.where}")
         record = Record(

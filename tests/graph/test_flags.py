@@ -448,3 +448,16 @@ def test_a_network_that_asks_for_no_mode_is_not_run_again() -> None:
 
 def test_flags_that_the_forward_sets_are_tried() -> None:
     assert runs_of(Counted(sets=True))[1] == ("off the path as it is, and coupled with it: aux, by Counted.first=True",)
+
+
+def test_where_a_watched_run_goes_another_way_every_flag_counts_as_read() -> None:
+    class Otherwise(Counted):
+        def forward(self, x: Tensor) -> Any:
+            type(self).runs += 1
+            x = self.a(x)
+            if type(self).runs == 2:  # and reads none
+                return self.head(x) * 2.0
+            return (self.head(x), self.aux(x)) if self.first else self.head(x)
+
+    notes = ranp.trace(Otherwise(), torch.zeros(1, 1, 8, 8)).notes
+    assert "off the path as it is, and coupled with it: aux, by Otherwise.first=True" in notes

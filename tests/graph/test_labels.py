@@ -1,6 +1,8 @@
 """Union-find over labels."""
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ranp.graph._labels import Labels
 from ranp.graph.flow import FIXED, FREE, look_up
@@ -55,3 +57,38 @@ def test_a_class_is_found_over_several_links() -> None:
     labels.tie(two, three)
     labels.tie(one, two)
     assert labels.find(three).tolist() == [0]
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=6), max_size=6))
+def test_classes_are_those_of_a_partition_by_hand(rounds: list[list[tuple[int, int]]]) -> None:
+    labels, classes = Labels(), [{label} for label in range(12)]
+    labels.new(12)
+    for ties in rounds:
+        labels.tie(*np.array(ties, dtype=int).reshape(-1, 2).T)
+        for a, b in ties:
+            joined = classes[a] | classes[b]
+            for label in joined:
+                classes[label] = joined
+        assert [labels.alike(a, b) for a in range(12) for b in range(12)] == [
+            b in classes[a] for a in range(12) for b in range(12)
+        ]
+    assert labels.roots().tolist() == list(map(min, classes))
+
+
+def test_what_is_no_label_is_like_itself_alone() -> None:
+    labels = Labels()
+    mine = labels.new(1024).tolist()  # as many as it has room for at first
+    for none, other in ((FIXED, FREE), (FREE, FIXED)):
+        assert labels.alike(none, none)
+        assert not any(labels.alike(none, label) or labels.alike(label, none) for label in (other, mine[0], mine[-1]))
+
+
+def test_classes_outlast_a_growth() -> None:
+    labels = Labels()
+    a, b = labels.new(2)
+    labels.tie(np.array([a]), np.array([b]))
+    more = labels.new(1022)
+    labels.tie(more[-1:], np.array([b]))
+    last = labels.new(1)
+    assert last.tolist() == [1024]
+    assert labels.roots().tolist() == [0, 0, *range(2, 1023), 0, 1024]

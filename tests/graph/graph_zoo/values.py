@@ -22,6 +22,20 @@ class RareBranch(nn.Module):
 
 
 @network((2, 3, 8, 8))
+class ChoosesElements(nn.Module):
+    """Conditions on elements, of which a slim network has fewer, beside one that decides the path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = block(3, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = torch.where(x > 0.1, x, 0.1 * x)
+        return self.head(2 * x if x.mean() > 1e3 else x)
+
+
+@network((2, 3, 8, 8))
 class Loop(nn.Module):
     """As many turns as the values ask for."""
 
