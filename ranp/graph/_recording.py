@@ -178,6 +178,8 @@ def _plain(values: Any) -> Hashable:
     """Return values in a form that can be compared, without tensors."""
     if isinstance(values, list | tuple):
         return tuple(map(_plain, values))
+    if isinstance(values, float | bool):  # 2.0 is not 2, nor is True 1
+        return repr(values)
     return None if isinstance(values, Tensor) else values
 
 

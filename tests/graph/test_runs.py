@@ -103,6 +103,7 @@ WAYS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] =
     "argument": (partial(torch.flip, dims=(2,)), partial(torch.flip, dims=(1,))),
     "part": (lambda x: torch.complex(x, x).real, lambda x: torch.complex(x, x).imag),  # which only the op's place tells
     "number": (partial(torch.mul, other=2), partial(torch.mul, other=3)),
+    "kind of number": (partial(torch.mul, other=2), partial(torch.mul, other=2.0)),
     "value": (lambda x: x * torch.tensor(2.0), lambda x: x * torch.tensor(3.0)),
     "mark": (partial(as_wide, written=False), partial(as_wide, written=True)),
     "strides": (
