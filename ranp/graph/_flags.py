@@ -64,7 +64,7 @@ def _follow_switches(tries: "Tries") -> list[str]:
         tried = tries.new((flag,), training=False)
         if tried is None or not _ends_alike(tried.run, tries.run) or _alike(tried.run, tries.run):
             continue
-        tied, frozen = _more_of(tried.trace, tries.grown)
+        tied, frozen = _more_of(tried, tries.grown)
         words, what = words_of(flag), some([*tied, *frozen])
         if tied and not frozen and len(flags[flag[:2]]) == 1:
             tries.keep((flag,), training=False)
@@ -81,14 +81,15 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _more_of(tried: Trace, grown: Trace) -> list[list[str]]:
-    """Return the modules of the layers that one trace ties further than another, and of those that it freezes."""
-    layers = [layer for layer in grown.layers.values() if (layer.units >= 0).any()]
+def _more_of(tried: "Tried", grown: Trace) -> list[list[str]]:
+    """Return the modules of the layers that ran and are tied further than before, and of those that are frozen."""
+    layers = [layer for layer in grown.layers.values() if layer.name in tried.took and (layer.units >= 0).any()]
     labels = [layer.units[layer.units >= 0] for layer in layers]
     owner, every = np.repeat(np.arange(len(layers)), [*map(len, labels)]), np.concatenate([np.zeros(0, int), *labels])
-    new, old = (trace.labels.find(every) for trace in (tried, grown))
-    classes, counts = np.unique(np.unique(new * tried.labels.count + old) // tried.labels.count, return_counts=True)
-    ties, stays = np.isin(new, classes[counts > 1]), tried.stays(every) & ~grown.stays(every)
+    new, old = (trace.labels.find(every) for trace in (tried.trace, grown))
+    count = tried.trace.labels.count  # a pair of classes as one number
+    classes, counts = np.unique(np.unique(new * count + old) // count, return_counts=True)
+    ties, stays = np.isin(new, classes[counts > 1]), tried.trace.stays(every) & ~grown.stays(every)
     return [[layers[index].module for index in np.unique(owner[told])] for told in (ties, stays)]
 
 

@@ -209,6 +209,21 @@ def test_what_a_flag_ties_without_running_parameters_is_coupled(tmp_path: Any) -
     assert on(x)[1].shape[1] < 8
 
 
+def test_layers_that_a_flag_leaves_out_are_not_said_to_be_tied_by_it() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixes, self.inner, self.mix = True, nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.inner(x))
+            return x + (self.mix(y) if self.mixes else y)
+
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), Mixed(), Mixed(), nn.Conv2d(8, 2, 1))
+    (note,) = ranp.trace(net, torch.zeros(1, 1, 8, 8)).notes
+    assert note.startswith("Mixed.mixes=False ties further layers (0, 1.inner, 2.inner): slim networks may not")
+
+
 def test_what_every_block_has_is_no_switch_and_is_said(tmp_path: Any) -> None:
     torch.manual_seed(0)
     x = torch.zeros(1, 1, 8, 8)
