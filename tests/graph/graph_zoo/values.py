@@ -36,6 +36,20 @@ class ChoosesElements(nn.Module):
 
 
 @network((2, 3, 8, 8))
+class DrawsPlaces(nn.Module):
+    """Columns by a mask that is drawn after noise on all channels: a slim network, which draws less, takes the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = block(3, 8), block(8, 6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = x + 0.1 * torch.rand_like(x)
+        return self.head(self.b(x)[..., torch.rand_like(x.mean(1)[0, 0]) > 0.5].mean((2, 3), keepdim=True))
+
+
+@network((2, 3, 8, 8))
 class Loop(nn.Module):
     """As many turns as the values ask for."""
 
