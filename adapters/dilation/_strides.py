@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ranp.errors import UnsupportedError, UsageError, named
 from ranp.figures import spell
-from ranp.graph.rules.op import base_name, bind
+from ranp.graph.rules.op import Mode, base_name, bind
 from ranp.inputs import Inputs, as_arguments, flatten
 
 Strides = tuple[Fraction, ...]
@@ -74,7 +73,7 @@ def kernel_of(module: nn.Module, name: str, dims: int) -> tuple[int, ...]:
 
 
 @dataclass
-class Strided(TorchDispatchMode):
+class Strided(Mode):
     """Watches a run, and notes what the layers do to strides.
 
     Args:
@@ -91,7 +90,7 @@ class Strided(TorchDispatchMode):
     strides: set[Strides] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.features: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.path, self.inside = [""], 0
         for path, module in self.model.named_modules():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ranp.errors import some
 from ranp.graph._recording import Recorder
 from ranp.graph._run import Failure, run
 from ranp.graph._switches import (
@@ -65,7 +66,7 @@ def _follow_switches(tries: "Tries") -> list[str]:
         if tried is None or not _ends_alike(tried.run, tries.run) or _alike(tried.run, tries.run):
             continue
         tied, frozen = _more_of(tried, tries.grown)
-        words, what = words_of(flag), some([*tied, *frozen])
+        words, what = words_of(flag), some(list(dict.fromkeys([*tied, *frozen])), SHOWN)
         if tied and not frozen and len(flags[flag[:2]]) == 1:
             tries.keep((flag,), training=False)
             notes.append(f"coupled, so that slim networks run with {words} too: {what}")
@@ -73,12 +74,6 @@ def _follow_switches(tries: "Tries") -> list[str]:
             more = f"{'ties' if tied else 'freezes'} further layers ({what})"
             notes.append(f"{words} {more}: slim networks may not run with it; prune the network with it if they are to")
     return notes
-
-
-def some(names: list[str]) -> str:
-    """Return the first of some names, and how many more there are."""
-    names = list(dict.fromkeys(names))
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _more_of(tried: "Tried", grown: Trace) -> list[list[str]]:

@@ -11,7 +11,7 @@ from ranp.graph.flow import Flow
 from ranp.graph.origins import Asks, mark_numbers_
 from ranp.graph.resize import sets_sizes
 from ranp.graph.rules.op import Op, base_name, bind, is_view, tensors_of
-from ranp.graph.rules.registry import RULES, apply, numbers, places, rule_of, single_value
+from ranp.graph.rules.registry import apply, numbers, places, rule_of, single_value
 from ranp.graph.tape import Call, Kind, Record
 from ranp.graph.trace import Trace
 from ranp.inputs import places_of
@@ -105,7 +105,7 @@ class Recorder(Follower):
         record.weights = (*self._weights,)
         if any(_chooses(each) for each in results) and any(each.is_floating_point() for each in op.tensors):
             record.chosen = tuple(each.clone() if _chooses(each) else None for each in results)
-        self._keep_arguments(op, record)
+        self._keep_arguments(op, record, None if rule is None else rule.left)
         return record
 
     def _hold_attention(self, op: Op) -> None:
@@ -119,17 +119,16 @@ class Recorder(Follower):
             why = f"width of the nn.MultiheadAttention at {op.module or 'the top'}"
             self.trace.freeze_flow(flow, why, [len(flow.shape) - 1])
 
-    def _keep_arguments(self, op: Op, record: Record) -> None:
-        """Keep what the counters need of an op's arguments."""
-        rule = RULES.get(op.name)
+    def _keep_arguments(self, op: Op, record: Record, left: str | None) -> None:
+        """Keep what the counters need of an op's arguments; of a product, which is its left operand."""
         if record.kind == Kind.CONVOLUTION:
             record.groups, record.transposed = op["groups"], op["transposed"]
             record.arguments = {"kernel": tuple(op["weight"].shape[2:]), "bias": op["bias"] is not None}
             record.arguments["left"] = self.trace.flow(op["input"])
         elif op.name == "native_group_norm":
             record.groups = op["group"]
-        elif rule is not None and rule.left is not None:
-            record.arguments = {"left": self.trace.flow(op[rule.left]), "bias": _adds(op)}
+        elif left is not None:
+            record.arguments = {"left": self.trace.flow(op[left]), "bias": _adds(op)}
         elif record.kind in (Kind.POOL, Kind.BATCH_NORM, Kind.RESAMPLING, Kind.FOURIER):
             record.arguments = {k: v for k, v in op.arguments.items() if not isinstance(v, Tensor)}
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import ranp.graph.rules  # noqa: F401  so that every op has its rule
-from ranp.errors import UsageError, WrongType, check_type, named, nearest, told
+from ranp.errors import UsageError, WrongType, check_type, named, nearest, some, told
 from ranp.graph._check import checked
 from ranp.graph._final import finalise
-from ranp.graph._flags import Tries, follow_flags, idle, modules_of, some
+from ranp.graph._flags import SHOWN, Tries, follow_flags, idle, modules_of
 from ranp.graph._recording import Insisting, Recorder
 from ranp.graph._run import Failure, failed, run
 from ranp.graph.flow import look_up
@@ -91,7 +91,7 @@ def _unseen(model: nn.Module) -> str | None:
     kinds = {type(each).__name__ for each in unregistered(model) if any(True for _ in each.parameters())}
     if not kinds:
         return None
-    shown = some(sorted(kinds))
+    shown = some(sorted(kinds), SHOWN)
     return f"layers in plain lists or dicts keep their size, with what they meet: {shown}; nn.ModuleList shows them"
 
 
@@ -132,7 +132,7 @@ def _trace(
     graph, table = finalise(grown, order)
     graph = checked(graph, model, inputs, [(look_up(table, labels), why) for labels, why in grown.checked])
     if names := [size.name for size in graph.sizes if not graph.frozen[size.units[size.units >= 0]].all()]:
-        notes.append(f"numbers that count channels, set in the slim network: {some(names)}")
+        notes.append(f"numbers that count channels, set in the slim network: {some(names, SHOWN)}")
     return replace(graph, notes=tuple(notes))
 
 

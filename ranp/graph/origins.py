@@ -279,7 +279,7 @@ class Asked:
         return self.name, _marks(self.args), tuple((key, _marks(value)) for key, value in self.kwargs.items())
 
     def _forgets(self) -> bool:
-        if self._forgetful is None:
+        if self._forgetful is None:  # a cached property's own frame would be taken for the network's
             frame = _frame()
             named = set() if frame is None else {*frame.f_code.co_names, *frame.f_code.co_varnames}
             self._forgetful = frame is None or bool(FORGETFUL & named) or "einops" in frame.f_code.co_filename

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ranp import cost
-from ranp.errors import InfeasibleError, named
+from ranp.errors import InfeasibleError, named, some
 from ranp.figures import share
 from ranp.graph.graph import Graph
 from ranp.options import PATTERNS
@@ -28,7 +28,7 @@ def warnings_of(graph: Graph, plan: Plan, scores: Scores | None) -> list[str]:
     ]
     if narrow:
         notes.append(
-            f"bottleneck: {_some(narrow)} keep fewer than {NARROW} channels, which learn little; "
+            f"bottleneck: {some(narrow, SHOWN)} keep fewer than {NARROW} channels, which learn little; "
             f"{named('min_width', NARROW)} is a floor"
         )
     encoder = encoding(graph) if plan.choice.rule not in PATTERNS else None  # whose widths are meant
@@ -44,17 +44,14 @@ def warnings_of(graph: Graph, plan: Plan, scores: Scores | None) -> list[str]:
     if scores is not None:
         equal = [name.rpartition(".")[0] for name, values in scores.neurons.items() if _equal(values)]
         if equal:
-            notes.append(f"equal scores: {_some(equal)} have one score for all channels, which are drawn by the seed")
+            notes.append(
+                f"equal scores: {some(equal, SHOWN)} have one score for all channels, which are drawn by the seed"
+            )
     return notes
 
 
 def _equal(values: np.ndarray) -> bool:
     return len(values) > 1 and bool((values == values[0]).all())
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def uniform_words(graph: Graph, plan: Plan) -> str:
