@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 from ranp.errors import on_command_line
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
+torch.set_num_threads(1)  # as `make test` has it: a process that is killed has one, and rounding is by their number
 
 
 @pytest.fixture
